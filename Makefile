@@ -1,0 +1,102 @@
+# make demo needs python3 and pip, nothing else. Everything lives in $(VENV); no root.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+PY := $(VENV)/bin/python
+INSTALL := $(PY) -m pip install --disable-pip-version-check -c constraints.txt
+STAMPS := $(VENV)/stamps
+RECIPE := pyproject.toml constraints.txt
+
+# One torch thread per test process: the processes share the cores.
+RUN_TESTS := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n $(JOBS)
+
+.PHONY: help demo test test-fast test-slow lint format types docs bench gallery examples dist clean
+
+help:
+	@echo "make demo      install, train GNNs with different pools, print which one extrapolates"
+	@echo "make test      install everything, run all tests and doctests"
+	@echo "make lint      ruff, lint and format          make types     mypy"
+	@echo "make docs      HTML pages and their doctests  make examples  quick mode of every example"
+	@echo "make gallery   every picture in full          make bench     timings beside the alternatives"
+	@echo "make dist      wheel and sdist                make clean     remove what runs produced"
+
+# --- environment -------------------------------------------------------------------------------
+
+# Some distributions ship venv without ensurepip; pip of the outer Python then installs pip.
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "graphpool needs Python 3.10 or newer, and $(PYTHON) is older. Name another: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --without-pip $(VENV) && \
+	    $(PYTHON) -m pip --python $(PY) install pip; }
+	mkdir -p $(STAMPS)
+	touch $@
+
+# torch first and by itself: nothing installed later may then choose another one.
+$(STAMPS)/base: $(STAMPS)/venv $(RECIPE)
+	$(INSTALL) -q setuptools wheel
+	$(INSTALL) torch
+	$(INSTALL) --no-build-isolation -e '.[viz]'
+	touch $@
+
+$(STAMPS)/tools: $(STAMPS)/base
+	$(INSTALL) --no-build-isolation -e '.[viz,test,docs,dev]'
+	touch $@
+
+# Both compile against the installed torch. pip keeps the wheels it builds, so this is slow once;
+# a wheel kept from another torch does not import, and is built anew.
+$(STAMPS)/compiled: $(STAMPS)/base tools/build_compiled.sh
+	tools/build_compiled.sh $(PY)
+	$(INSTALL) --no-build-isolation -e '.[compiled]'
+	touch $@
+
+$(STAMPS)/all: $(STAMPS)/tools $(STAMPS)/compiled
+	$(INSTALL) --no-build-isolation -e '.[all]'
+	touch $@
+
+# --- what people run ---------------------------------------------------------------------------
+
+demo: $(STAMPS)/base
+	$(PY) examples/swap_readouts.py --out outputs/demo
+
+test: test-fast test-slow
+
+test-fast: $(STAMPS)/all
+	$(RUN_TESTS) -m "not slow" --doctest-modules tests graphpool
+
+# Exit status 5 says that no test is marked slow.
+test-slow: $(STAMPS)/all
+	$(RUN_TESTS) -m slow tests || { status=$$?; [ $$status -eq 5 ]; }
+
+lint: $(STAMPS)/tools
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(STAMPS)/tools
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: $(STAMPS)/tools
+	$(PY) -m mypy
+
+docs: $(STAMPS)/tools
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(PY) -m sphinx -W --keep-going -q -b doctest docs docs/_build/doctest
+	echo "open docs/_build/html/index.html"
+
+bench: $(STAMPS)/all
+	tools/run_scripts.sh $(PY) benchmarks outputs/bench
+
+gallery: $(STAMPS)/all
+	tools/run_scripts.sh $(PY) examples outputs/gallery
+
+examples: $(STAMPS)/tools
+	tools/run_scripts.sh $(PY) examples outputs/quick --quick
+
+dist: $(STAMPS)/tools
+	$(PY) -m build --no-isolation --outdir dist .
+
+clean:
+	rm -rf build dist outputs docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from graphpool import _optional
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_optional, "_loaded", {})
+
+
+def _make_import_fail(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[str]:
+    asked: list[str] = []
+
+    def fail(name: str) -> ModuleType:
+        asked.append(name)
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    return asked
+
+
+def test_present_package_is_returned():
+    module = _optional.require("matplotlib", purpose="a test")
+    assert module is importlib.import_module("matplotlib")
+    assert _optional.has("matplotlib")
+
+
+def test_submodule_is_returned():
+    assert _optional.require("matplotlib.colors", purpose="a test").__name__ == "matplotlib.colors"
+
+
+@pytest.mark.parametrize("name", sorted(_optional.PACKAGES))
+def test_absent_package_names_purpose_and_command(monkeypatch, name):
+    _make_import_fail(monkeypatch, ModuleNotFoundError(f"No module named {name!r}", name=name))
+    assert not _optional.has(name)
+    with pytest.raises(ImportError) as caught:
+        _optional.require(name, purpose="drawing a bunny")
+    assert str(caught.value) == (
+        f"drawing a bunny needs {name}, which is not installed. "
+        f"To get it: {_optional.PACKAGES[name].how}"
+    )
+    assert caught.value.name == name
+
+
+def test_missing_system_library_names_the_debian_packages(monkeypatch):
+    text = "libusb-1.0.so.0: cannot open shared object file: No such file or directory"
+    _make_import_fail(monkeypatch, OSError(text))
+    with pytest.raises(ImportError) as caught:
+        _optional.require("open3d", purpose="reading a scan")
+    message = str(caught.value)
+    assert text in message
+    assert "installed but cannot be loaded" in message
+    assert "apt-get install libusb-1.0-0 libgl1 libgomp1 libx11-6" in message
+
+
+def test_package_built_for_another_torch_is_told_apart_from_an_absent_one(monkeypatch):
+    _make_import_fail(monkeypatch, OSError("undefined symbol: _ZN3c10"))
+    with pytest.raises(ImportError, match="installed but cannot be loaded.*undefined symbol"):
+        _optional.require("torch_scatter", purpose="a test")
+
+
+def test_absent_dependency_of_a_package_is_not_blamed_on_the_package(monkeypatch):
+    error = ModuleNotFoundError("No module named 'dash'", name="dash")
+    _make_import_fail(monkeypatch, error)
+    with pytest.raises(ImportError, match="open3d, which is installed but.*'dash'"):
+        _optional.require("open3d", purpose="a test")
+
+
+def test_failed_import_is_tried_once(monkeypatch):
+    asked = _make_import_fail(monkeypatch, ImportError("no"))
+    assert not _optional.has("torch_scatter")
+    assert not _optional.has("torch_scatter")
+    assert asked == ["torch_scatter"]
+
+
+@pytest.mark.parametrize("ask", [_optional.has, lambda name: _optional.require(name, "a test")])
+def test_unknown_package_is_an_error(ask):
+    with pytest.raises(ValueError, match="`name` must be one of .*got 'pandas'"):
+        ask("pandas")
+
+
+def test_every_named_extra_exists_and_brings_the_package():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no TOML reader")
+    if not (ROOT / "pyproject.toml").exists():
+        pytest.skip("runs from a checkout")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for name, package in _optional.PACKAGES.items():
+        if package.extra:
+            wanted = name.replace("_", "-")
+            assert any(
+                line.startswith(wanted) for line in project["optional-dependencies"][package.extra]
+            ), name

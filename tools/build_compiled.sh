@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Builds torch-scatter and torch-cluster at the same time against the torch of the given Python and
+# installs them. Usage: tools/build_compiled.sh PYTHON
+set -euo pipefail
+python=$1
+wheels=$(mktemp -d)
+trap 'rm -rf "$wheels"' EXIT
+
+build() { # package, further pip options
+    local package=$1
+    shift
+    "$python" -m pip wheel --disable-pip-version-check --no-build-isolation --no-deps \
+        -c constraints.txt -w "$wheels" "$@" "$package" 2>&1 | sed -u "s/^/[$package] /"
+}
+
+build_both() {
+    local failed=0 first second
+    build torch-scatter "$@" & first=$!
+    build torch-cluster "$@" & second=$!
+    wait "$first" || failed=1
+    wait "$second" || failed=1
+    return "$failed"
+}
+
+install_both() {
+    "$python" -m pip install --disable-pip-version-check --no-deps --force-reinstall -q "$wheels"/*.whl
+}
+
+imports() { "$python" -c 'import torch, torch_scatter, torch_cluster'; }
+
+if imports 2>/dev/null; then
+    exit 0
+fi
+echo "building torch-scatter and torch-cluster (minutes the first time, seconds when pip has the wheels)"
+build_both
+install_both
+if ! imports; then
+    echo "the cached wheels belong to another torch: building them again"
+    rm -f "$wheels"/*.whl
+    build_both --no-cache-dir
+    install_both
+    imports
+fi
