@@ -8,6 +8,7 @@ from importlib import metadata
 
 import torch
 
+import graphpool
 from graphpool import _optional
 from graphpool._version import __version__
 
@@ -64,8 +65,6 @@ def collect() -> dict[str, str]:
 
 
 def _composed_backend() -> str:
-    import graphpool
-
     backend = getattr(graphpool, "backend", None)
     return str(backend()) if callable(backend) else "torch"
 

@@ -1,0 +1,127 @@
+"""The floors of the house: imports point down, side wings do not see each other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "graphpool"
+
+# From the ground up. Parts on one floor are wings: they do not import one another.
+FLOORS: list[set[str]] = [
+    {"_version", "_optional", "_debug"},
+    {"sorting"},
+    {"segments"},
+    {"ops.kernels"},
+    {"ops"},
+    {"aggr"},
+    {"conv"},
+    {"relational", "points", "mesh"},
+    {"models", "datasets"},
+    {"plot"},
+    {"testing", "catalogue"},
+    {""},
+    {"info"},
+]
+FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+
+# Imported in one place only; triton also where its kernels are written.
+OPTIONAL = {"torch_scatter", "torch_cluster", "open3d", "matplotlib", "networkx", "safetensors"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+IDS = [str(file.relative_to(PACKAGE)) for file in FILES]
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str:
+    """The part of the house a module (named from below ``graphpool``) lies in."""
+    return "ops.kernels" if f"{module}.".startswith("ops.kernels.") else module.partition(".")[0]
+
+
+def is_module(name: str) -> bool:
+    path = PACKAGE.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or path.is_dir()
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Every import that runs, those inside functions included."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        if is_type_checking(node):
+            continue
+        yield from imports(node)
+
+
+def imported_modules(file: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of each module that a file imports."""
+    package = ["graphpool", *file.relative_to(PACKAGE).parent.parts]
+    for node in imports(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+            continue
+        base = package[: len(package) - node.level + 1] if node.level else []
+        source = ".".join([*base, *([node.module] if node.module else [])])
+        for alias in node.names:
+            inner = f"{source}.{alias.name}".removeprefix("graphpool.")
+            found = source.split(".")[0] == "graphpool" and is_module(inner)
+            yield node.lineno, f"graphpool.{inner}" if found else source
+
+
+def test_the_reader_of_imports_sees_every_form(monkeypatch):
+    file = PACKAGE / "ops" / "reduce.py"
+    text = "from .kernels import composed\nfrom .. import segments\nfrom graphpool import aggr\n"
+    text += "def f():\n    import graphpool.plot\n"
+    text += "if TYPE_CHECKING:\n    import graphpool.models\n"
+    monkeypatch.setattr(Path, "read_text", lambda self, encoding: text)
+    found = [name for _, name in imported_modules(file)]
+    assert found == [
+        "graphpool.ops.kernels.composed",
+        "graphpool.segments",
+        "graphpool.aggr",
+        "graphpool.plot",
+    ]
+
+
+@pytest.mark.parametrize("file", FILES, ids=IDS)
+def test_imports_point_down(file):
+    here = part_of(module_name(file))
+    assert here in FLOOR_OF, f"{file.name} lies in no part of the house: give it a floor"
+    for line, name in imported_modules(file):
+        if name.split(".")[0] != "graphpool":
+            continue
+        there = part_of(name.removeprefix("graphpool").removeprefix("."))
+        assert there in FLOOR_OF, f"{name} lies in no part of the house: give it a floor"
+        if there == here:
+            continue
+        assert FLOOR_OF[there] < FLOOR_OF[here], (
+            f"graphpool/{file.relative_to(PACKAGE)}:{line} ({here or 'graphpool'}) imports {name}: "
+            f"{there or 'the package itself'} is not below it"
+        )
+
+
+@pytest.mark.parametrize("file", FILES, ids=IDS)
+def test_optional_packages_come_through_one_door(file):
+    in_kernels = part_of(module_name(file)) == "ops.kernels"
+    hidden = OPTIONAL if in_kernels else OPTIONAL | {"triton"}
+    for line, name in imported_modules(file):
+        assert name.split(".")[0] not in hidden, (
+            f"graphpool/{file.relative_to(PACKAGE)}:{line} imports {name}: "
+            "optional packages are imported through graphpool._optional"
+        )
+
+
+@pytest.mark.parametrize("file", FILES, ids=IDS)
+def test_files_stay_small(file):
+    assert len(file.read_text(encoding="utf-8").splitlines()) < 500
