@@ -60,11 +60,11 @@ def collect() -> dict[str, str]:
     facts["devices"] = _devices()
     facts["cores"] = str(os.cpu_count())
     facts["torch threads"] = str(torch.get_num_threads())
-    facts["composed ops"] = _composed_backend()
+    facts["backend"] = _backend()
     return facts
 
 
-def _composed_backend() -> str:
+def _backend() -> str:
     backend = getattr(graphpool, "backend", None)
     return str(backend()) if callable(backend) else "torch"
 

@@ -1,0 +1,57 @@
+"""Pages written from the library itself, so that they cannot fall behind it."""
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+# Module, title, and a sentence on what lives there.
+REFERENCE = [
+    ("graphpool", "The package", "What a user needs first, importable from the top."),
+    ("graphpool.segments", "Segments", "Which element belongs to which bag."),
+    ("graphpool.ops", "Segment operations", "Functions of values and segments, no parameters."),
+    ("graphpool.aggr", "Aggregations", "Learnable pools, and the registry of their names."),
+    ("graphpool.conv", "Convolutions", "Message passing that takes any aggregation."),
+    ("graphpool.relational", "Relational pooling", "Pools over labelled copies of a graph."),
+    ("graphpool.points", "Point clouds", "Sampling, grouping and networks for point clouds."),
+    ("graphpool.mesh", "Meshes", "Primal-dual graphs, features, convolution and pooling."),
+    ("graphpool.models", "Models", "Whole networks in which every pool is one argument."),
+    ("graphpool.datasets", "Data sets", "Generators and loaders of torch_geometric data."),
+    ("graphpool.plot", "Pictures", "Plots of what pools learn and what they see."),
+    ("graphpool.testing", "Testing your own pool", "The assertions every member must pass."),
+    ("graphpool.info", "Environment report", "Versions, devices and settings for bug reports."),
+]
+
+
+def write_all(docs: Path) -> None:
+    """Writes the reference pages and the catalogue below ``docs``."""
+    folder = docs / "reference"
+    folder.mkdir(exist_ok=True)
+    wanted = {}
+    for number, (module, title, about) in enumerate(REFERENCE):
+        if importlib.util.find_spec(module) is not None:
+            page = f"{number:02d}-{module.rpartition('.')[2]}.md"
+            wanted[page] = reference_page(module, title, about)
+    for old in folder.glob("*.md"):
+        if old.name not in wanted:
+            old.unlink()
+    for name, text in wanted.items():
+        write_if_changed(folder / name, text)
+    if importlib.util.find_spec("graphpool.catalogue") is not None:
+        catalogue = importlib.import_module("graphpool.catalogue")
+        write_if_changed(docs / "catalogue.md", catalogue.to_markdown())
+
+
+def reference_page(module: str, title: str, about: str) -> str:
+    names = getattr(importlib.import_module(module), "__all__", [])
+    public = [name for name in names if not name.startswith("__")]
+    # What the top re-exports is described on the page of the part it comes from.
+    directive = "" if module == "graphpool" else "\n.. automodule:: " + module + "\n   :members:\n"
+    summary = "".join(f"   {name}\n" for name in public)
+    table = f".. autosummary::\n   :nosignatures:\n\n{summary}" if public else ""
+    body = f".. currentmodule:: {module}\n\n{table}{directive}"
+    return f"# {title}\n\n{about} `import {module}`\n\n```{{eval-rst}}\n{body}```\n"
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
