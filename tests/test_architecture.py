@@ -21,6 +21,7 @@ FLOORS: list[set[str]] = [
     {"conv"},
     {"relational", "points", "mesh"},
     {"models", "datasets"},
+    {"evaluate"},
     {"plot"},
     {"testing", "catalogue"},
     {""},
