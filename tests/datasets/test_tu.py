@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphpool.datasets import TUGraphs
+
+
+def write_raw(root: Path, node_labels: bool) -> None:
+    """Two graphs: a path of three nodes and a single edge."""
+    raw = root / "TINY" / "raw"
+    raw.mkdir(parents=True)
+    pairs = [(1, 2), (2, 1), (2, 3), (3, 2), (4, 5), (5, 4)]
+    (raw / "TINY_A.txt").write_text("".join(f"{a}, {b}\n" for a, b in pairs))
+    (raw / "TINY_graph_indicator.txt").write_text("1\n1\n1\n2\n2\n")
+    (raw / "TINY_graph_labels.txt").write_text("1\n-1\n")
+    if node_labels:
+        (raw / "TINY_node_labels.txt").write_text("0\n1\n2\n0\n2\n")
+
+
+def test_degrees_stand_in_for_missing_labels(tmp_path):
+    write_raw(tmp_path / "raw", node_labels=False)
+    graphs = TUGraphs(tmp_path / "raw", "TINY", cache=tmp_path / "cache")
+    assert graphs[0].x.argmax(1).tolist() == [1, 2, 1] and graphs[1].x.argmax(1).tolist() == [1, 1]
+    assert (graphs[0].x.sum(1) == 1).all()
+    capped = TUGraphs(tmp_path / "raw", "TINY", cache=tmp_path / "cache", max_degree=1)
+    assert capped[0].x.argmax(1).tolist() == [1, 1, 1]
+
+
+def test_node_labels_are_one_hot_and_raw_files_untouched(tmp_path):
+    write_raw(tmp_path / "raw", node_labels=True)
+    graphs = TUGraphs(tmp_path / "raw", "TINY", cache=tmp_path / "cache")
+    assert graphs[0].x.argmax(1).tolist() == [0, 1, 2] and graphs.num_classes == 2
+    assert not (tmp_path / "raw" / "TINY" / "processed").exists()
+    assert (tmp_path / "cache" / "TINY" / "processed").exists()
+
+
+def test_missing_files_in_a_read_only_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(FileNotFoundError, match="read-only"):
+        TUGraphs(tmp_path, "MUTAG")
+
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data" / "tu"
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"the TU data sets are not at {DATA}")
+@pytest.mark.parametrize(
+    ("name", "graphs", "features"), [("MUTAG", 188, 7), ("PROTEINS", 1113, 3), ("ENZYMES", 600, 3)]
+)
+def test_published_sizes(tmp_path, name, graphs, features):
+    data = TUGraphs(DATA, name, cache=tmp_path)
+    assert (len(data), data.num_features) == (graphs, features)
+    assert torch.equal(data[0].x.sum(1), torch.ones(data[0].num_nodes))
