@@ -122,7 +122,8 @@ def connected_erdos_renyi(
         adjacency[:, rows, columns] = present
         adjacency |= adjacency.transpose(0, 2, 1)
         # An isolated node is by far the most frequent reason, and cheap to see.
-        candidates = np.flatnonzero((adjacency.any(axis=2) | (n == 1)).all(axis=1))
+        lonely = (~adjacency.any(axis=2)).any(axis=1) if n > 1 else np.zeros(tries, dtype=bool)
+        candidates = np.flatnonzero(~lonely)
         accepted = candidates[is_connected(adjacency[candidates])]
         return [np.stack([rows[present[k]], columns[present[k]]], axis=1) for k in accepted]
 
