@@ -1,5 +1,9 @@
-"""Pooling functions over bags of vectors."""
+"""Pooling functions over bags of vectors, for graphs, point clouds, meshes and sets."""
 
-from ._version import __version__
+from graphpool import ops
+from graphpool._debug import debug
+from graphpool._version import __version__
+from graphpool.ops.kernels.backends import backend, use_backend
+from graphpool.segments import Segments
 
-__all__ = ["__version__"]
+__all__ = ["Segments", "__version__", "backend", "debug", "ops", "use_backend"]

@@ -1,0 +1,1 @@
+"""How an op is computed: fused kernels, and the composed form they are tested against."""

@@ -1,0 +1,158 @@
+"""The composed form of the ops: the reference that every kernel is tested against.
+
+Written with :mod:`graphpool.ops.kernels.primitives` alone, so that it runs on any device and can be
+differentiated twice. Elements are on dimension 0, tensors are float32 or float64 (sums, maxima and minima
+also take integers), and ``weight`` is ``[E]`` or ``None``; the public functions see to that.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphpool.ops.kernels.primitives import bag_extremum, bag_gather, bag_sum, with_value
+from graphpool.segments import Segments
+
+_EXP_LIMIT = 80.0
+"""exp(80) is still finite in float32."""
+
+
+def align(v: Tensor, x: Tensor) -> Tensor:
+    """A vector over elements or bags, shaped so that it broadcasts over the channels of ``x``."""
+    return v.view(-1, *[1] * (x.dim() - 1))
+
+
+def sizes(segments: Segments, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The size of each bag ``[S]``: its number of elements, or the sum of their weights."""
+    return segments.counts.to(dtype) if weight is None else bag_sum(weight, segments)
+
+
+def segment_sum(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    return bag_sum(x if weight is None else align(weight, x) * x, segments)
+
+
+def segment_mean(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    n = align(sizes(segments, weight, x.dtype), x)
+    return segment_sum(x, segments, weight) / torch.where(n == 0, 1, n)
+
+
+def segment_extremum(
+    x: Tensor, segments: Segments, weight: Tensor | None = None, largest: bool = True
+) -> Tensor:
+    """Largest or smallest element; the derivative is shared equally by the elements that attain it."""
+    values = x.detach() if weight is None else _hide_absent(x.detach(), weight, largest)
+    value = bag_extremum(values, segments, largest)
+    value = torch.where(align(_is_empty(segments, weight), x), value.new_zeros(()), value)
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return value
+    hit = (values == bag_gather(value, segments)) | x.isnan()
+    if weight is not None:
+        hit = hit & align(weight > 0, x)
+    share = hit.to(x.dtype) if weight is None else align(weight.detach(), x) * hit
+    share = share / bag_gather(bag_sum(share, segments), segments).clamp_min(_tiny(x.dtype))
+    return with_value(bag_sum(share * x, segments), value)
+
+
+def segment_var(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    """Biased variance, from deviations from a first estimate of the mean, whose error is then removed."""
+    n = align(sizes(segments, weight, x.dtype), x)
+    n = torch.where(n == 0, 1, n)
+    rough = segment_mean(x.detach(), segments, None if weight is None else weight.detach())
+    deviation = x - bag_gather(rough, segments)
+    mean = segment_sum(deviation, segments, weight) / n
+    deviation = deviation - bag_gather(mean, segments)
+    return segment_sum(deviation * deviation, segments, weight) / n
+
+
+def standard_deviation(variance: Tensor) -> Tensor:
+    """Square root with derivative 0 at 0, where the true one is infinite."""
+    positive = variance != 0
+    return torch.where(positive, torch.where(positive, variance, 1).sqrt(), 0)
+
+
+def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    e, z, _ = _exponentials(score, segments, weight)
+    return e / bag_gather(torch.where(z == 0, 1, z), segments)
+
+
+def segment_logsumexp(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    _, z, top = _exponentials(x, segments, weight)
+    empty = align(_is_empty(segments, weight), x)
+    positive = z > 0
+    # A bag of nothing but -inf has z = 0 and the value -inf; a NaN passes through.
+    log = torch.where(positive | z.isnan(), torch.where(z == 0, 1, z).log(), -torch.inf)
+    return torch.where(empty, 0, top + log)
+
+
+def segment_softmax_sum(
+    score: Tensor, value: Tensor, segments: Segments, weight: Tensor | None = None
+) -> Tensor:
+    """Softmax-weighted sum; ``score`` broadcasts against ``value`` on the trailing dimensions."""
+    share = segment_softmax(score, segments, weight)
+    product = share * value
+    # The limit of exp(-t) * t is 0: an infinite element without weight must not turn into a NaN.
+    excluded = (share == 0) & value.isinf()
+    return bag_sum(torch.where(excluded, 0, product), segments)
+
+
+def segment_power(
+    x: Tensor, p: Tensor, q: Tensor, segments: Segments, weight: Tensor | None = None
+) -> Tensor:
+    """``n^-q (sum |x|^p)^(1/p)`` in the log domain; ``p`` and ``q`` broadcast over the channels."""
+    tiny = _tiny(x.dtype)
+    # |x| with the right-hand derivative at 0; zeros are the limit of a small positive number.
+    u = (torch.where(x < 0, -x, x) + tiny).log()
+    total = segment_logsumexp(p * u, segments, weight)
+    n = align(sizes(segments, weight, x.dtype), x)
+    y = (total / p - q * torch.where(n == 0, 1, n).log()).exp()
+    with torch.no_grad():
+        a = x.abs() if weight is None else _hide_absent(x.abs(), weight, largest=True)
+        zeros_rule = torch.where(p > 0, bag_extremum(a, segments, True), _smallest(a, segments))
+        vanishes = (zeros_rule <= 0) | (n == 0)
+    return with_value(torch.where(n == 0, 0, y), torch.where(vanishes, 0, y.detach()))
+
+
+def _smallest(a: Tensor, segments: Segments) -> Tensor:
+    # Hidden elements carry -inf here, which must not count as the smallest.
+    return bag_extremum(torch.where(a == -torch.inf, torch.inf, a), segments, False)
+
+
+def _exponentials(
+    x: Tensor, segments: Segments, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(e, z, top)``: weighted exponentials relative to each bag's top, their sums, and the tops."""
+    seen = x.detach() if weight is None else _hide_absent(x.detach(), weight, largest=True)
+    top = bag_extremum(seen, segments, largest=True)
+    spread = bag_gather(top, segments)
+    # A bag whose top is +inf is shared by its infinite elements; one of only -inf by none.
+    finite = torch.where(spread.isfinite(), spread, 0)
+    t = x - finite
+    at_infinity = (spread == torch.inf) & ~x.isnan()
+    t = torch.where(at_infinity, torch.where(x == torch.inf, 0, -torch.inf), t)
+    if weight is not None:
+        # An absent element may lie far above the top of those present: 0 * inf.
+        t = torch.where(align(weight == 0, x) & ~(t <= _EXP_LIMIT), -torch.inf, t)
+    e = t.exp() if weight is None else align(weight, x) * t.exp()
+    # A NaN reaches the sum by itself, so the offset may be anything there.
+    offset = torch.where(top.isfinite() | (top == torch.inf), top, 0)
+    return e, bag_sum(e, segments), offset
+
+
+def _hide_absent(x: Tensor, weight: Tensor, largest: bool) -> Tensor:
+    """``x`` with the elements of weight 0 replaced by the neutral element of the extremum."""
+    if x.is_floating_point():
+        neutral = -torch.inf if largest else torch.inf
+    else:
+        info = torch.iinfo(x.dtype)
+        neutral = info.min if largest else info.max
+    return torch.where(align(weight == 0, x), neutral, x)
+
+
+def _is_empty(segments: Segments, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return segments.counts == 0
+    return bag_sum((weight != 0).long(), segments) == 0
+
+
+def _tiny(dtype: torch.dtype) -> float:
+    return 1e-290 if dtype == torch.float64 else 1e-30

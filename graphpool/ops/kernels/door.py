@@ -1,0 +1,42 @@
+"""Which path computes an op, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphpool.ops.kernels import backends
+
+FUSED: dict[str, Callable[..., Any]] = {}
+"""The fused form of each op that has one. Same arguments as the public function."""
+
+
+class Path(NamedTuple):
+    """The path of one call: ``name``, and the reason in words."""
+
+    name: str
+    reason: str
+
+
+def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
+    """The path that ``op`` takes for elements ``x``."""
+    composed = backends.composed_backend()
+    if not backends.fused_is_allowed():
+        return Path(composed, f"use_backend({backends.backend()!r}) is in force")
+    if op not in FUSED:
+        return Path(composed, f"{op} has no fused kernel")
+    if not x.is_floating_point():
+        return Path(composed, f"the kernels take floating point; x is {x.dtype}")
+    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
+        return Path(composed, "the kernels have no derivative with respect to the weight")
+    if x.device.type == "cpu":
+        return Path("numba", "floating point on the CPU")
+    return Path(composed, f"there is no kernel for device {x.device.type!r}")
+
+
+def fused(op: str, x: Tensor, weight: Tensor | None = None) -> Callable[..., Any] | None:
+    """The fused form of ``op`` if that is the path to take, else ``None``."""
+    return FUSED[op] if choose(op, x, weight).name in ("numba", "triton") else None

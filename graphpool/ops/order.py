@@ -1,0 +1,230 @@
+"""Ops that put the elements of each bag in order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphpool.ops.inputs import (
+    Gather,
+    check_elements,
+    gathered,
+    working,
+)
+from graphpool.ops.kernels.composed import align
+from graphpool.ops.kernels.primitives import bag_sum
+from graphpool.segments import Segments
+
+INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
+
+
+def segment_sort(x: Tensor, segments: Segments, descending: bool = False) -> tuple[Tensor, Tensor]:
+    """Sorts each channel of each bag; equal elements keep their order, NaN counts as the largest.
+
+    Args:
+        x: Elements ``[E, ...]``, floating point or integer.
+        segments: The bags.
+        descending: Largest first.
+
+    Returns:
+        ``(values, argsort)``, both ``[E, ...]`` in the order of the bags (:attr:`Segments.ptr`):
+        ``values = x.gather(0, argsort)``. Bags, not elements, come in the order of their index.
+
+    Example:
+        >>> segments = Segments(index=torch.tensor([1, 0, 1]), num_segments=2)
+        >>> segment_sort(torch.tensor([3.0, 2.0, 1.0]), segments)
+        (tensor([2., 1., 3.]), tensor([1, 2, 0]))
+    """
+    check_elements(x, segments, integers=True)
+    by_value = x.detach().argsort(dim=0, descending=descending, stable=True)
+    bag = segments.index[by_value]
+    order = by_value.gather(0, bag.argsort(dim=0, stable=True))
+    return x.gather(0, order), order
+
+
+def segment_topk(
+    x: Tensor, segments: Segments, k: int, largest: bool = True, fill: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest (or smallest) elements of each bag, per channel, best first.
+
+    Args:
+        x: Elements ``[E, ...]``, floating point or integer.
+        segments: The bags.
+        k: How many, at least 1.
+        largest: The largest, or the smallest.
+        fill: Value of the places that a bag with fewer than ``k`` elements leaves free.
+
+    Returns:
+        ``(values, index)``, both ``[S, k, ...]``: ``index`` names the element each value comes from, and
+        is -1 where there is none.
+
+    Raises:
+        ValueError: ``k`` is less than 1.
+
+    Example:
+        >>> segments = Segments(ptr=torch.tensor([0, 3, 4]))
+        >>> segment_topk(torch.tensor([1.0, 3.0, 2.0, 5.0]), segments, k=2)
+        (tensor([[3., 2.],
+                [5., 0.]]), tensor([[ 1,  2],
+                [ 3, -1]]))
+    """
+    if isinstance(k, bool) or not isinstance(k, int):
+        raise TypeError(f"`k` must be an int; got {type(k).__name__}.")
+    if k < 1:
+        raise ValueError(f"`k` must be at least 1; got {k}.")
+    values, order = segment_sort(x, segments, descending=largest)
+    place = segments.ptr[:-1, None] + torch.arange(k, device=x.device)
+    free = torch.arange(k, device=x.device) >= segments.counts[:, None]
+    if x.size(0) == 0:
+        shape = (segments.num_segments, k, *x.shape[1:])
+        return x.new_full(shape, fill), place.new_full(shape, -1)
+    place = place.clamp(max=x.size(0) - 1)
+    free = free.view(*free.shape, *[1] * (x.dim() - 1))
+    return torch.where(free, fill, values[place]), torch.where(free, -1, order[place])
+
+
+def segment_quantile(
+    x: Tensor,
+    segments: Segments,
+    q: float,
+    interpolation: str = "linear",
+    weight: Tensor | None = None,
+    gather: Gather | None = None,
+) -> Tensor:
+    r"""Quantile of each bag and channel, as :func:`torch.quantile` defines it.
+
+    With the elements sorted, the quantile lies at position :math:`q (n - 1)`, counted from 0; between
+    two elements ``interpolation`` decides. Weights are frequencies: an element of weight :math:`w` takes
+    up :math:`w` positions, and :math:`n = \sum w`. The derivative goes to the one or two elements that
+    the result is made of. A NaN makes its bag and channel NaN.
+
+    Args:
+        x: Elements ``[E, ...]``, floating point.
+        segments: The bags.
+        q: Which quantile, in ``[0, 1]``.
+        interpolation: ``"linear"``, ``"lower"``, ``"higher"``, ``"midpoint"`` or ``"nearest"``.
+        weight: Non-negative weight of each element ``[E]``; no derivative with respect to it.
+        gather: ``[E]``: element ``e`` is ``x[gather[e]]``.
+
+    Returns:
+        ``[S, ...]`` in the dtype of ``x``; an empty bag gives 0.
+
+    Raises:
+        ValueError: ``q`` or ``interpolation`` is out of range, or sizes do not fit.
+
+    Example:
+        >>> segments = Segments(ptr=torch.tensor([0, 4]))
+        >>> segment_quantile(torch.tensor([4.0, 1.0, 3.0, 2.0]), segments, 0.5)
+        tensor([2.5000])
+    """
+    check_elements(x, segments, weight, gather)
+    if not 0 <= q <= 1:
+        raise ValueError(f"`q` must lie in [0, 1]; got {q}.")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"`interpolation` must be one of {INTERPOLATIONS}; got {interpolation!r}.")
+    x = gathered(x, gather)
+    if x.numel() == 0:
+        # Still a function of x, so that a graph of empty bags can be differentiated.
+        return bag_sum(x, segments)
+    elements = working(x)
+    values, order = segment_sort(elements, segments)
+    if weight is None:
+        low, high, fraction, n = _positions(elements, segments, q, interpolation)
+    else:
+        w = weight.detach().to(elements.dtype)[order]
+        low, high, fraction, n = _weighted_positions(w, segments, q, interpolation)
+    y = _mix(values.gather(0, low), values.gather(0, high), fraction)
+    last = (segments.ptr[1:] - 1).clamp(min=0)
+    nan = values[last].isnan() if weight is None else _has_nan(elements, segments, weight)
+    y = torch.where(nan, torch.nan, y)
+    return torch.where(align(n == 0, y) if n.dim() == 1 else n == 0, 0, y).to(x.dtype)
+
+
+def segment_median(
+    x: Tensor, segments: Segments, weight: Tensor | None = None, gather: Gather | None = None
+) -> Tensor:
+    """Median of each bag and channel: the lower one of an even number, as :func:`torch.median`.
+
+    ``segment_quantile(x, segments, 0.5, interpolation="lower")``.
+
+    Example:
+        >>> segments = Segments(ptr=torch.tensor([0, 4]))
+        >>> segment_median(torch.tensor([4.0, 1.0, 3.0, 2.0]), segments)
+        tensor([2.])
+    """
+    return segment_quantile(x, segments, 0.5, "lower", weight, gather)
+
+
+def _mix(low: Tensor, high: Tensor, fraction: Tensor) -> Tensor:
+    # low + f * (high - low) would turn two equal infinities, or an unused one, into a NaN.
+    exact = (fraction == 0) | (low == high)
+    return torch.where(
+        exact, low, torch.where(fraction == 1, high, torch.lerp(low, high, fraction))
+    )
+
+
+def _interpolate(position: Tensor, interpolation: str) -> tuple[Tensor, Tensor]:
+    """Whole part of a position, and how far to go from there to the next one."""
+    floor = position.floor()
+    fraction = position - floor
+    if interpolation == "lower":
+        fraction = torch.zeros_like(fraction)
+    elif interpolation == "higher":
+        fraction = (fraction > 0).to(fraction.dtype)
+    elif interpolation == "midpoint":
+        fraction = torch.where(fraction > 0, 0.5, 0.0).to(fraction.dtype)
+    elif interpolation == "nearest":
+        fraction = position.round() - floor
+    return floor, fraction
+
+
+def _positions(
+    x: Tensor, segments: Segments, q: float, interpolation: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    n = segments.counts
+    # In float64, so that q * (n - 1) is right for bags of any size.
+    floor, fraction = _interpolate(q * (n - 1).clamp(min=0).double(), interpolation)
+    low = segments.ptr[:-1] + floor.long()
+    high = torch.minimum(low + 1, segments.ptr[1:] - 1)
+    shape = (segments.num_segments, *x.shape[1:])
+    limit = x.size(0) - 1
+    low, high = (align(v.clamp(0, limit), x).expand(shape) for v in (low, high))
+    return low, high, align(fraction.to(x.dtype), x), n
+
+
+def _weighted_positions(
+    w: Tensor, segments: Segments, q: float, interpolation: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same for weights ``w`` ``[E, ...]`` in sorted order, which differs from channel to channel."""
+    bags = Segments(ptr=segments.ptr, num_elements=w.size(0))
+    dtype, w = w.dtype, w.double()
+    n = bag_sum(w, bags)
+    index = align(bags.index, w).expand_as(w)
+    # The running total restarts in every bag: a bag's result may not depend on the ones before it.
+    reach = _running_total(w, bags)
+    floor, fraction = _interpolate(q * (n - 1).clamp(min=0), interpolation)
+    low = _first_beyond(reach, floor, index, bags)
+    high = _first_beyond(reach, floor + 1, index, bags)
+    # Beyond the last position there is no further element.
+    high = torch.where(floor + 1 >= n, low, high)
+    return low, high, fraction.to(dtype), n
+
+
+def _running_total(w: Tensor, bags: Segments) -> Tensor:
+    """Cumulative sum of each bag. Sums of integers below 2^53 are exact, whatever came before."""
+    total = w.cumsum(0)
+    before = torch.cat([torch.zeros_like(total[:1]), total])[bags.ptr[:-1]]
+    return total - before.gather(0, align(bags.index, w).expand_as(w))
+
+
+def _first_beyond(reach: Tensor, position: Tensor, index: Tensor, bags: Segments) -> Tensor:
+    """First element of each bag whose running total exceeds ``position``; its last one if none does."""
+    short = (reach <= position.gather(0, index)).long()
+    first = align(bags.ptr[:-1], reach) + bag_sum(short, bags)
+    last = align(bags.ptr[1:] - 1, reach)
+    return torch.minimum(first, last).clamp(0, reach.size(0) - 1)
+
+
+def _has_nan(x: Tensor, segments: Segments, weight: Tensor) -> Tensor:
+    present = align(weight != 0, x)
+    return bag_sum((x.isnan() & present).long(), segments) > 0

@@ -1,0 +1,282 @@
+"""Which element belongs to which bag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphpool import _debug
+
+
+class Segments:
+    r"""A partition of :math:`E` elements into :math:`S` bags, some of them possibly empty.
+
+    Three ways to say the same thing:
+
+    * ``index`` ``[E]``: element ``e`` lies in bag ``index[e]``; any order.
+    * ``ptr`` ``[S + 1]`` (CSR): bag ``s`` holds the elements ``ptr[s], ..., ptr[s + 1] - 1``.
+    * :meth:`from_padded`: a boolean mask ``[S, N]`` of a padded tensor.
+
+    What follows from them (:attr:`counts`, :attr:`perm`, the other form) is computed on first use and
+    kept, so that one object can serve every layer of a network.
+
+    Args:
+        index: The bag of each element, an integer tensor ``[E]`` with values in ``[0, num_segments)``.
+        ptr: The offsets of the bags, an integer tensor ``[S + 1]`` that starts at 0 and never falls.
+        num_segments: The number of bags ``S``. Required with ``index``: it is never guessed from the
+            largest value, because empty bags at the end would vanish.
+        num_elements: The number of elements, where it is known without reading ``ptr``.
+        is_sorted: States that ``index`` is sorted; found out when ``None``.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: The arguments contradict one another, or a value is out of range; the message names
+            the first bad position. Values are checked on the CPU, and on other devices only inside
+            :func:`graphpool.debug`, because looking at them would stall the device.
+
+    Example:
+        >>> segments = Segments(index=torch.tensor([2, 0, 2]), num_segments=4)
+        >>> segments
+        Segments(num_segments=4, num_elements=3, sorted=False)
+        >>> segments.counts.tolist(), segments.ptr.tolist(), segments.perm.tolist()
+        ([1, 0, 2, 0], [0, 1, 1, 3, 3], [1, 0, 2])
+    """
+
+    def __init__(
+        self,
+        index: Tensor | None = None,
+        ptr: Tensor | None = None,
+        num_segments: int | None = None,
+        *,
+        num_elements: int | None = None,
+        is_sorted: bool | None = None,
+    ) -> None:
+        if index is None and ptr is None:
+            raise ValueError("Segments needs `index` (with `num_segments`) or `ptr`; got neither.")
+        self._index = None if index is None else _as_integers(index, "index")
+        self._ptr = None if ptr is None else _as_integers(ptr, "ptr")
+        self._counts: Tensor | None = None
+        self._perm: Tensor | None = None
+        self._sorted = True if ptr is not None else is_sorted
+        if self._ptr is not None:
+            if self._ptr.numel() == 0:
+                raise ValueError("`ptr` must have num_segments + 1 >= 1 entries; got none.")
+            size = self._ptr.numel() - 1
+            if num_segments is not None and num_segments != size:
+                raise ValueError(
+                    f"`num_segments` is {num_segments}, but `ptr` has {size + 1} entries, "
+                    f"which makes {size} bags."
+                )
+            self.num_segments = size
+        else:
+            if num_segments is None:
+                raise ValueError(
+                    "`num_segments` is required with `index`: the largest index does not tell how many "
+                    "bags there are, because the last ones may be empty."
+                )
+            if isinstance(num_segments, bool) or not isinstance(num_segments, (int, torch.SymInt)):
+                raise TypeError(
+                    f"`num_segments` must be an int; got {type(num_segments).__name__}."
+                )
+            if num_segments < 0:
+                raise ValueError(f"`num_segments` must be >= 0; got {num_segments}.")
+            self.num_segments = num_segments
+        self._num_elements = self._index.numel() if self._index is not None else num_elements
+        if (
+            num_elements is not None
+            and self._index is not None
+            and self._index.numel() != num_elements
+        ):
+            raise ValueError(
+                f"`index` has {self._index.numel()} entries, but there are {num_elements} elements."
+            )
+        if _debug.values_are_checked(self.device):
+            self._check_values()
+
+    @classmethod
+    def from_padded(cls, mask: Tensor) -> Segments:
+        """Bags given as the rows of a padded tensor.
+
+        Args:
+            mask: Boolean tensor ``[S, N]``, true where there is an element. The elements of a padded
+                ``x`` of shape ``[S, N, ...]`` are ``x[mask]``, in that order.
+
+        Example:
+            >>> Segments.from_padded(torch.tensor([[True, True], [False, False], [False, True]])).ptr
+            tensor([0, 2, 2, 3])
+        """
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.dim() != 2:
+            raise TypeError(f"`mask` must be a boolean tensor [S, N]; got {_describe(mask)}.")
+        return cls(ptr=_ptr_from_counts(mask.sum(1)))
+
+    @classmethod
+    def from_counts(cls, counts: Tensor) -> Segments:
+        """Bags given by their sizes: ``counts`` ``[S]``, elements in the order of the bags.
+
+        Example:
+            >>> Segments.from_counts(torch.tensor([2, 0, 1])).index
+            tensor([0, 0, 2])
+        """
+        return cls(ptr=_ptr_from_counts(_as_integers(counts, "counts")))
+
+    @property
+    def device(self) -> torch.device:
+        return (self._index if self._index is not None else self._pointer).device
+
+    @property
+    def _pointer(self) -> Tensor:
+        if self._ptr is None:
+            raise RuntimeError("`ptr` has not been computed yet.")
+        return self._ptr
+
+    @property
+    def num_elements(self) -> int:
+        """The number of elements :math:`E`."""
+        if self._num_elements is None:
+            self._num_elements = int(self._pointer[-1])
+        return self._num_elements
+
+    @property
+    def index(self) -> Tensor:
+        """The bag of each element, ``[E]`` int64, in the order of the elements."""
+        if self._index is None:
+            bags = torch.arange(self.num_segments, device=self.device)
+            self._index = bags.repeat_interleave(self.counts, output_size=self.num_elements)
+        return self._index
+
+    @property
+    def ptr(self) -> Tensor:
+        """The offsets of the bags in sorted order, ``[S + 1]`` int64."""
+        if self._ptr is None:
+            if self.is_sorted and not torch.compiler.is_compiling():
+                self._ptr = torch._convert_indices_from_coo_to_csr(self.index, self.num_segments)
+            else:
+                self._sort()
+        return self._pointer
+
+    @property
+    def counts(self) -> Tensor:
+        """The number of elements of each bag, ``[S]`` int64."""
+        if self._counts is None:
+            if self._ptr is not None:
+                self._counts = self._ptr[1:] - self._ptr[:-1]
+            else:
+                zeros = self.index.new_zeros(self.num_segments)
+                self._counts = zeros.scatter_add(0, self.index, torch.ones_like(self.index))
+        return self._counts
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether the elements lie in the order of their bags."""
+        if self._sorted is None:
+            if torch.compiler.is_compiling():
+                # A traced program may not depend on values: sorting what is sorted does no harm.
+                return False
+            index = self.index
+            self._sorted = bool((index[1:] >= index[:-1]).all())
+        return self._sorted
+
+    @property
+    def perm(self) -> Tensor | None:
+        """``[E]`` such that ``index[perm]`` is sorted (a stable sort), or ``None`` if it is already."""
+        if self.is_sorted:
+            return None
+        if self._perm is None:
+            self._sort()
+        return self._perm
+
+    def _sort(self) -> None:
+        from graphpool.sorting import sort_index
+
+        self._ptr, self._perm = sort_index(self.index, self.num_segments)
+
+    def bag_order(self, x: Tensor) -> Tensor:
+        """``x`` ``[E, ...]`` with its elements brought into the order of their bags."""
+        perm = self.perm
+        return x if perm is None else x.index_select(0, perm)
+
+    def to(self, device: torch.device | str) -> Segments:
+        """The same bags on another device, with all that has been computed so far."""
+        moved = object.__new__(type(self))
+        for name, value in self.__dict__.items():
+            setattr(moved, name, value.to(device) if isinstance(value, Tensor) else value)
+        return moved
+
+    def __len__(self) -> int:
+        return self.num_segments
+
+    def __repr__(self) -> str:
+        order = "unknown" if self._sorted is None and self.device.type != "cpu" else self.is_sorted
+        device = "" if self.device.type == "cpu" else f", device={str(self.device)!r}"
+        return (
+            f"{type(self).__name__}(num_segments={self.num_segments}, "
+            f"num_elements={self.num_elements}, sorted={order}{device})"
+        )
+
+    def _check_values(self) -> None:
+        if self._index is not None and self._index.numel() > 0:
+            low, high = (int(v) for v in self._index.aminmax())
+            if low < 0 or high >= self.num_segments:
+                bad = (self._index < 0) | (self._index >= self.num_segments)
+                first = int(bad.nonzero()[0])
+                raise ValueError(
+                    f"`index` must lie in [0, num_segments) = [0, {self.num_segments}); "
+                    f"got {int(self._index[first])} at position {first}."
+                )
+            if self._sorted and self._ptr is None:
+                falls = (self._index[1:] < self._index[:-1]).nonzero()
+                if falls.numel():
+                    first = int(falls[0]) + 1
+                    raise ValueError(
+                        f"`index` was said to be sorted, but it falls at position {first}."
+                    )
+        if self._ptr is None:
+            return
+        if int(self._ptr[0]) != 0:
+            raise ValueError(f"`ptr` must start at 0; got {int(self._ptr[0])} at position 0.")
+        falls = (self._ptr[1:] < self._ptr[:-1]).nonzero()
+        if falls.numel():
+            first = int(falls[0]) + 1
+            raise ValueError(
+                f"`ptr` must never fall; got {int(self._ptr[first])} after "
+                f"{int(self._ptr[first - 1])} at position {first}."
+            )
+        total = int(self._ptr[-1])
+        if self._num_elements is not None and total != self._num_elements:
+            raise ValueError(
+                f"`ptr` must end at the number of elements, {self._num_elements}; got {total}."
+            )
+        if self._index is not None:
+            bags = torch.arange(self.num_segments, device=self.device)
+            expected = bags.repeat_interleave(self.counts, output_size=total)
+            differ = (expected != self._index).nonzero()
+            if differ.numel():
+                first = int(differ[0])
+                raise ValueError(
+                    f"`index` and `ptr` disagree at position {first}: index says bag "
+                    f"{int(self._index[first])}, ptr says bag {int(expected[first])}."
+                )
+
+
+def _ptr_from_counts(counts: Tensor) -> Tensor:
+    ptr = counts.new_zeros(counts.numel() + 1)
+    torch.cumsum(counts, 0, out=ptr[1:])
+    return ptr
+
+
+def _as_integers(value: Any, name: str) -> Tensor:
+    if hasattr(value, "as_tensor"):  # torch_geometric.Index
+        value = value.as_tensor()
+    if not isinstance(value, Tensor) or value.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"`{name}` must be an int64 or int32 tensor; got {_describe(value)}.")
+    if value.dim() != 1:
+        raise ValueError(f"`{name}` must have one dimension; got shape {tuple(value.shape)}.")
+    return value.long()
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    return type(value).__name__
