@@ -47,6 +47,6 @@ from graphpool import *
 torch.manual_seed(0)
 """
 
-suppress_warnings = ["myst.header"]
+suppress_warnings = ["myst.header", "ref.python"]
 
 generated_pages.write_all(Path(__file__).parent)

@@ -15,6 +15,7 @@ FLOORS: list[set[str]] = [
     {"_version", "_optional", "_debug"},
     {"sorting"},
     {"segments"},
+    {"ops.inputs"},
     {"ops.kernels"},
     {"ops"},
     {"aggr"},
@@ -43,7 +44,8 @@ def module_name(file: Path) -> str:
 
 def part_of(module: str) -> str:
     """The part of the house a module (named from below ``graphpool``) lies in."""
-    return "ops.kernels" if f"{module}.".startswith("ops.kernels.") else module.partition(".")[0]
+    inner = ".".join(module.split(".")[:2])
+    return inner if inner in FLOOR_OF else module.partition(".")[0]
 
 
 def is_module(name: str) -> bool:
