@@ -16,6 +16,7 @@ REFERENCE = [
     ("graphpool.mesh", "Meshes", "Primal-dual graphs, features, convolution and pooling."),
     ("graphpool.models", "Models", "Whole networks in which every pool is one argument."),
     ("graphpool.datasets", "Data sets", "Generators and loaders of torch_geometric data."),
+    ("graphpool.train", "Training", "Training loops and metrics."),
     ("graphpool.evaluate", "Evaluation", "Protocols that compare networks and readouts."),
     ("graphpool.plot", "Pictures", "Plots of what pools learn and what they see."),
     ("graphpool.testing", "Testing your own pool", "The assertions every member must pass."),

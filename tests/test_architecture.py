@@ -22,6 +22,7 @@ FLOORS: list[set[str]] = [
     {"conv"},
     {"relational", "points", "mesh"},
     {"models", "datasets"},
+    {"train"},
     {"evaluate"},
     {"plot"},
     {"testing", "catalogue"},
