@@ -36,10 +36,9 @@ class SetStatistics(GeneratedDataset):
 
     Every set has its own mean, uniform in ``mean_range``, and standard deviation, uniform in
     ``std_range``. The elements are the rows of ``x`` (``[n, 1]``); the label ``y`` (``[1, 1]``) is
-    the statistic of these very elements, not of the
-    distribution: ``mean``, ``second_moment`` (sum of squares over n), ``l3_norm`` ((sum
-        |x|^3)^(1/3)), ``max``, ``min``
-    or ``size``. The sets are the same for every statistic.
+    the statistic of these very elements, not of the distribution: ``mean``, ``second_moment`` (sum
+    of squares over n), ``l3_norm`` (:math:`(\\sum |x|^3)^{1/3}`), ``max``, ``min`` or ``size``.
+    The sets are the same for every statistic.
 
     Args:
         root: Folder of the cache.
