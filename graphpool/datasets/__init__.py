@@ -1,16 +1,43 @@
 """Generators and loaders. Everything comes out as :class:`torch_geometric.data.Data`."""
 
+from .brec import BREC, BRECCopies, brec_ranges
+from .cfi import cfi_graph, cfi_pair
+from .circulant import CSL, circulant_graph, relabel
+from .counting import SubstructureCounts, count_substructures
 from .extrapolation import HarmonicDegree, InverseSize, MaxDegree, ShortestPath
+from .graph6 import graphs_from_graph6, read_graph6, to_graph6
 from .nbody import NBody
+from .planar_sat import CEXP, EXP
 from .sets import SetStatistics
+from .small_graphs import Graph8c, connected_graphs
+from .strongly_regular import SR25, strongly_regular_parameters
 from .tu import TUGraphs
 
 __all__ = [
+    "BREC",
+    "BRECCopies",
+    "CEXP",
+    "CSL",
+    "EXP",
+    "Graph8c",
     "HarmonicDegree",
     "InverseSize",
     "MaxDegree",
     "NBody",
+    "SR25",
     "SetStatistics",
     "ShortestPath",
+    "SubstructureCounts",
     "TUGraphs",
+    "brec_ranges",
+    "cfi_graph",
+    "cfi_pair",
+    "circulant_graph",
+    "connected_graphs",
+    "count_substructures",
+    "graphs_from_graph6",
+    "read_graph6",
+    "relabel",
+    "strongly_regular_parameters",
+    "to_graph6",
 ]
