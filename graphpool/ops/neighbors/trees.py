@@ -1,0 +1,211 @@
+"""The CPU path: k-d trees over clouds of up to three coordinates, and what is asked of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphpool.ops.kernels import backends
+from graphpool.ops.kernels.threads import parallel_for
+from graphpool.ops.neighbors.clouds import Clouds
+
+LEAF = 32
+_PARALLEL_POINTS = 8192
+
+
+def trees_serve(points: Tensor) -> bool:
+    """Whether the tree kernels can answer for these points."""
+    return points.device.type == "cpu" and points.size(1) <= 3 and backends.fused_is_allowed()
+
+
+@dataclass(frozen=True)
+class Trees:
+    """One k-d tree per cloud; see :mod:`graphpool.ops.kernels.numba_kdtree` for the layout."""
+
+    xyz: np.ndarray
+    position: np.ndarray
+    box: np.ndarray
+    base: np.ndarray
+    depth: np.ndarray
+    ptr: np.ndarray
+
+    @property
+    def arguments(self) -> tuple[np.ndarray, ...]:
+        return (self.xyz, self.position, self.box, self.base, self.depth, self.ptr)
+
+
+def axes(points: Tensor) -> np.ndarray:
+    """``[3, N]`` coordinates, zeros for the axes that are absent."""
+    out = np.zeros((3, points.size(0)), points.numpy().dtype)
+    out[: points.size(1)] = points.numpy().T
+    return out
+
+
+def build_trees(clouds: Clouds, leaf: int = LEAF) -> Trees:
+    """Builds the trees, in parallel over clouds and over the subtrees of large ones."""
+    from graphpool.ops.kernels import numba_kdtree
+
+    ptr = clouds.ptr.numpy()
+    counts = np.diff(ptr)
+    depth = np.ceil(np.log2(np.maximum(counts / leaf, 1))).astype(np.int64)
+    base = np.zeros(len(depth), np.int64)
+    base[1:] = np.cumsum(2 << depth)[:-1]
+    xyz = axes(clouds.points)
+    trees = Trees(
+        xyz,
+        np.arange(xyz.shape[1], dtype=np.int32),
+        np.empty((int((2 << depth).sum()), 6), xyz.dtype),
+        base,
+        depth,
+        ptr,
+    )
+    shared = (trees.xyz, trees.position, trees.box)
+    threads = torch.get_num_threads()
+    split = max(threads - 1, 0).bit_length() + 1
+    large = np.flatnonzero(counts > max(_PARALLEL_POINTS, leaf << (split + 1)))
+    if threads == 1 or len(large) == 0 or len(large) >= 2 * threads:
+        parallel_for(
+            lambda low, high: numba_kdtree.build_clouds(*shared, ptr, base, depth, low, high),
+            balanced(ptr, _PARALLEL_POINTS),
+        )
+        return trees
+    tasks: list[tuple[int, int, int, int]] = []
+    for c in large:
+        numba_kdtree.build_subtree(*shared, base[c], ptr[c], counts[c], 1, 0, split)
+        tasks += [(int(c), (1 << split) + j, split, 0) for j in range(1 << split)]
+    small = np.flatnonzero(counts <= max(_PARALLEL_POINTS, leaf << (split + 1)))
+    tasks += [(int(c), 1, 0, 0) for c in small if counts[c] > 0]
+
+    def build(c: int, root: int, level: int, _: int) -> None:
+        numba_kdtree.build_subtree(*shared, base[c], ptr[c], counts[c], root, level, depth[c])
+
+    parallel_for(build, tasks)
+    return trees
+
+
+def balanced(ptr: np.ndarray, at_least: int, pieces_per_thread: int = 4) -> list[tuple[int, int]]:
+    """Ranges of bags with about the same number of elements, none below ``at_least`` if avoidable."""
+    bags, total = len(ptr) - 1, int(ptr[-1])
+    pieces = min(bags, pieces_per_thread * torch.get_num_threads(), max(total // at_least, 1))
+    if torch.get_num_threads() == 1:
+        pieces = min(pieces, 1)
+    if pieces <= 1:
+        return [(0, bags)] if bags else []
+    cuts = np.searchsorted(ptr, np.linspace(0, total, pieces + 1)[1:-1])
+    edges = np.unique(np.concatenate([[0], cuts, [bags]]))
+    return [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def rows(count: int, at_least: int) -> list[tuple[int, int]]:
+    """Ranges of about the same length that cover ``count`` rows."""
+    return balanced(np.arange(count + 1), at_least)
+
+
+def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
+    """Positions of the samples; ``first`` and ``samples`` are per cloud."""
+    from graphpool.ops.kernels import numba_fps
+
+    trees = build_trees(clouds)
+    size = trees.xyz.shape[1]
+    out_ptr = np.zeros(len(trees.ptr), np.int64)
+    np.cumsum(samples.numpy(), out=out_ptr[1:])
+    out = np.empty(int(out_ptr[-1]), np.int64)
+    place = np.empty(size, np.int32)
+    distance = np.empty(size, trees.xyz.dtype)
+    farthest = np.empty(len(trees.box), trees.xyz.dtype)
+    owner = np.empty(len(trees.box), np.int32)
+    start = first.numpy()
+
+    def sample(low: int, high: int) -> None:
+        numba_fps.sample_clouds(
+            trees.xyz, trees.position, place, distance, trees.box, farthest, owner, trees.base,
+            trees.depth, trees.ptr, start, out_ptr, out, low, high,
+        )  # fmt: skip
+
+    parallel_for(sample, balanced(trees.ptr, 2048))
+    return torch.from_numpy(out)
+
+
+def query_order(queries: Clouds, trees: Trees, same: bool) -> np.ndarray:
+    """Neighbouring queries one after the other: they find their part of the tree in the cache."""
+    if same:
+        return trees.position
+    count = queries.points.size(0)
+    if count < 16384:
+        return np.arange(count, dtype=np.int32)
+    return build_trees(queries).position
+
+
+def knn(
+    clouds: Clouds,
+    queries: Clouds,
+    k: int,
+    exclude: Tensor | None,
+    limit: float,
+    ascending: bool,
+    same: bool,
+) -> tuple[Tensor, Tensor]:
+    """Positions ``[M, k]`` (-1 where missing) and squared distances (inf), at most ``limit``."""
+    from graphpool.ops.kernels import numba_knn
+
+    trees = build_trees(clouds)
+    count = queries.points.size(0)
+    query_axes = axes(queries.points)
+    out_d = np.empty((count, k), query_axes.dtype)
+    out_i = np.empty((count, k), np.int64)
+    order = query_order(queries, trees, same)
+    cloud = queries.cloud.numpy()
+    skip = _exclusions(exclude, count)
+    bound = query_axes.dtype.type(limit)
+
+    def find(low: int, high: int) -> None:
+        numba_knn.nearest(
+            *trees.arguments, query_axes, cloud, order, skip, bound, k, ascending,
+            out_d, out_i, low, high,
+        )  # fmt: skip
+
+    parallel_for(find, rows(count, max(4096 // k, 16)))
+    return torch.from_numpy(out_i), torch.from_numpy(out_d)
+
+
+def within(
+    clouds: Clouds,
+    queries: Clouds,
+    limit: float,
+    inclusive: bool,
+    exclude: Tensor | None,
+    same: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets ``[M + 1]``, positions and squared distances of all points within ``limit``."""
+    from graphpool.ops.kernels import numba_knn
+
+    trees = build_trees(clouds)
+    count = queries.points.size(0)
+    query_axes = axes(queries.points)
+    order = query_order(queries, trees, same)
+    cloud = queries.cloud.numpy()
+    skip = _exclusions(exclude, count)
+    offsets = np.zeros(count + 1, np.int64)
+    bound = query_axes.dtype.type(limit)
+    out_d, out_i = np.empty(0, query_axes.dtype), np.empty(0, np.int64)
+
+    def find(counting: bool, low: int, high: int) -> None:
+        numba_knn.within(
+            *trees.arguments, query_axes, cloud, order, skip, bound, inclusive,
+            offsets, counting, out_d, out_i, low, high,
+        )  # fmt: skip
+
+    chunks = rows(count, 256)
+    parallel_for(find, [(True, *chunk) for chunk in chunks])
+    np.cumsum(offsets, out=offsets)
+    out_d = np.empty(int(offsets[-1]), query_axes.dtype)
+    out_i = np.empty(int(offsets[-1]), np.int64)
+    parallel_for(find, [(False, *chunk) for chunk in chunks])
+    return torch.from_numpy(offsets), torch.from_numpy(out_i), torch.from_numpy(out_d)
+
+
+def _exclusions(exclude: Tensor | None, count: int) -> np.ndarray:
+    return np.full(count, -1, np.int64) if exclude is None else exclude.numpy()
