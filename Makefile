@@ -38,22 +38,22 @@ $(STAMPS)/venv:
 $(STAMPS)/base: $(STAMPS)/venv $(RECIPE)
 	$(INSTALL) -q setuptools wheel
 	$(INSTALL) torch
-	$(INSTALL) --no-build-isolation -e '.[viz]'
+	$(INSTALL) -q --no-build-isolation -e '.[viz]'
 	touch $@
 
 $(STAMPS)/tools: $(STAMPS)/base
-	$(INSTALL) --no-build-isolation -e '.[viz,test,docs,dev]'
+	$(INSTALL) -q --no-build-isolation -e '.[viz,test,docs,dev]'
 	touch $@
 
 # Both compile against the installed torch. pip keeps the wheels it builds, so this is slow once;
 # a wheel kept from another torch does not import, and is built anew.
 $(STAMPS)/compiled: $(STAMPS)/base tools/build_compiled.sh
 	tools/build_compiled.sh $(PY)
-	$(INSTALL) --no-build-isolation -e '.[compiled]'
+	$(INSTALL) -q --no-build-isolation -e '.[compiled]'
 	touch $@
 
 $(STAMPS)/all: $(STAMPS)/tools $(STAMPS)/compiled
-	$(INSTALL) --no-build-isolation -e '.[all]'
+	$(INSTALL) -q --no-build-isolation -e '.[all]'
 	touch $@
 
 # --- what people run ---------------------------------------------------------------------------
