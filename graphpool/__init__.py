@@ -1,9 +1,19 @@
 """Pooling functions over bags of vectors, for graphs, point clouds, meshes and sets."""
 
-from graphpool import ops
+from graphpool import aggr, ops
 from graphpool._debug import debug
 from graphpool._version import __version__
+from graphpool.aggr.contributions import contributions
 from graphpool.ops.kernels.backends import backend, use_backend
 from graphpool.segments import Segments
 
-__all__ = ["Segments", "__version__", "backend", "debug", "ops", "use_backend"]
+__all__ = [
+    "Segments",
+    "__version__",
+    "aggr",
+    "backend",
+    "contributions",
+    "debug",
+    "ops",
+    "use_backend",
+]

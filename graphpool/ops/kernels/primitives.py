@@ -46,7 +46,7 @@ def with_value(y: Tensor, value: Tensor) -> Tensor:
 
 def _is_plain(x: Tensor) -> bool:
     # Scatter-add on an accelerator adds in whatever order the atomics come: not reproducible.
-    if not x.is_floating_point() or torch.compiler.is_compiling():
+    if not x.is_floating_point() or not x.numel() or torch.compiler.is_compiling():
         return True
     return x.device.type == "cpu" and backends.composed_backend() == "torch"
 

@@ -1,0 +1,103 @@
+"""Attention with a score for every feature of every element."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphpool.aggr.base import Aggregation
+from graphpool.aggr.registry import register
+from graphpool.ops.softmax import segment_softmax, segment_softmax_sum
+from graphpool.segments import Segments
+
+ACTIVATIONS = {None: torch.nn.Identity, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
+
+
+@register("attsets")
+class AttSets(Aggregation):
+    r"""Attentional aggregation with a score for each feature of each element:
+
+    .. math:: y_{s,c} = \sum_{e \in s} a_{e,c}\, x_{e,c}, \qquad
+              a_{\cdot,c} = \mathrm{softmax}_s(g(x)_{\cdot,c}), \qquad g(x) = \sigma(x W + b)
+
+    A bag of one element gives that element, whatever ``W``. ``W = 0`` is the mean; scores that grow with
+    ``x`` lead to the maximum. The weights sum to 1, so the size of the bag is not seen.
+
+    Yang, Wang, Markham, Trigoni, "Robust attentional aggregation of deep feature sets for multi-view 3D
+    reconstruction", IJCV 2020.
+
+    Args:
+        channels: Number of channels ``C``.
+        num_outputs: Number ``K`` of pooled vectors, each with scores of its own.
+        activation: ``None`` (the paper's default), ``"tanh"`` or ``"relu"`` on the scores.
+        return_weights: Return ``(y, weights)`` with weights ``[E, ..., K, C]``.
+
+    Shapes:
+        ``[E, ..., C]`` to ``[S, ..., K * C]``: elements may have dimensions between the first and the last
+        (maps flattened to positions by channels), each of which gets scores of its own.
+
+    Raises:
+        ValueError: ``num_outputs`` is less than 1, or the activation is unknown.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> x = torch.randn(1, 8)
+        >>> torch.equal(aggr.AttSets(8)(x), x)
+        True
+    """
+
+    learnable = True
+    complexity = "E C^2"
+
+    def __init__(
+        self,
+        channels: int,
+        num_outputs: int = 1,
+        activation: str | None = None,
+        return_weights: bool = False,
+    ) -> None:
+        super().__init__(channels)
+        if isinstance(num_outputs, bool) or not isinstance(num_outputs, int) or num_outputs < 1:
+            raise ValueError(f"`num_outputs` must be an int of at least 1; got {num_outputs!r}.")
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"`activation` must be one of {list(ACTIVATIONS)}; got {activation!r}."
+            )
+        self.num_outputs = num_outputs
+        self.activation = activation
+        self.return_weights = return_weights
+        self.finish_init()
+
+    def build(self, channels: int) -> None:
+        self.score = torch.nn.Linear(channels, self.num_outputs * channels)
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.xavier_uniform_(self.score.weight)
+        torch.nn.init.zeros_(self.score.bias)
+
+    @property
+    def out_channels(self) -> int | None:
+        return self.channels if self.channels in (None, -1) else self.num_outputs * self.channels
+
+    def _scores(self, x: Tensor) -> list[Tensor]:
+        score = ACTIVATIONS[self.activation]()(self.score(x.to(self.score.weight.dtype)))
+        return list(score.chunk(self.num_outputs, dim=-1))
+
+    def pool(
+        self, x: Tensor, segments: Segments, weight: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        scores = self._scores(x)
+        pooled = [segment_softmax_sum(score, x, segments, weight) for score in scores]
+        y = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=-1)
+        if not self.return_weights:
+            return y
+        return y, torch.stack([segment_softmax(s, segments, weight) for s in scores], dim=-2)
+
+    def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+        """The weights ``[E, ..., C]``, averaged over the ``K`` outputs; each bag and channel sums to 1."""
+        shares = [segment_softmax(score, segments, weight) for score in self._scores(x)]
+        return torch.stack(shares).mean(0).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        activation = "" if self.activation is None else f", activation={self.activation!r}"
+        return f"channels={self.channels}, num_outputs={self.num_outputs}{activation}"

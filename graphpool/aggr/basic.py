@@ -1,0 +1,157 @@
+"""Sum, mean, extrema and moments."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from graphpool.aggr.base import Aggregation
+from graphpool.aggr.registry import register
+from graphpool.ops.inputs import Gather
+from graphpool.ops.reduce import (
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_moments,
+    segment_sum,
+)
+from graphpool.segments import Segments
+
+
+class Moment(Aggregation):
+    """A pool that :func:`~graphpool.ops.segment_moments` can compute together with others."""
+
+    supports_gather = True
+    moment: ClassVar[str]
+
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        return segment_moments(x, segments, (self.moment,), weight, gather)[0]
+
+
+@register("sum", "add")
+class Sum(Moment):
+    r"""Sum, :math:`y_s = \sum_{e \in s} x_e`. Takes integers, too.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> aggr.Sum()(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 0, 1]), dim_size=2)
+        tensor([[3.],
+                [4.]])
+    """
+
+    multiplicity_aware = True
+    moment = "sum"
+
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        return segment_sum(x, segments, weight, gather)
+
+
+@register("mean", "avg")
+class Mean(Moment):
+    r"""Mean, :math:`y_s = \frac{1}{n_s} \sum_{e \in s} x_e`.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> aggr.Mean()(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 0, 1]), dim_size=2)
+        tensor([[1.5000],
+                [4.0000]])
+    """
+
+    moment = "mean"
+
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        return segment_mean(x, segments, weight, gather)
+
+
+@register("max")
+class Max(Moment):
+    r"""Maximum per channel. Elements that attain it share the derivative. Takes integers, too.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> aggr.Max()(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 0, 1]), dim_size=3)
+        tensor([[2.],
+                [4.],
+                [0.]])
+    """
+
+    moment = "max"
+
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        return segment_max(x, segments, weight, gather)
+
+
+@register("min")
+class Min(Moment):
+    r"""Minimum per channel. Elements that attain it share the derivative. Takes integers, too.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> aggr.Min()(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 0, 1]), dim_size=2)
+        tensor([[1.],
+                [4.]])
+    """
+
+    moment = "min"
+
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        return segment_min(x, segments, weight, gather)
+
+
+@register("var")
+class Var(Moment):
+    r"""Biased variance, :math:`y_s = \frac{1}{n_s} \sum_{e \in s} (x_e - \bar x_s)^2`.
+
+    Computed from deviations, so that a large common offset does no harm.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> aggr.Var()(torch.tensor([[4096.0], [4097.0], [4098.0]]))
+        tensor([[0.6667]])
+    """
+
+    moment = "var"
+
+
+@register("std")
+class Std(Moment):
+    r"""Standard deviation, the square root of :class:`Var`; derivative 0 where it is 0.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> aggr.Std()(torch.tensor([[1.0], [3.0]]))
+        tensor([[1.]])
+    """
+
+    moment = "std"
