@@ -1,0 +1,97 @@
+"""What is shipped, and that it works without the optional packages."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from graphpool import _optional
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "graphpool").rglob("*.py")
+    if "__pycache__" not in path.parts
+)
+
+
+def run_python(code: str, cwd: Path = ROOT, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        cwd=cwd,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def dotted(path: str) -> str:
+    return path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
+def test_every_module_imports_without_the_optional_packages():
+    hidden = sorted(_optional.PACKAGES)
+    modules = [dotted(path) for path in MODULES]
+    run_python(
+        "import importlib, sys\n"
+        f"sys.modules.update(dict.fromkeys({hidden!r}))\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "from graphpool import _optional\n"
+        f"assert not any(map(_optional.has, {hidden!r}))\n"
+    )
+
+
+def test_import_is_quick_beyond_torch_and_torch_geometric():
+    """CPU time, because the wall clock of a busy machine says nothing."""
+    spent = run_python(
+        "import time, torch, torch_geometric.data, torch_geometric.nn\n"
+        "start = time.process_time()\n"
+        "import graphpool\n"
+        "print(time.process_time() - start)\n"
+    )
+    assert float(spent) < 2.5
+
+
+def test_import_leaves_optional_packages_alone():
+    heavy = ["matplotlib", "open3d", "networkx", "torch_cluster"]
+    loaded = run_python(
+        f"import sys, graphpool; print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    assert loaded.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_hold_the_package_and_nothing_else(tmp_path):
+    if not (ROOT / "pyproject.toml").exists():
+        pytest.skip("runs from a checkout")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    done = subprocess.run(build, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = [name for name in archive.namelist() if ".dist-info/" not in name]
+        metadata_file = next(name for name in archive.namelist() if name.endswith("/METADATA"))
+        metadata = archive.read(metadata_file).decode()
+        archive.extractall(tmp_path / "site")
+    assert sorted(shipped) == sorted([*MODULES, "graphpool/py.typed"])
+    required = re.findall(r"^Requires-Dist: ([\w-]+)(?!.*extra ==)", metadata, re.MULTILINE)
+    assert sorted(required) == ["numba", "numpy", "scipy", "torch", "torch-geometric", "tqdm"]
+
+    with tarfile.open(sdist) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", *MODULES} <= inside
+
+    site = str(tmp_path / "site")
+    where = run_python("import graphpool; print(graphpool.__file__)", tmp_path, PYTHONPATH=site)
+    assert where.startswith(site)
