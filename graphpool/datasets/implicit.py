@@ -1,0 +1,146 @@
+"""Closed triangle meshes from signed distances, by surface nets (Gibson, 1998), without a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+__all__ = ["is_closed_manifold", "surface_net"]
+
+_Distance = Callable[[np.ndarray], np.ndarray]
+
+
+def surface_net(
+    distance: _Distance,
+    low: np.ndarray,
+    high: np.ndarray,
+    spacing: float,
+    smoothing: int = 6,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A mesh of the surface where ``distance`` is zero, oriented outwards.
+
+    Every cell of a regular grid that the surface crosses gets one vertex; every grid edge that it
+    crosses gets a quadrilateral of the four cells around, cut along its shorter diagonal. Vertices
+    are then moved towards the mean of their neighbours and back onto the surface, in turn.
+
+    Args:
+        distance: From points ``[N, 3]`` to signed distances ``[N]``, negative inside.
+        low, high: Corners of a box that holds the surface.
+        spacing: Width of the cells.
+        smoothing: Number of rounds of smoothing.
+
+    Returns:
+        ``vertices`` ``[V, 3]`` and ``faces`` ``[F, 3]``. Where two sheets come closer than a cell the
+        result may not be manifold: see :func:`is_closed_manifold`.
+
+    Raises:
+        ValueError: The surface leaves the box.
+    """
+    low = np.asarray(low, dtype=np.float64) - spacing
+    counts = np.ceil((np.asarray(high) + spacing - low) / spacing).astype(int) + 1
+    axes = [low[i] + spacing * np.arange(counts[i]) for i in range(3)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    value = distance(points.reshape(-1, 3)).reshape(points.shape[:3])
+    inside = value < 0
+    shell = np.ones_like(inside)
+    shell[1:-1, 1:-1, 1:-1] = False
+    if (inside & shell).any():
+        raise ValueError("the surface leaves the box [low, high]; give it more room.")
+
+    cells = tuple(n - 1 for n in inside.shape)
+    total = np.zeros((*cells, 3))
+    crossings = np.zeros(cells, dtype=np.int64)
+    quads = []
+    for axis in range(3):
+        head = [slice(None)] * 3
+        tail = [slice(None)] * 3
+        head[axis], tail[axis] = slice(None, -1), slice(1, None)
+        i, j, k = np.nonzero(inside[tuple(head)] != inside[tuple(tail)])
+        grid = np.stack([i, j, k], axis=1)
+        step = np.eye(3, dtype=int)[axis]
+        a, b = value[i, j, k], value[tuple((grid + step).T)]
+        where = low + spacing * (grid + (a / (a - b))[:, None] * step)
+        # The four cells around the edge, counterclockwise as seen against the axis.
+        one, two = np.eye(3, dtype=int)[(axis + 1) % 3], np.eye(3, dtype=int)[(axis + 2) % 3]
+        around = np.stack([grid, grid - one, grid - one - two, grid - two], axis=1)
+        for corner in range(4):
+            cell = tuple(around[:, corner].T)
+            np.add.at(total, cell, where)
+            np.add.at(crossings, cell, 1)
+        leaving = inside[i, j, k]
+        quads.append(np.where(leaving[:, None, None], around, around[:, ::-1]))
+    used = crossings > 0
+    number = np.full(cells, -1)
+    number[used] = np.arange(used.sum())
+    vertices = total[used] / crossings[used][:, None]
+    quad = number[tuple(np.concatenate(quads).reshape(-1, 3).T)].reshape(-1, 4)
+
+    p = vertices[quad]
+    other = np.linalg.norm(p[:, 1] - p[:, 3], axis=1) < np.linalg.norm(p[:, 0] - p[:, 2], axis=1)
+    quad = np.where(other[:, None], np.roll(quad, -1, axis=1), quad)
+    faces = np.concatenate([quad[:, [0, 1, 2]], quad[:, [0, 2, 3]]])
+    faces = faces[np.argsort(faces.min(1), kind="stable")]
+    return _relax(distance, vertices, faces, spacing, smoothing), faces
+
+
+def _relax(
+    distance: _Distance, vertices: np.ndarray, faces: np.ndarray, spacing: float, rounds: int
+) -> np.ndarray:
+    start, stop = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    size = len(vertices)
+    adjacency = coo_matrix((np.ones(len(start)), (start, stop)), shape=(size, size)).tocsr()
+    degree = np.bincount(start, minlength=size).clip(min=1)[:, None]
+    for _ in range(rounds):
+        moved = vertices + 0.5 * (adjacency @ vertices / degree - vertices)
+        vertices = _project(distance, moved, spacing)
+    return vertices
+
+
+def _project(distance: _Distance, points: np.ndarray, spacing: float) -> np.ndarray:
+    """One damped Newton step along the gradient onto the zero set."""
+    step = 1e-3 * spacing
+    offsets = step * np.eye(3)
+    ends = np.concatenate([points[None] + s * offsets[:, None] for s in (1, -1)]).reshape(-1, 3)
+    values = distance(np.concatenate([points, ends]))
+    value, plus, minus = (
+        values[: len(points)],
+        values[len(points) : 4 * len(points)].reshape(3, -1),
+        values[4 * len(points) :].reshape(3, -1),
+    )
+    gradient = ((plus - minus) / (2 * step)).T
+    square = np.maximum((gradient**2).sum(1), 1e-2)
+    move = (value / square)[:, None] * gradient
+    length = np.linalg.norm(move, axis=1, keepdims=True)
+    return points - move * np.minimum(1.0, 0.5 * spacing / np.maximum(length, 1e-12))
+
+
+def is_closed_manifold(faces: np.ndarray, num_vertices: int, connected: bool = True) -> bool:
+    """Whether every edge has two faces of opposite direction and every vertex a single fan of faces.
+
+    Args:
+        faces: ``[F, 3]``.
+        num_vertices: Number of vertices; all of them must be in use.
+        connected: Whether the mesh must also be in one piece.
+    """
+    start, stop = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    forward, backward = start * num_vertices + stop, stop * num_vertices + start
+    order, back = np.argsort(forward), np.argsort(backward)
+    if (np.diff(forward[order]) == 0).any() or not np.array_equal(forward[order], backward[back]):
+        return False
+    twin = np.empty_like(order)
+    twin[order] = back
+    # Corner c of a face is where half-edge c starts; its neighbour in the fan starts half-edge
+    # next(twin(c)).
+    following = twin - twin % 3 + (twin + 1) % 3
+    ones = np.ones(len(start), dtype=np.int8)
+    corners = np.arange(len(start))
+    fans = coo_matrix((ones, (corners, following)), shape=(len(start),) * 2)
+    if connected_components(fans, directed=False)[0] != num_vertices:
+        return False
+    if not connected:
+        return True
+    pieces = coo_matrix((ones, (start, stop)), shape=(num_vertices,) * 2)
+    return connected_components(pieces, directed=False)[0] == 1

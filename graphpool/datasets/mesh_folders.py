@@ -1,0 +1,156 @@
+"""Meshes in folders, in the layouts of MeshCNN and PD-MeshNet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from graphpool.mesh import MeshGraph, clean, primal_dual, read_mesh
+
+from .mesh_labels import read_face_labels
+
+__all__ = ["MeshClassificationFolder", "MeshSegmentationFolder"]
+
+_SUFFIXES = (".obj", ".off", ".ply")
+
+
+class _MeshFolder(Dataset):
+    """Graphs that were made once and are kept in memory."""
+
+    def __init__(self) -> None:
+        self.files: list[Path] = []
+        self._graphs: list[MeshGraph] = []
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def __getitem__(self, index: int) -> MeshGraph:
+        return self._graphs[index]
+
+
+class MeshClassificationFolder(_MeshFolder):
+    """``root/<class>/{train,test}/*.obj`` (or .off, .ply), as SHREC and Cubes are laid out.
+
+    Args:
+        root: The folder of the class folders.
+        split: ``"train"`` or ``"test"``: the name of the folder inside each class.
+        config: See :func:`graphpool.mesh.primal_dual`.
+        max_per_class: Takes only the first so many meshes of each class, by name.
+        progress: Whether to show a progress bar.
+        **clean_kwargs: Passed on to :func:`graphpool.mesh.clean`.
+
+    Attributes:
+        classes: Names of the classes, in alphabetical order.
+        files: The file of each mesh.
+        cleaned: What cleaning changed, by file; files that needed nothing are absent.
+
+    Raises:
+        FileNotFoundError: The folder does not exist or holds no mesh of this split.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        config: str = "A",
+        *,
+        max_per_class: int | None = None,
+        progress: bool = False,
+        **clean_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        root = _existing(root)
+        self.classes = sorted(p.name for p in root.iterdir() if (p / split).is_dir())
+        self.num_classes = len(self.classes)
+        self.cleaned = {}
+        listed = [
+            (file, label)
+            for label, name in enumerate(self.classes)
+            for file in _meshes(root / name / split)[:max_per_class]
+        ]
+        if not listed:
+            raise FileNotFoundError(f"no mesh lies in {root}/<class>/{split}/.")
+        for file, label in tqdm(listed, desc=f"reading {split}", disable=not progress):
+            mesh = clean(*read_mesh(file), **clean_kwargs)
+            if mesh.report.changed:
+                self.cleaned[file] = mesh.report
+            self.files.append(file)
+            self._graphs.append(primal_dual(mesh.vertices, mesh.faces, config, label))
+
+
+class MeshSegmentationFolder(_MeshFolder):
+    """``root/{train,test}/*`` with labels in ``root/seg/<name>.eseg`` (or ``.seg``).
+
+    A label file has one line per face (PD-MeshNet) or one per edge (MeshCNN); the number of lines
+    tells which. Labels per edge are turned into labels per face by
+    :func:`graphpool.datasets.mesh_labels.edge_to_face_labels`. Labels are shifted so that the
+    smallest over *all* files of the folder is 0.
+
+    Args:
+        root, split, config, progress, **clean_kwargs: As in :class:`MeshClassificationFolder`.
+
+    Attributes:
+        num_classes: One more than the largest label.
+        files, cleaned: As in :class:`MeshClassificationFolder`.
+
+    Raises:
+        FileNotFoundError: A folder or a label file is missing.
+        ValueError: A label file fits neither the faces nor the edges of its mesh.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        config: str = "A",
+        *,
+        progress: bool = False,
+        **clean_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        root = _existing(root)
+        listed = _meshes(_existing(root / split))
+        if not listed:
+            raise FileNotFoundError(f"no mesh lies in {root / split}.")
+        self.cleaned = {}
+        smallest, largest = _label_range(root / "seg")
+        self.num_classes = largest - smallest + 1
+        for file in tqdm(listed, desc=f"reading {split}", disable=not progress):
+            vertices, faces = read_mesh(file)
+            labels = read_face_labels(root / "seg", file.stem, vertices, faces)
+            mesh = clean(vertices, faces, labels - smallest, **clean_kwargs)
+            if mesh.report.changed:
+                self.cleaned[file] = mesh.report
+            self.files.append(file)
+            target = torch.from_numpy(np.asarray(mesh.labels))
+            self._graphs.append(primal_dual(mesh.vertices, mesh.faces, config, target))
+
+
+def _existing(folder: str | Path) -> Path:
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}.")
+    return folder
+
+
+def _meshes(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+
+
+def _label_range(folder: Path) -> tuple[int, int]:
+    files = sorted(p for p in _existing(folder).iterdir() if p.suffix in (".eseg", ".seg"))
+    if not files:
+        raise FileNotFoundError(f"no label file (.eseg, .seg) lies in {folder}.")
+    ends = []
+    for file in files:
+        values = np.loadtxt(file, ndmin=1)
+        if values.size:
+            ends.append((int(values.min()), int(values.max())))
+    return min(low for low, _ in ends), max(high for _, high in ends)

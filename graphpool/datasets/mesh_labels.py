@@ -1,0 +1,105 @@
+"""Label files of meshes: per face, per edge, and soft per edge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from graphpool.mesh.halfedges import half_edges
+
+__all__ = [
+    "edge_to_face_labels",
+    "face_to_edge_labels",
+    "read_face_labels",
+    "read_labels",
+    "read_soft_labels",
+]
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """One integer per line, ``[N]``."""
+    values = np.loadtxt(path, ndmin=1)
+    if values.ndim != 1 or not np.array_equal(values, np.rint(values)):
+        raise ValueError(f"{path}: expected one integer per line; got shape {values.shape}.")
+    return values.astype(np.int64)
+
+
+def read_soft_labels(path: str | Path, num_edges: int, num_classes: int) -> np.ndarray:
+    """Soft labels of edges (``.seseg``) ``[E, num_classes]``; a class counts where it is above 0.
+
+    Raises:
+        ValueError: The table has another shape.
+    """
+    table = np.loadtxt(path, ndmin=2)
+    if table.shape != (num_edges, num_classes):
+        raise ValueError(
+            f"{path}: expected {num_edges} lines of {num_classes} numbers; got {table.shape}."
+        )
+    return table
+
+
+def read_face_labels(
+    folder: Path, name: str, vertices: np.ndarray, faces: np.ndarray
+) -> np.ndarray:
+    """Labels of the faces from ``folder/<name>.eseg`` or ``.seg``, per face or per edge in the file."""
+    candidates = [folder / f"{name}{suffix}" for suffix in (".eseg", ".seg")]
+    path = next((p for p in candidates if p.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"no label file {candidates[0]} (or .seg).")
+    labels = read_labels(path)
+    if len(labels) == len(faces):
+        return labels
+    num_edges = len(half_edges(torch.from_numpy(faces), len(vertices)).edges)
+    if len(labels) != num_edges:
+        raise ValueError(
+            f"{path} has {len(labels)} lines, but {name} has {len(faces)} faces and "
+            f"{num_edges} edges."
+        )
+    return edge_to_face_labels(faces, labels)
+
+
+def edge_to_face_labels(faces: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The label that most of a face's three edges carry.
+
+    A face whose edges carry three different labels waits until neighbours are decided and takes the
+    label most of these have (the smallest on a tie); where none ever is, it takes the smallest of
+    its own.
+
+    Args:
+        faces: ``[F, 3]``.
+        labels: ``[E]``, non-negative, edges in the order of first appearance (see
+            :func:`graphpool.mesh.halfedges.half_edges`).
+
+    Example:
+        >>> edge_to_face_labels(np.array([[0, 1, 2], [2, 1, 3]]), np.array([1, 1, 0, 2, 1]))
+        array([1, 1])
+    """
+    corners = torch.from_numpy(np.asarray(faces, dtype=np.int64))
+    table = half_edges(corners, int(corners.max()) + 1)
+    if len(labels) != len(table.edges):
+        raise ValueError(
+            f"`labels` must have one entry per edge, {len(table.edges)}; got {len(labels)}."
+        )
+    three = np.asarray(labels)[table.edge_of.numpy()].reshape(-1, 3)
+    a, b, c = three.T
+    result = np.where((a == b) | (a == c), a, np.where(b == c, b, -1))
+    sides = table.sides[(table.sides[:, 1] >= 0)].numpy() // 3
+    links = np.concatenate([sides, sides[:, ::-1]])
+    classes = int(three.max()) + 1
+    while True:
+        votes = np.zeros((len(result), classes), dtype=np.int64)
+        useful = (result[links[:, 0]] < 0) & (result[links[:, 1]] >= 0)
+        np.add.at(votes, (links[useful, 0], result[links[useful, 1]]), 1)
+        decided = votes.any(1)
+        if not decided.any():
+            return np.where(result < 0, three.min(1), result)
+        result[decided] = votes[decided].argmax(1)
+
+
+def face_to_edge_labels(faces: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The label of the face in which each edge appears first, ``[E]``."""
+    corners = torch.from_numpy(np.asarray(faces, dtype=np.int64))
+    table = half_edges(corners, int(corners.max()) + 1)
+    return np.asarray(labels)[table.sides[:, 0].numpy() // 3]

@@ -1,0 +1,38 @@
+"""Triangle meshes as pairs of graphs: building them, convolving, pooling and unpooling.
+
+The system is that of PD-MeshNet (Milano et al., NeurIPS 2020), with any aggregation as the reducer
+of a pool; beside it the edge-based layers of MeshCNN (Hanocka et al., SIGGRAPH 2019).
+"""
+
+from .cleaning import CleaningReport, CleanMesh, clean
+from .conv import MeshFeatures, PrimalDualConv, PrimalDualResidual
+from .graph import MeshGraph, primal_dual
+from .io import MeshArrays, read_mesh, write_mesh
+from .pool import FaceClusterPool, FaceClusters, FaceClusterUnpool, PooledMesh, cluster_faces
+from .selection import select_edges
+from .shapes import icosphere
+from .standardize import MeshStandardizer
+from .topology import MeshTopology
+
+__all__ = [
+    "CleanMesh",
+    "CleaningReport",
+    "FaceClusterPool",
+    "FaceClusterUnpool",
+    "FaceClusters",
+    "MeshArrays",
+    "MeshFeatures",
+    "MeshGraph",
+    "MeshStandardizer",
+    "MeshTopology",
+    "PooledMesh",
+    "PrimalDualConv",
+    "PrimalDualResidual",
+    "clean",
+    "cluster_faces",
+    "icosphere",
+    "primal_dual",
+    "read_mesh",
+    "select_edges",
+    "write_mesh",
+]

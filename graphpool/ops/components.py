@@ -1,0 +1,136 @@
+"""Connected components, and the contraction of a graph by clusters."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Contraction", "connected_components", "contract"]
+
+
+class Contraction(NamedTuple):
+    """What :func:`contract` returns.
+
+    Attributes:
+        edges: ``[2, M']``, the edges between different clusters, each once, in lexicographic order.
+        assignment: ``[M]``, the new edge of each old edge; -1 where the edge lies inside a cluster.
+    """
+
+    edges: Tensor
+    assignment: Tensor
+
+
+def connected_components(edges: Tensor, num_nodes: int, method: str = "auto") -> Tensor:
+    """The connected component of each node of an undirected graph.
+
+    Args:
+        edges: Integer tensor ``[2, M]``; each edge may be given in one direction or in both.
+        num_nodes: The number of nodes ``N``; nodes without an edge are components of their own.
+        method: ``"scipy"`` (compiled, on the CPU), ``"propagation"`` (label propagation with pointer
+            jumping, on any device: about ``log N`` rounds) or ``"auto"``, which takes the first for
+            CPU tensors and the second otherwise.
+
+    Returns:
+        Integer tensor ``[N]`` with values ``0, ..., K - 1``. Components are numbered in the order of
+        their smallest nodes, so that both methods give the same answer.
+
+    Raises:
+        TypeError: ``edges`` is not an integer tensor.
+        ValueError: Its shape is wrong, a node is out of range, or ``method`` is unknown.
+
+    Example:
+        >>> connected_components(torch.tensor([[3, 1], [1, 4]]), num_nodes=6)
+        tensor([0, 1, 2, 1, 1, 3])
+    """
+    _check_edges(edges, num_nodes)
+    if method not in ("auto", "scipy", "propagation"):
+        raise ValueError(f"`method` must be 'auto', 'scipy' or 'propagation'; got {method!r}.")
+    if num_nodes == 0:
+        return edges.new_zeros(0, dtype=torch.long)
+    if method == "scipy" or (method == "auto" and edges.device.type == "cpu"):
+        smallest = _smallest_by_scipy(edges, num_nodes)
+    else:
+        smallest = _smallest_by_propagation(edges, num_nodes)
+    is_root = smallest == torch.arange(num_nodes, device=edges.device)
+    return (is_root.long().cumsum(0) - 1)[smallest]
+
+
+def _smallest_by_scipy(edges: Tensor, num_nodes: int) -> Tensor:
+    """The smallest node of the component of each node."""
+    import numpy as np
+    from scipy.sparse import coo_matrix, csgraph
+
+    row, col = edges.cpu().numpy()
+    ones = np.ones(row.size, dtype=np.int8)
+    matrix = coo_matrix((ones, (row, col)), shape=(num_nodes, num_nodes)).tocsr()
+    _, labels = csgraph.connected_components(matrix, directed=False)
+    _, first = np.unique(labels, return_index=True)
+    return torch.from_numpy(first[labels].astype(np.int64)).to(edges.device)
+
+
+def _smallest_by_propagation(edges: Tensor, num_nodes: int) -> Tensor:
+    """As :func:`_smallest_by_scipy`, by hooking and pointer jumping."""
+    label = torch.arange(num_nodes, device=edges.device)
+    u, v = edges
+    while True:
+        smaller = torch.minimum(label[u], label[v])
+        # Hooking the roots as well as the ends lets whole trees merge in one round.
+        target = torch.cat([u, v, label[u], label[v]])
+        hooked = label.scatter_reduce(0, target, smaller.repeat(4), "amin")
+        hooked = hooked[hooked]
+        hooked = hooked[hooked]
+        if torch.equal(hooked, label):
+            return label
+        label = hooked
+
+
+def contract(edges: Tensor, cluster: Tensor, directed: bool = False) -> Contraction:
+    """The graph of clusters: two clusters are joined if an edge joins any of their members.
+
+    Parallel edges collapse into one and edges inside a cluster disappear.
+
+    Args:
+        edges: Integer tensor ``[2, M]``.
+        cluster: Integer tensor ``[N]``, the cluster of each node.
+        directed: Keeps the two directions of an edge apart. Otherwise the smaller cluster comes
+            first in every new edge.
+
+    Returns:
+        The new edges and the assignment of old edges to them.
+
+    Example:
+        >>> edges = torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]])
+        >>> contract(edges, torch.tensor([0, 0, 1, 2]))
+        Contraction(edges=tensor([[0, 0, 1],
+                [1, 2, 2]]), assignment=tensor([-1,  0,  2,  1,  0]))
+    """
+    _check_edges(edges, cluster.numel())
+    count = int(cluster.max()) + 1 if cluster.numel() else 0
+    a, b = cluster[edges[0]], cluster[edges[1]]
+    if not directed:
+        a, b = torch.minimum(a, b), torch.maximum(a, b)
+    kept = (a != b).nonzero().squeeze(1)
+    key, inverse = torch.unique(a[kept] * count + b[kept], return_inverse=True)
+    assignment = edges.new_full((edges.size(1),), -1, dtype=torch.long)
+    assignment[kept] = inverse
+    divisor = max(count, 1)
+    new = torch.stack([key.div(divisor, rounding_mode="floor"), key % divisor])
+    return Contraction(new, assignment)
+
+
+def _check_edges(edges: Tensor, num_nodes: int) -> None:
+    if not isinstance(edges, Tensor) or edges.dtype not in (torch.int64, torch.int32):
+        got = f"a {edges.dtype} tensor" if isinstance(edges, Tensor) else type(edges).__name__
+        raise TypeError(f"`edges` must be an int64 or int32 tensor [2, M]; got {got}.")
+    if edges.dim() != 2 or edges.size(0) != 2:
+        raise ValueError(f"`edges` must have shape [2, M]; got {tuple(edges.shape)}.")
+    if edges.device.type == "cpu" and edges.numel():
+        low, high = (int(value) for value in edges.aminmax())
+        if low < 0 or high >= num_nodes:
+            position = int(((edges < 0) | (edges >= num_nodes)).any(0).nonzero()[0])
+            raise ValueError(
+                f"`edges` must join nodes in [0, {num_nodes}); edge {position} is "
+                f"({int(edges[0, position])}, {int(edges[1, position])})."
+            )

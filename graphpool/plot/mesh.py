@@ -1,0 +1,227 @@
+"""Pictures of meshes: matplotlib, without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphpool._optional import require
+from graphpool.mesh.io import write_mesh
+
+__all__ = ["cluster_colors", "export_ply", "face_colors", "mesh", "mesh_sheet", "show_mesh"]
+
+_GRAY = (0.72, 0.74, 0.78)
+
+
+def face_colors(
+    values: np.ndarray | Tensor | Sequence[Any],
+    cmap: str | None = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+) -> np.ndarray:
+    """Colours ``[F, 3]`` in ``[0, 1]`` for one value per face.
+
+    Args:
+        values: Integers (labels, predictions, cluster ids) take the colours of a qualitative map in
+            turn; booleans (errors) are red where true and gray elsewhere; floats (attention) take a
+            continuous map.
+        cmap: A matplotlib map; ``"tab20"`` (for at most 10 labels ``"tab10"``) or ``"viridis"`` by
+            default.
+        vmin, vmax: Ends of the continuous map; the smallest and largest value by default.
+    """
+    data = _to_numpy(values)
+    if data.ndim != 1:
+        raise ValueError(f"`values` must have one value per face; got shape {data.shape}.")
+    if data.dtype == bool:
+        return np.where(data[:, None], (0.84, 0.15, 0.16), _GRAY)
+    matplotlib = require("matplotlib", purpose="colouring meshes")
+    maps = matplotlib.colormaps
+    if np.issubdtype(data.dtype, np.integer):
+        if cmap is None:
+            cmap = "tab10" if data.size == 0 or data.max() < 10 else "tab20"
+        table = maps[cmap]
+        return np.asarray(table(data % table.N))[:, :3]
+    finite = data[np.isfinite(data)]
+    low = vmin if vmin is not None else (finite.min() if finite.size else 0.0)
+    high = vmax if vmax is not None else (finite.max() if finite.size else 1.0)
+    return np.asarray(maps[cmap or "viridis"]((data - low) / max(high - low, 1e-12)))[:, :3]
+
+
+def cluster_colors(clusters: np.ndarray | Tensor, seed: int = 0) -> np.ndarray:
+    """One random pale colour per cluster ``[F, 3]``, so that neighbours differ."""
+    ids = _to_numpy(clusters)
+    colors = require("matplotlib.colors", purpose="colouring meshes")
+    rng = np.random.default_rng(seed)
+    count = int(ids.max()) + 1 if ids.size else 0
+    hsv = np.stack(
+        [rng.random(count), rng.uniform(0.3, 0.75, count), rng.uniform(0.75, 1, count)], axis=1
+    )
+    return colors.hsv_to_rgb(hsv)[ids]
+
+
+def mesh(
+    vertices: np.ndarray | Tensor,
+    faces: np.ndarray | Tensor,
+    colors: np.ndarray | Tensor | Sequence[Any] | None = None,
+    *,
+    ax: Any = None,
+    view: tuple[float, float] = (20.0, -60.0),
+    edges: bool = False,
+    title: str | None = None,
+    cmap: str | None = None,
+) -> Any:
+    """Draws a mesh, seen from far away and lit from the camera's upper left.
+
+    Args:
+        vertices: ``[V, 3]``; the third coordinate points up.
+        faces: ``[F, 3]``.
+        colors: Values ``[F]`` for :func:`face_colors`, colours ``[F, 3]`` in ``[0, 1]``, or nothing.
+        ax: Matplotlib axes to draw into; new ones by default.
+        view: Elevation and azimuth of the camera in degrees.
+        edges: Whether to draw the edges of the faces.
+        title: Of the axes.
+        cmap: See :func:`face_colors`.
+
+    Returns:
+        The axes.
+    """
+    points, corners = _to_numpy(vertices).astype(float), _to_numpy(faces).astype(int)
+    if points.ndim != 2 or points.shape[1] != 3 or corners.ndim != 2 or corners.shape[1] != 3:
+        raise ValueError(
+            f"expected vertices [V, 3] and faces [F, 3]; got {points.shape} and {corners.shape}."
+        )
+    paint = np.tile(_GRAY, (len(corners), 1)) if colors is None else _to_numpy(colors)
+    if paint.ndim == 1:
+        paint = face_colors(paint, cmap)
+    if paint.shape != (len(corners), 3):
+        raise ValueError(
+            f"`colors` must have one entry per face, {len(corners)}; got shape {paint.shape}."
+        )
+    require("matplotlib", purpose="drawing meshes")
+    from matplotlib.collections import PolyCollection
+
+    if ax is None:
+        from matplotlib.figure import Figure
+
+        ax = Figure(figsize=(4, 4), layout="constrained").add_subplot()
+
+    elevation, azimuth = np.radians(view)
+    toward = np.array(
+        [
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        ]
+    )
+    right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
+    up = np.cross(toward, right)
+    triangles = points[corners]
+    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    light = toward + 0.5 * up - 0.4 * right
+    # Both sides are lit, so that holes and flipped faces do not come out black.
+    shade = 0.45 + 0.55 * np.abs(normals @ (light / np.linalg.norm(light)))
+    order = np.argsort(triangles.mean(1) @ toward)
+    flat = np.stack([triangles @ right, triangles @ up], axis=-1)
+    painted = np.clip(paint * shade[:, None], 0, 1)[order]
+    ax.add_collection(
+        PolyCollection(
+            list(flat[order]),
+            facecolors=painted,
+            edgecolors=(0, 0, 0, 0.35) if edges else painted,
+            linewidths=0.25,
+        )
+    )
+    low, high = flat.reshape(-1, 2).min(0), flat.reshape(-1, 2).max(0)
+    room = 0.03 * (high - low).max()
+    ax.set_xlim(low[0] - room, high[0] + room)
+    ax.set_ylim(low[1] - room, high[1] + room)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    if title is not None:
+        ax.set_title(title, fontsize=9)
+    return ax
+
+
+def mesh_sheet(
+    rows: Sequence[Sequence[tuple]],
+    path: str | Path,
+    *,
+    view: tuple[float, float] = (20.0, -60.0),
+    title: str | None = None,
+) -> Path:
+    """A table of pictures in one PNG.
+
+    Args:
+        rows: Per row the pictures, each ``(vertices, faces, colors, caption)``.
+        path: Where to; missing folders are made.
+        view: See :func:`mesh`.
+        title: Above the table.
+    """
+    require("matplotlib", purpose="drawing meshes")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not rows or not any(len(row) for row in rows):
+        raise ValueError("`rows` is empty: there is nothing to draw.")
+    width = max(len(row) for row in rows)
+    figure = Figure(figsize=(2.6 * width, 2.6 * len(rows)), dpi=110, layout="constrained")
+    grid = figure.subplots(len(rows), width, squeeze=False)
+    for axes, row in zip(grid, rows, strict=True):
+        for ax in axes:
+            ax.set_axis_off()
+        for ax, (vertices, faces, colors, caption) in zip(axes, row, strict=False):
+            mesh(vertices, faces, colors, ax=ax, view=view, title=caption)
+    if title is not None:
+        figure.suptitle(title, fontsize=11)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(str(target))
+    return target
+
+
+def export_ply(
+    path: str | Path,
+    vertices: np.ndarray | Tensor,
+    faces: np.ndarray | Tensor,
+    colors: np.ndarray | Tensor | Sequence[Any],
+    cmap: str | None = None,
+) -> Path:
+    """Writes a mesh with coloured faces for any mesh viewer; ``colors`` as in :func:`mesh`."""
+    paint = _to_numpy(colors)
+    if paint.ndim == 1:
+        paint = face_colors(paint, cmap)
+    write_mesh(path, _to_numpy(vertices), _to_numpy(faces), paint)
+    return Path(path)
+
+
+def show_mesh(
+    vertices: np.ndarray | Tensor,
+    faces: np.ndarray | Tensor,
+    colors: np.ndarray | Tensor | Sequence[Any] | None = None,
+) -> None:
+    """Opens an Open3D window; needs Open3D and a display.
+
+    Faces get vertices of their own there, so that colours stay sharp at their borders.
+    """
+    open3d = require("open3d", purpose="the mesh viewer")
+    points, corners = _to_numpy(vertices).astype(float), _to_numpy(faces).astype(int)
+    paint = np.tile(_GRAY, (len(corners), 1)) if colors is None else _to_numpy(colors)
+    if paint.ndim == 1:
+        paint = face_colors(paint)
+    shape = open3d.geometry.TriangleMesh(
+        open3d.utility.Vector3dVector(points[corners].reshape(-1, 3)),
+        open3d.utility.Vector3iVector(np.arange(3 * len(corners)).reshape(-1, 3)),
+    )
+    shape.vertex_colors = open3d.utility.Vector3dVector(np.repeat(paint, 3, axis=0))
+    shape.compute_triangle_normals()
+    open3d.visualization.draw_geometries([shape])
+
+
+def _to_numpy(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
