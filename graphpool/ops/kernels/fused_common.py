@@ -1,0 +1,65 @@
+"""What the fused ops share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphpool.ops.inputs import Gather, working_weight
+from graphpool.ops.kernels.layout import Layout
+from graphpool.segments import Segments
+
+FIELDS = len(Layout._fields)
+
+
+def working_dtype(x: Tensor) -> torch.dtype:
+    """The precision in which ``x`` is accumulated."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def working_array(x: Tensor) -> np.ndarray:
+    """``x`` for a CPU kernel; a copy for half precision and strided tensors only."""
+    return x.detach().to(working_dtype(x)).contiguous().numpy()
+
+
+def flat(x: Tensor) -> Tensor:
+    """``x`` ``[E, ...]`` as a contiguous matrix ``[E, C]``."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:])).contiguous()
+
+
+def per_channel(value: Tensor, x: Tensor) -> Tensor:
+    """A parameter of one value, or one for each entry of the last dimension, for each column of ``flat(x)``."""
+    return value.expand(x.shape[1:]).reshape(-1).contiguous()
+
+
+def layout_of(
+    segments: Segments, weight: Tensor | None, gather: Gather | None, *inputs: Tensor
+) -> Layout:
+    """The layout of an op on ``inputs``, the last of which is the one that ``gather`` reads."""
+    x = inputs[-1]
+    backward = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
+    return Layout.of(segments, working_weight(weight, x), gather, x.shape[0], backward)
+
+
+def differentiate_again(
+    fn: Callable[..., Any],
+    inputs: Sequence[Tensor],
+    needed: Sequence[bool],
+    grad: Tensor,
+) -> list[Tensor | None]:
+    """Gradients of ``fn(*inputs)`` that can themselves be differentiated, by way of the composed form."""
+    with torch.enable_grad():
+        y = fn(*inputs)
+        chosen = [i for i, need in enumerate(needed) if need and inputs[i].requires_grad]
+        found = torch.autograd.grad(
+            y, [inputs[i] for i in chosen], grad.to(y.dtype), create_graph=True, allow_unused=True
+        )
+    out: list[Tensor | None] = [None] * len(inputs)
+    for i, g in zip(chosen, found, strict=True):
+        out[i] = g
+    return out

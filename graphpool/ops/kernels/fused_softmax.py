@@ -1,0 +1,253 @@
+"""Softmax-weighted sums of each bag: with scores from elsewhere, and of the elements by themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphpool.ops.inputs import Gather
+from graphpool.ops.kernels import composed, numba_heads, numba_softmax
+from graphpool.ops.kernels.fused_common import (
+    differentiate_again,
+    flat,
+    layout_of,
+    per_channel,
+    working_array,
+    working_dtype,
+)
+from graphpool.ops.kernels.layout import SCHEMA, Layout
+from graphpool.ops.kernels.memory import empty
+from graphpool.ops.kernels.numba_core import run
+from graphpool.ops.kernels.numba_layout import Arrays
+from graphpool.segments import Segments
+
+# ------------------------------------------------------------------------------------------ softpool
+
+
+@torch.library.custom_op(
+    "graphpool::segment_softpool",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor x, Tensor t, {SCHEMA}) -> (Tensor, Tensor)",
+)
+def softpool(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
+    """``sum softmax(t x) x`` ``[S, C]`` and the log of the sum of exponentials."""
+    elements = working_array(x)
+    at = Arrays(Layout(*layout), elements.dtype)
+    out, lse = _softpool_fake(x, t, *layout)
+    arrays = (working_array(t), at, at.gather, out.numpy(), lse.numpy())
+    if not numba_softmax.forward(elements, elements, *arrays):
+        out.copy_(_softpool_composed(x.detach(), t.detach(), Layout(*layout)))
+    return out, lse
+
+
+@softpool.register_fake
+def _softpool_fake(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
+    shape = (Layout(*layout).ptr.shape[0] - 1, x.shape[1])
+    return x.new_empty(shape, dtype=working_dtype(x)), x.new_empty(shape, dtype=working_dtype(x))
+
+
+@torch.library.custom_op(
+    "graphpool::segment_softpool_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor grad, Tensor x, Tensor t, Tensor out, Tensor lse, {SCHEMA})"
+    " -> (Tensor, Tensor)",
+)
+def softpool_backward(
+    grad: Tensor, x: Tensor, t: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    elements = working_array(x)
+    at = Arrays(Layout(*layout), elements.dtype)
+    grad_x = empty(tuple(x.shape), x, working_dtype(x))
+    chunks = at.backward_chunks(x.shape[1])
+    sums = np.zeros((len(chunks), x.shape[1]))
+    where = (at.index, at.weight, at.row_ptr, at.row_elements)
+    saved = (working_array(out), numba_softmax.absent_as_inf(working_array(lse)))
+    args = (elements, working_array(t), *where, *saved, working_array(grad), grad_x.numpy(), sums)
+    run(numba_softmax.softpool_backward, args, chunks)
+    return grad_x.to(x.dtype), torch.from_numpy(sums.sum(0)).to(t.dtype)
+
+
+@softpool_backward.register_fake
+def _softpool_backward_fake(
+    grad: Tensor, x: Tensor, t: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(t)
+
+
+def _softpool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, t, *layout = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(x, t, *output, *layout)
+
+
+def _softpool_derive(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    x, t, out, lse, *layout = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        found = differentiate_again(
+            lambda x, t: _softpool_composed(x, t, Layout(*layout)),
+            [x, t],
+            ctx.needs_input_grad[:2],
+            grad,
+        )
+    else:
+        found = torch.ops.graphpool.segment_softpool_backward(grad, x, t, out, lse, *layout)
+    return *found, *(None,) * len(layout)
+
+
+def _softpool_composed(x: Tensor, t: Tensor, layout: Layout) -> Tensor:
+    x = layout.gathered(x).to(working_dtype(x))
+    return composed.segment_softmax_sum(t * x, x, layout.segments(), layout.weight)
+
+
+softpool.register_autograd(_softpool_derive, setup_context=_softpool_setup)
+
+
+def segment_softpool(
+    x: Tensor,
+    segments: Segments,
+    t: Tensor,
+    weight: Tensor | None = None,
+    gather: Gather | None = None,
+) -> Tensor:
+    layout = layout_of(segments, weight, gather, t, x)
+    out = torch.ops.graphpool.segment_softpool(flat(x), per_channel(t, x), *layout)[0]
+    return out.view(segments.num_segments, *x.shape[1:]).to(x.dtype)
+
+
+# --------------------------------------------------------------------------------------- softmax sum
+
+
+@torch.library.custom_op(
+    "graphpool::segment_softmax_sum",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor score, Tensor value, {SCHEMA}) -> (Tensor, Tensor)",
+)
+def softmax_sum(score: Tensor, value: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
+    """``sum softmax(score) value`` ``[S, C]`` for scores ``[E, H]``, and the log of the sum of
+    exponentials ``[S, H]``."""
+    scores, values = working_array(score), working_array(value)
+    at = Arrays(Layout(*layout), scores.dtype)
+    out, lse = _softmax_sum_fake(score, value, *layout)
+    results = (out.numpy(), lse.numpy())
+    if score.shape[1] == value.shape[1]:
+        ones, here = np.ones(scores.shape[1], scores.dtype), np.empty(0, np.int64)
+        stands = numba_softmax.forward(scores, values, ones, at, here, *results)
+    else:
+        stands = numba_heads.forward(scores, values, at, *results)
+    if not stands:
+        out.copy_(_softmax_sum_composed(score.detach(), value.detach(), Layout(*layout)))
+    return out, lse
+
+
+@softmax_sum.register_fake
+def _softmax_sum_fake(
+    score: Tensor, value: Tensor, *layout: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    bags, dtype = Layout(*layout).ptr.shape[0] - 1, working_dtype(value)
+    out = value.new_empty((bags, value.shape[1]), dtype=dtype)
+    return out, value.new_empty((bags, score.shape[1]), dtype=dtype)
+
+
+@torch.library.custom_op(
+    "graphpool::segment_softmax_sum_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor grad, Tensor score, Tensor value, Tensor out, Tensor lse, {SCHEMA})"
+    " -> (Tensor, Tensor)",
+)
+def softmax_sum_backward(
+    grad: Tensor, score: Tensor, value: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    scores, values, gradient = working_array(score), working_array(value), working_array(grad)
+    at = Arrays(Layout(*layout), scores.dtype)
+    kept = numba_softmax.absent_as_inf(working_array(lse))
+    dtype = working_dtype(value)
+    grad_score = empty(tuple(score.shape), score, dtype)
+    grad_value = empty(tuple(value.shape), value, dtype)
+    # Values that are gathered get their gradient row by row, all others with that of the score.
+    inline = grad_value.numpy() if not at.gather.size else grad_value.numpy()[:0]
+    elements = at.row_chunks(score.shape[0], value.shape[1])
+    rows = at.backward_chunks(value.shape[1])
+    where = (at.index, at.weight, at.row_ptr, at.row_elements)
+    if score.shape[1] == value.shape[1]:
+        ones = np.ones(scores.shape[1], scores.dtype)
+        args = (scores, values, at.index, at.gather, at.weight, working_array(out), kept, gradient)
+        run(numba_softmax.softmax_backward, (*args, grad_score.numpy(), inline), elements)
+        if at.gather.size:
+            args = (scores, ones, *where, False, kept, gradient, grad_value.numpy())
+            run(numba_softmax.share_backward, args, rows)
+    else:
+        width = value.shape[1] // score.shape[1]
+        grad_out = (gradient * working_array(out)).reshape(*kept.shape, width).sum(-1)
+        args = (scores, values, at.index, at.gather, at.weight, kept, gradient, grad_out)
+        run(numba_heads.heads_backward, (*args, grad_score.numpy(), inline), elements)
+        if at.gather.size:
+            args = (scores, *where, kept, gradient, grad_value.numpy())
+            run(numba_heads.heads_value_backward, args, rows)
+    return grad_score.to(score.dtype), grad_value.to(value.dtype)
+
+
+@softmax_sum_backward.register_fake
+def _softmax_sum_backward_fake(
+    grad: Tensor, score: Tensor, value: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(score), torch.empty_like(value)
+
+
+def _softmax_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    score, value, *layout = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(score, value, *output, *layout)
+
+
+def _softmax_sum_derive(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    score, value, out, lse, *layout = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        found = differentiate_again(
+            lambda score, value: _softmax_sum_composed(score, value, Layout(*layout)),
+            [score, value],
+            ctx.needs_input_grad[:2],
+            grad,
+        )
+    else:
+        found = torch.ops.graphpool.segment_softmax_sum_backward(
+            grad, score, value, out, lse, *layout
+        )
+    return *found, *(None,) * len(layout)
+
+
+def _softmax_sum_composed(score: Tensor, value: Tensor, layout: Layout) -> Tensor:
+    value = layout.gathered(value).to(working_dtype(value))
+    heads = value.reshape(score.shape[0], score.shape[1], value.shape[1] // max(score.shape[1], 1))
+    scores = score.to(value.dtype).unsqueeze(-1)
+    y = composed.segment_softmax_sum(scores, heads, layout.segments(), layout.weight)
+    return y.flatten(1)
+
+
+softmax_sum.register_autograd(_softmax_sum_derive, setup_context=_softmax_sum_setup)
+
+
+def segment_softmax_sum(
+    score: Tensor,
+    value: Tensor,
+    segments: Segments,
+    weight: Tensor | None = None,
+    gather: Gather | None = None,
+) -> Tensor:
+    layout, dtype = layout_of(segments, weight, gather, score, value), value.dtype
+    if score.dim() == 1:
+        score = score.view(-1, *(1,) * max(value.dim() - 1, 1))
+        heads = score
+    else:
+        heads = score.expand(score.shape[0], *value.shape[1:-1], score.shape[-1])
+    if score.dtype != value.dtype:
+        common = torch.promote_types(score.dtype, value.dtype)
+        heads, value = heads.to(common), value.to(common)
+    y = torch.ops.graphpool.segment_softmax_sum(flat(heads), flat(value), *layout)[0]
+    return y.view(segments.num_segments, *value.shape[1:]).to(dtype)

@@ -1,0 +1,32 @@
+"""Large outputs on huge pages.
+
+A fresh output of some hundred megabytes costs one page fault per 4 KiB, which takes longer than
+computing it. Where the system leaves huge pages to the program's choice (Linux, ``madvise``), asking for
+them makes that 2 MiB.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+
+import torch
+from torch import Tensor
+
+_LARGE = 1 << 23
+_HUGE_PAGE = getattr(mmap, "MADV_HUGEPAGE", None)
+_libc = ctypes.CDLL(None) if sys.platform == "linux" and _HUGE_PAGE is not None else None
+
+
+def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """An uninitialised CPU tensor."""
+    out = like.new_empty(shape, dtype=dtype)
+    size = out.numel() * out.element_size()
+    if _libc is not None and size >= _LARGE:
+        page = mmap.PAGESIZE
+        start = -(-out.data_ptr() // page) * page
+        length = (out.data_ptr() + size - start) // page * page
+        # Advice only: a system that refuses it gives ordinary pages.
+        _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _HUGE_PAGE)
+    return out

@@ -1,0 +1,238 @@
+"""CPU kernels of softmax over bags, with one score per channel.
+
+A bag is read twice, the second time from cache: its largest score first, then exponentials and sums.
+What is kept is one value per bag and channel, the log of the sum of exponentials (``lse``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphpool.ops.kernels.numba_core import (
+    bag_chunks,
+    exp,
+    kernel,
+    largest,
+    log,
+    pieces,
+    row_chunks,
+    run,
+)
+from graphpool.ops.kernels.numba_layout import Arrays
+
+_NO_LIMIT = np.iinfo(np.int64).max
+_ROWS_PER_SUM = 64
+
+
+@kernel
+def softmax_forward(  # type: ignore[no-untyped-def]
+    score,
+    value,
+    t,
+    perm,
+    score_gather,
+    value_gather,
+    weight,
+    begin,
+    end,
+    limit,
+    out,
+    lse,
+    slot,
+    first,
+    last,
+):
+    """Scores are ``t * score``. Without ``out`` only ``lse`` is computed; ``value`` is not read then."""
+    channels = score.shape[1]
+    one = t.dtype.type(1)
+    zero = t.dtype.type(0)
+    inf = t.dtype.type(np.inf)
+    top = np.empty(channels, t.dtype)
+    z = np.empty(channels, t.dtype)
+    has_perm, has_weight, has_out = perm.size > 0, weight.size > 0, out.shape[0] > 0
+    moves_score, moves_value = score_gather.size > 0, value_gather.size > 0
+    # The largest finite number below 0: a bag of nothing but -inf keeps exp(-inf - top) = 0.
+    least = -largest(zero)
+    for n in range(first, last):
+        if end[n] - begin[n] > limit:
+            continue
+        for c in range(channels):
+            top[c] = least
+            z[c] = zero
+        if has_out:
+            for c in range(channels):
+                out[n, c] = zero
+        for e in range(begin[n], end[n]):
+            i = perm[e] if has_perm else e
+            if has_weight and weight[i] == zero:
+                continue
+            s = score[score_gather[i] if moves_score else i]
+            for c in range(channels):
+                v = t[c] * s[c]
+                top[c] = v if v > top[c] else top[c]
+        for e in range(begin[n], end[n]):
+            i = perm[e] if has_perm else e
+            w = weight[i] if has_weight else one
+            if w == zero:
+                continue
+            s = score[score_gather[i] if moves_score else i]
+            if has_out:
+                x = value[value_gather[i] if moves_value else i]
+                o = out[n]
+                for c in range(channels):
+                    v = t[c] * s[c]
+                    a = w * exp(zero if v == top[c] else v - top[c])
+                    z[c] += a
+                    # The limit of exp(-s) * s is 0.
+                    o[c] += zero if (a == zero) & (abs(x[c]) == inf) else a * x[c]
+            else:
+                for c in range(channels):
+                    v = t[c] * s[c]
+                    z[c] += w * exp(zero if v == top[c] else v - top[c])
+        if has_out:
+            for c in range(channels):
+                out[n, c] = out[n, c] / z[c] if z[c] != zero else zero
+        for c in range(channels):
+            lse[n, c] = top[c] + log(z[c]) if z[c] != zero else -inf
+
+
+@kernel
+def softpool_backward(  # type: ignore[no-untyped-def]
+    x, t, index, weight, row_ptr, row_elements, out, lse, grad, grad_x, grad_t, slot, first, last
+):
+    """Gradients of ``sum softmax(t x) x`` to the rows ``x``, and to ``t`` as one sum per chunk."""
+    channels = x.shape[1]
+    one = x.dtype.type(1)
+    zero = x.dtype.type(0)
+    total = np.zeros(channels, x.dtype)
+    has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
+    for c in range(channels):
+        grad_t[slot, c] = 0.0
+    for r in range(first, last):
+        row, o = x[r], grad_x[r]
+        for c in range(channels):
+            o[c] = zero
+        for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
+            i = row_elements[j] if has_elements else j
+            w = weight[i] if has_weight else one
+            if w == zero:
+                continue
+            n = index[i]
+            y, lz, g = out[n], lse[n], grad[n]
+            for c in range(channels):
+                a = w * exp(t[c] * row[c] - lz[c])
+                d = zero if a == zero else row[c] - y[c]
+                a *= g[c]
+                o[c] += a * (one + t[c] * d)
+                total[c] += a * d * d
+        if (r - first) % _ROWS_PER_SUM == _ROWS_PER_SUM - 1 or r == last - 1:
+            for c in range(channels):
+                grad_t[slot, c] += total[c]
+                total[c] = zero
+
+
+@kernel
+def softmax_backward(  # type: ignore[no-untyped-def]
+    score, value, index, gather, weight, out, lse, grad, grad_score, grad_value, slot, first, last
+):
+    """Per element ``a g (v - y)`` to its score; ``a g`` to its value where ``grad_value`` has rows."""
+    channels = score.shape[1]
+    one = score.dtype.type(1)
+    zero = score.dtype.type(0)
+    has_gather, has_weight, has_value = gather.size > 0, weight.size > 0, grad_value.shape[0] > 0
+    for i in range(first, last):
+        w = weight[i] if has_weight else one
+        n = index[i]
+        s, x, o = score[i], value[gather[i] if has_gather else i], grad_score[i]
+        y, lz, g = out[n], lse[n], grad[n]
+        for c in range(channels):
+            a = w * exp(s[c] - lz[c])
+            o[c] = zero if a == zero else a * g[c] * (x[c] - y[c])
+        if has_value:
+            v = grad_value[i]
+            for c in range(channels):
+                v[c] = w * exp(s[c] - lz[c]) * g[c]
+
+
+@kernel
+def share_backward(  # type: ignore[no-untyped-def]
+    score, t, index, weight, row_ptr, row_elements, by_row, lse, grad, out, slot, first, last
+):
+    """Rows of ``sum_e a_e g_s(e)``: the gradient to gathered values, and that of ``lse`` to its scores.
+
+    ``by_row``: scores lie by row, not by element. With an empty ``grad`` this is the softmax itself.
+    """
+    channels = lse.shape[1]
+    one = score.dtype.type(1)
+    zero = score.dtype.type(0)
+    has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
+    has_grad = grad.shape[0] > 0
+    for r in range(first, last):
+        o = out[r]
+        for c in range(channels):
+            o[c] = zero
+        for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
+            i = row_elements[j] if has_elements else j
+            w = weight[i] if has_weight else one
+            if w == zero:
+                continue
+            n = index[i]
+            s, lz = score[r if by_row else i], lse[n]
+            if has_grad:
+                for c in range(channels):
+                    o[c] += w * exp(t[c] * s[c] - lz[c]) * grad[n, c]
+            else:
+                for c in range(channels):
+                    o[c] += w * exp(t[c] * s[c] - lz[c])
+
+
+def forward(
+    score: np.ndarray,
+    value: np.ndarray,
+    t: np.ndarray,
+    at: Arrays,
+    score_gather: np.ndarray,
+    out: np.ndarray,
+    lse: np.ndarray,
+) -> bool:
+    """Fills ``out`` ``[S, C]`` (or not, if it has no rows) and ``lse`` ``[S, C]``.
+
+    Returns:
+        Whether the result stands; not where scores ``+inf`` may lie in several pieces of a long bag.
+    """
+    chunks, limit, long_bags = bag_chunks(at.ptr, lse.shape[1])
+    where = (score, value, t, at.perm, score_gather, at.gather, at.weight)
+    run(softmax_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, out, lse), chunks)
+    if long_bags is None:
+        return True
+    cut = pieces(at.ptr, long_bags, limit)
+    part_lse = np.empty((len(cut.begin), lse.shape[1]), lse.dtype)
+    part_out = np.empty((len(part_lse) if out.shape[0] else 0, out.shape[1]), out.dtype)
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, part_out, part_lse)
+    work = int((cut.end - cut.begin).sum()) * lse.shape[1]
+    run(softmax_forward, args, row_chunks(len(cut.begin), work))
+    join(part_lse, part_out, cut.owner, cut.first, long_bags, out, lse)
+    return not bool(np.isposinf(part_lse).any())
+
+
+def join(part_lse, part_out, owner, first, bags, out, lse):  # type: ignore[no-untyped-def]
+    """Joins the pieces of long bags, in float64 and in order: each counts as an element with score ``lse``."""
+    scores = part_lse.astype(np.float64)
+    top = np.maximum.reduceat(scores, first)
+    top[top == -np.inf] = 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = top[owner]
+        a = np.exp(np.where(scores == spread, 0, scores - spread))
+        z = np.add.reduceat(a, first)
+        lse[bags] = top + np.log(z)
+        if out.shape[0]:
+            heads = scores.shape[1]
+            a = np.repeat(a, out.shape[1] // heads, 1)
+            z = np.repeat(z, out.shape[1] // heads, 1)
+            product = np.where((a == 0) & ~np.isnan(part_out), 0, a * part_out)
+            out[bags] = np.add.reduceat(product, first) / np.where(z == 0, 1, z)
+
+
+def absent_as_inf(lse: np.ndarray) -> np.ndarray:
+    """``lse`` for a backward pass: in a bag without any share, ``exp(score - lse)`` is 0."""
+    return np.where(lse == -np.inf, lse.dtype.type(np.inf), lse)
