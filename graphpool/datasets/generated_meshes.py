@@ -110,7 +110,7 @@ def _is_folded(corners: np.ndarray, faces: np.ndarray) -> bool:
     start, stop = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     order = np.lexsort((np.maximum(start, stop), np.minimum(start, stop)))
     one, two = order[0::2] // 3, order[1::2] // 3
-    return bool((normals[one] * normals[two]).sum(1).min() < -0.75)
+    return bool((normals[one] * normals[two]).sum(1).min() < -0.85)
 
 
 class GeneratedMeshes(Dataset):

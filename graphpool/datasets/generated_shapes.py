@@ -110,13 +110,13 @@ def _creature(rng: np.random.Generator) -> Shape:
     shape.add(1, spine[2] + neck * girth, skull, 0.6 * size, 0.75 * size)
     snout = _direction(rng.uniform(-0.5, 0.5), rng.uniform(-0.6, 0.3))
     shape.add(1, skull, skull + snout * rng.uniform(0.1, 0.3), size, 0.6 * size)
-    ear, spread = rng.uniform(0.15, 0.4), rng.uniform(0.4, 0.9)
+    ear, spread = rng.uniform(0.2, 0.45), rng.uniform(0.4, 0.9)
     for side in (-1, 1):
         out = _direction(side * spread + np.pi / 2 * side, rng.uniform(0.5, 1.2))
         root = skull + 0.7 * size * out
-        shape.add(4, root, root + ear * out, 0.085, 0.06)
+        shape.add(4, root, root + ear * out, 0.125, 0.1)
 
-    leg, thick = rng.uniform(0.5, 0.9), rng.uniform(0.09, 0.13)
+    leg, thick = rng.uniform(0.55, 0.95), rng.uniform(0.125, 0.165)
     for x in (-0.42, 0.42):
         for side in (-1, 1):
             hip = np.array([x * length, 0.75 * side * girth, -0.5 * girth])
@@ -132,7 +132,7 @@ def _creature(rng: np.random.Generator) -> Shape:
     tail = _curve(
         rng, back, np.pi + rng.uniform(-0.6, 0.6), rng.uniform(-0.6, 0.9), rng.uniform(0.5, 1.1)
     )
-    shape.add_chain(3, tail, rng.uniform(0.09, 0.13) * np.linspace(1.1, 0.75, 4))
+    shape.add_chain(3, tail, rng.uniform(0.12, 0.15) * np.linspace(1.1, 0.85, 4))
     return shape
 
 
@@ -159,7 +159,7 @@ def _vase(rng: np.random.Generator) -> Shape:
     shape.add(1, end * up, (end + 0.1) * up, neck, lip)
     leg, foot = rng.uniform(0.15, 0.5), rng.uniform(0.2, 0.38)
     shape.add(2, (-belly + 0.05) * up, (-belly - leg) * up, rng.uniform(0.12, 0.2), foot)
-    azimuth, thick = rng.uniform(0, 2 * np.pi), rng.uniform(0.08, 0.11)
+    azimuth, thick = rng.uniform(0, 2 * np.pi), rng.uniform(0.11, 0.14)
     for turn in range(int(rng.integers(1, 4))):
         angle = azimuth + turn * 2 * np.pi / 3 + rng.uniform(-0.3, 0.3)
         out = np.array([np.cos(angle), np.sin(angle), 0])
@@ -187,7 +187,7 @@ def _lamp(rng: np.random.Generator) -> Shape:
         for turn in range(3):
             foot = 1.2 * wide * _direction(azimuth + turn * 2 * np.pi / 3, -0.3)
             shape.add(0, np.zeros(3), foot, 0.14, 0.1)
-    thick = rng.uniform(0.075, 0.11)
+    thick = rng.uniform(0.09, 0.13)
     joints, elevation = [np.array([0, 0, 0.1])], rng.uniform(1.0, 1.9)
     for _ in range(int(rng.integers(2, 4))):
         joints.append(joints[-1] + rng.uniform(0.45, 0.8) * _direction(azimuth, elevation))

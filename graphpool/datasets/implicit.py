@@ -11,6 +11,9 @@ from scipy.sparse.csgraph import connected_components
 __all__ = ["is_closed_manifold", "surface_net"]
 
 _Distance = Callable[[np.ndarray], np.ndarray]
+_UNIT = np.eye(3, dtype=int)
+# The place of a cell around a grid edge: cells (0, 0), (-1, 0), (-1, -1), (0, -1) in the two other axes.
+_AROUND = np.array([[0, 3], [1, 2]])
 
 
 def surface_net(
@@ -18,12 +21,12 @@ def surface_net(
     low: np.ndarray,
     high: np.ndarray,
     spacing: float,
-    smoothing: int = 6,
+    smoothing: int = 4,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A mesh of the surface where ``distance`` is zero, oriented outwards.
 
-    Every cell of a regular grid that the surface crosses gets one vertex; every grid edge that it
-    crosses gets a quadrilateral of the four cells around, cut along its shorter diagonal. Vertices
+    Every cell of a regular grid gets one vertex for each sheet of the surface in it (Nielson's dual
+    marching cubes, 2004); every grid edge that the surface crosses gets a quadrilateral of the four cells around, cut along its shorter diagonal. Vertices
     are then moved towards the mean of their neighbours and back onto the surface, in turn.
 
     Args:
@@ -50,33 +53,30 @@ def surface_net(
     if (inside & shell).any():
         raise ValueError("the surface leaves the box [low, high]; give it more room.")
 
-    cells = tuple(n - 1 for n in inside.shape)
-    total = np.zeros((*cells, 3))
-    crossings = np.zeros(cells, dtype=np.int64)
-    quads = []
+    # Crossings are numbered axis by axis; crossing n lies in four cells: nodes 4 n, ..., 4 n + 3.
+    number = np.full((3, *inside.shape), -1)
+    where, quads, count = [], [], 0
     for axis in range(3):
-        head = [slice(None)] * 3
-        tail = [slice(None)] * 3
-        head[axis], tail[axis] = slice(None, -1), slice(1, None)
-        i, j, k = np.nonzero(inside[tuple(head)] != inside[tuple(tail)])
-        grid = np.stack([i, j, k], axis=1)
-        step = np.eye(3, dtype=int)[axis]
-        a, b = value[i, j, k], value[tuple((grid + step).T)]
-        where = low + spacing * (grid + (a / (a - b))[:, None] * step)
-        # The four cells around the edge, counterclockwise as seen against the axis.
-        one, two = np.eye(3, dtype=int)[(axis + 1) % 3], np.eye(3, dtype=int)[(axis + 2) % 3]
-        around = np.stack([grid, grid - one, grid - one - two, grid - two], axis=1)
-        for corner in range(4):
-            cell = tuple(around[:, corner].T)
-            np.add.at(total, cell, where)
-            np.add.at(crossings, cell, 1)
-        leaving = inside[i, j, k]
-        quads.append(np.where(leaving[:, None, None], around, around[:, ::-1]))
-    used = crossings > 0
-    number = np.full(cells, -1)
-    number[used] = np.arange(used.sum())
-    vertices = total[used] / crossings[used][:, None]
-    quad = number[tuple(np.concatenate(quads).reshape(-1, 3).T)].reshape(-1, 4)
+        ahead = np.roll(inside, -1, axis=axis)
+        grid = np.argwhere(inside != ahead)
+        step = _UNIT[axis]
+        a, b = value[tuple(grid.T)], value[tuple((grid + step).T)]
+        where.append(low + spacing * (grid + (a / (a - b))[:, None] * step))
+        number[axis][tuple(grid.T)] = count + np.arange(len(grid))
+        nodes = 4 * (count + np.arange(len(grid)))[:, None] + np.arange(4)
+        # The cells go around counterclockwise, as seen against the axis.
+        quads.append(np.where(inside[tuple(grid.T)][:, None], nodes, nodes[:, ::-1]))
+        count += len(grid)
+    links = np.concatenate([_links(inside, number, axis) for axis in range(3)])
+    ones = np.ones(len(links), dtype=np.int8)
+    graph = coo_matrix((ones, (links[:, 0], links[:, 1])), shape=(4 * count, 4 * count))
+    size, vertex_of = connected_components(graph, directed=False)
+    owners = np.repeat(np.concatenate(where), 4, axis=0)
+    members = np.bincount(vertex_of, minlength=size)
+    vertices = np.stack(
+        [np.bincount(vertex_of, owners[:, i], minlength=size) / members for i in range(3)], axis=1
+    )
+    quad = vertex_of[np.concatenate(quads)]
 
     p = vertices[quad]
     other = np.linalg.norm(p[:, 1] - p[:, 3], axis=1) < np.linalg.norm(p[:, 0] - p[:, 2], axis=1)
@@ -84,6 +84,43 @@ def surface_net(
     faces = np.concatenate([quad[:, [0, 1, 2]], quad[:, [0, 2, 3]]])
     faces = faces[np.argsort(faces.min(1), kind="stable")]
     return _relax(distance, vertices, faces, spacing, smoothing), faces
+
+
+def _links(inside: np.ndarray, number: np.ndarray, normal: int) -> np.ndarray:
+    """Which nodes the surface joins across the squares of the grid with this normal.
+
+    In a square with four crossings the two inside corners are cut off from each other, in both cells
+    alike, so that every cell gets one vertex per sheet of the surface.
+    """
+    b, c = (normal + 1) % 3, (normal + 2) % 3
+    corner = [
+        inside,
+        np.roll(inside, -1, axis=b),
+        np.roll(inside, (-1, -1), axis=(b, c)),
+        np.roll(inside, -1, axis=c),
+    ]
+    changes = sum((corner[i] != corner[(i + 1) % 4]).astype(int) for i in range(4))
+    two, four = np.argwhere(changes == 2), np.argwhere(changes == 4)
+    edges = [(b, 0 * _UNIT[b]), (c, _UNIT[b]), (b, _UNIT[c]), (c, 0 * _UNIT[c])]
+
+    def node(square: np.ndarray, edge: int, side: int) -> np.ndarray:
+        axis, shift = edges[edge]
+        base = square + shift
+        offset = shift + side * _UNIT[normal]
+        place = _AROUND[offset[(axis + 1) % 3], offset[(axis + 2) % 3]]
+        crossing = number[axis][tuple(base.T)]
+        return np.where(crossing >= 0, 4 * crossing + place, -1)
+
+    found = []
+    for side in (0, 1):
+        all_four = np.sort(np.stack([node(two, edge, side) for edge in range(4)], axis=1), axis=1)
+        found.append(all_four[:, 2:])
+        first = inside[tuple(four.T)]
+        for pairs, chosen in (((3, 0, 1, 2), first), ((0, 1, 2, 3), ~first)):
+            squares = four[chosen]
+            ends = [node(squares, edge, side) for edge in pairs]
+            found += [np.stack(ends[:2], axis=1), np.stack(ends[2:], axis=1)]
+    return np.concatenate(found)
 
 
 def _relax(

@@ -1,0 +1,45 @@
+"""What every example shares."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--seed --device --out --quick``."""
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results")
+    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def format_table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
+    """A Markdown table."""
+    cells = [[str(value) for value in row] for row in [headers, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
+    lines = [
+        "| " + " | ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def out_dir(args: argparse.Namespace) -> Path:
+    """The folder ``--out``, made if it is missing."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args.out
