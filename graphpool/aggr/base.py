@@ -50,6 +50,8 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
     """Whether a bag with every element doubled can give another result."""
     needs_positions: ClassVar[bool] = False
     """Whether elements must come with coordinates."""
+    accepts_integers: ClassVar[bool] = False
+    """Whether integer elements are pooled exactly; otherwise they are refused."""
     supports_gather: ClassVar[bool] = False
     """Whether :meth:`pool` takes ``gather``."""
     complexity: ClassVar[str] = "E C"
@@ -131,6 +133,8 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
             ValueError: Sizes, indices or the number of channels do not fit.
         """
         x, moved = _elements_first(x, dim)
+        if not (x.is_floating_point() or self.accepts_integers):
+            raise TypeError(f"{type(self).__name__} takes floating point elements; got {x.dtype}.")
         segments = as_segments(x, index, ptr, dim_size)
         _check_bound(segments, max_num_elements)
         if self.channels == -1:

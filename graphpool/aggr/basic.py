@@ -47,6 +47,7 @@ class Sum(Moment):
     """
 
     multiplicity_aware = True
+    accepts_integers = True
     moment = "sum"
 
     def pool(
@@ -94,6 +95,7 @@ class Max(Moment):
                 [0.]])
     """
 
+    accepts_integers = True
     moment = "max"
 
     def pool(
@@ -117,6 +119,7 @@ class Min(Moment):
                 [4.]])
     """
 
+    accepts_integers = True
     moment = "min"
 
     def pool(

@@ -29,6 +29,7 @@ class Quantile(Aggregation):
     """
 
     complexity = "E C log E"
+    exempt = {"ties": "the derivative goes to one of the equal elements, as in torch.quantile"}
 
     def __init__(
         self, q: float = 0.5, interpolation: str = "linear", channels: int | None = None

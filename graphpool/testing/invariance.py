@@ -1,0 +1,138 @@
+"""What a bag's result may not depend on."""
+
+from __future__ import annotations
+
+import torch
+
+from graphpool.aggr.multi import Multi
+from graphpool.segments import Segments
+from graphpool.testing.samples import close, pool, sample
+
+
+def assert_permutation_invariant(aggr: torch.nn.Module, channels: int) -> None:
+    """The order of the elements does not matter."""
+    x, segments = sample(channels)
+    aggr = aggr.double()
+    expected = pool(aggr, x, segments)
+    for seed in range(3):
+        order = torch.randperm(x.size(0), generator=torch.Generator().manual_seed(seed))
+        shuffled = Segments(index=segments.index[order], num_segments=len(segments))
+        close(pool(aggr, x[order], shuffled), expected)
+
+
+def assert_unsorted_index_agrees(aggr: torch.nn.Module, channels: int) -> None:
+    """Elements may come in any order of their bags, as long as the order within each bag is kept."""
+    x, segments = sample(channels)
+    aggr = aggr.double()
+    expected = pool(aggr, x, segments)
+    # Bags dealt out round robin: within a bag the order stays.
+    place = torch.arange(x.size(0)) - segments.ptr[segments.index]
+    order = torch.argsort(place * len(segments) + segments.index)
+    index = segments.index[order]
+    close(pool(aggr, x[order], index, dim_size=len(segments)), expected)
+    close(pool(aggr, x[order], index.int(), dim_size=len(segments)), expected)
+
+
+def assert_batch_independent(aggr: torch.nn.Module, channels: int) -> None:
+    """A bag's result is the same alone, in a batch, and whatever the others hold."""
+    x, segments = sample(channels)
+    aggr = aggr.double()
+    together = aggr(x, segments)
+    y = pool(aggr, x, segments)
+    others = x * 1e3
+    for bag in range(len(segments)):
+        rows = slice(int(segments.ptr[bag]), int(segments.ptr[bag + 1]))
+        alone = pool(aggr, x[rows], torch.zeros(rows.stop - rows.start).long(), dim_size=1)
+        expected = y[bag : bag + 1]
+        if isinstance(together, tuple) and isinstance(together[1], Segments):
+            expected = expected[:, : alone.size(1)]
+        close(alone, expected, rtol=1e-9, atol=1e-11)
+        if rows.stop == rows.start:
+            continue
+        changed = others.clone()
+        changed[rows] = x[rows]
+        close(pool(aggr, changed, segments)[bag], y[bag], rtol=1e-9, atol=1e-11)
+        changed = torch.full_like(x, torch.nan)
+        changed[rows] = x[rows]
+        close(pool(aggr, changed, segments)[bag], y[bag], rtol=1e-9, atol=1e-11)
+
+
+def assert_segment_forms_agree(aggr: torch.nn.Module, channels: int) -> None:
+    """Index, offsets, bags and padded form give the same, infinities and NaN included."""
+    x, segments = sample(channels)
+    aggr = aggr.double()
+    special = x.clone()
+    special[0, 0], special[4, -1], special[8, 0] = torch.inf, -torch.inf, torch.nan
+    for elements in (x, special):
+        expected = pool(aggr, elements, segments.index, dim_size=len(segments))
+        close(pool(aggr, elements, ptr=segments.ptr), expected)
+        close(pool(aggr, elements, segments), expected)
+        close(pool(aggr, elements, segments.index, ptr=segments.ptr), expected)
+        mask = torch.arange(int(segments.counts.max())) < segments.counts[:, None]
+        padded = elements.new_zeros(*mask.shape, channels)
+        padded[mask] = elements
+        close(pool(aggr, padded[mask], Segments.from_padded(mask)), expected)
+    one_bag = torch.zeros(x.size(0), dtype=torch.long)
+    close(pool(aggr, x), pool(aggr, x, one_bag, dim_size=1))
+
+
+def assert_weights_repeat(aggr: torch.nn.Module, channels: int) -> None:
+    """An integer weight does what so many copies of the element do; 0 removes it."""
+    x, segments = sample(channels)
+    aggr = aggr.double()
+    weight = torch.tensor([1, 2, 3, 4, 1, 0, 2, 1, 3, 0, 2])
+    copies = torch.arange(x.size(0)).repeat_interleave(weight)
+    repeated = Segments(index=segments.index[copies], num_segments=len(segments))
+    expected = pool(aggr, x[copies], repeated)
+    close(pool(aggr, x, segments, weight=weight), expected)
+    close(pool(aggr, x, segments, weight=weight.double()), expected)
+    ones = torch.ones(x.size(0))
+    close(pool(aggr, x, segments, weight=ones), pool(aggr, x, segments))
+    nothing = pool(aggr, x, segments, weight=0 * ones)
+    if not (torch.nan_to_num(nothing) == 0).all():
+        raise AssertionError("Bags whose elements all have weight 0 must give 0.")
+
+
+def assert_deterministic(aggr: torch.nn.Module, channels: int) -> None:
+    """The same bits every time, whatever the number of threads, backward included."""
+    x, segments = sample(channels, (300, 0, 1, 700) * 4, torch.float32)
+    order = torch.randperm(x.size(0), generator=torch.Generator().manual_seed(1))
+    x, index = x[order], segments.index[order]
+    aggr = aggr.float()
+    threads = torch.get_num_threads()
+    runs = []
+    try:
+        for number in (1, 2, 2):
+            torch.set_num_threads(number)
+            leaf = x.clone().requires_grad_()
+            y = pool(aggr, leaf, index, dim_size=len(segments))
+            (grad,) = torch.autograd.grad(y.nan_to_num().square().sum(), leaf)
+            runs.append((y.detach(), grad))
+    finally:
+        torch.set_num_threads(threads)
+    close(runs[1][0], runs[2][0], rtol=0, atol=0)
+    close(runs[1][1], runs[2][1], rtol=0, atol=0)
+    # Matrix products of learnable pools are split differently among more threads.
+    close(runs[0][0], runs[1][0], rtol=1e-4, atol=1e-5)
+
+
+def assert_duplicates_agree(aggr: torch.nn.Module, channels: int) -> None:
+    """Twice in a :class:`~graphpool.aggr.Multi`, it gives twice the same."""
+    x, segments = sample(channels)
+    aggr = aggr.double()
+    y = pool(aggr, x, segments)
+    twice = Multi([aggr, aggr])(x, segments)
+    close(twice, torch.cat([y, y], dim=-1))
+
+
+def assert_ties_share_the_gradient(aggr: torch.nn.Module, channels: int) -> None:
+    """Equal elements get equal, finite gradients."""
+    x, segments = sample(channels, (1, 4, 0, 2))
+    x = x[segments.ptr[:-1].clamp(max=x.size(0) - 1)][segments.index].requires_grad_()
+    aggr = aggr.double()
+    y = pool(aggr, x, segments)
+    (grad,) = torch.autograd.grad(y.nan_to_num().sum(), x)
+    if not grad.isfinite().all():
+        raise AssertionError(f"The gradient of equal elements must be finite; got {grad}.")
+    first = grad[segments.ptr[:-1].clamp(max=x.size(0) - 1)][segments.index]
+    close(grad, first)

@@ -1,0 +1,175 @@
+"""Values, gradients and precision where they are easily lost; arguments that make no sense."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphpool.segments import Segments
+from graphpool.testing.samples import close, expect_error, pool, result, sample
+
+_INTEGER_POOLS = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}
+
+
+def assert_empty_bags_are_zero(aggr: torch.nn.Module, channels: int) -> None:
+    """Empty bags give 0 and no gradient, in the middle, at the end, all of them, or no bag at all."""
+    aggr = aggr.double()
+    for counts in ((3, 0, 1, 5, 0, 2, 0), (0, 0, 0), (), (0,)):
+        x, segments = sample(channels, counts)
+        x.requires_grad_()
+        y = pool(aggr, x, segments)
+        if y.size(0) != len(counts):
+            raise AssertionError(
+                f"Expected {len(counts)} bags, got {y.size(0)} for sizes {counts}."
+            )
+        empty = y[segments.counts == 0]
+        if not (empty.nan_to_num() == 0).all():
+            raise AssertionError(f"Empty bags must give 0; got {empty} for sizes {counts}.")
+        (grad,) = torch.autograd.grad(y.nan_to_num().sum(), x)
+        parameters = [p for p in aggr.parameters() if p.requires_grad]
+        grads = [
+            grad,
+            *(g for g in _parameter_grads(aggr, x, segments, parameters) if g is not None),
+        ]
+        if not all(g.isfinite().all() for g in grads):
+            raise AssertionError(f"Gradients must be finite for sizes {counts}.")
+
+
+def _parameter_grads(
+    aggr: torch.nn.Module, x: Tensor, segments: Segments, parameters: list[torch.nn.Parameter]
+) -> tuple[Tensor | None, ...]:
+    if not parameters:
+        return ()
+    y = pool(aggr, x.detach(), segments)
+    if not y.requires_grad:
+        return ()
+    return torch.autograd.grad(y.nan_to_num().sum(), parameters, allow_unused=True)
+
+
+def assert_gradients(aggr: torch.nn.Module, channels: int, second: bool = True) -> None:
+    """First and second derivatives by finite differences, for elements and parameters."""
+    x, segments = sample(channels, (3, 0, 1, 4))
+    aggr = aggr.double()
+    names = [name for name, p in aggr.named_parameters() if p.requires_grad]
+    # gradcheck perturbs what it is given, so the parameters are handed over as inputs.
+    values = [p.detach().clone().requires_grad_() for p in aggr.parameters() if p.requires_grad]
+    forms = ({"index": segments.index, "dim_size": len(segments)}, {"ptr": segments.ptr})
+    for arguments in forms:
+
+        def call(x: Tensor, *parameters: Tensor, arguments: dict = arguments) -> Tensor:
+            given = dict(zip(names, parameters, strict=True))
+            output = torch.func.functional_call(aggr, given, (x,), arguments)
+            return result(output).nan_to_num()
+
+        inputs = (x.clone().requires_grad_(), *values)
+        # The slow check compares whole Jacobians; many parameters make it long.
+        fast = sum(v.numel() for v in values) > 40
+        torch.autograd.gradcheck(call, inputs, fast_mode=fast)
+        if second:
+            torch.autograd.gradgradcheck(call, inputs, fast_mode=True, atol=1e-4)
+
+
+def assert_half_precision(aggr: torch.nn.Module, channels: int) -> None:
+    """bfloat16 and float16 come out as they went in, right to their precision, also under autocast."""
+    x, segments = sample(channels, (3, 0, 1, 50, 400), torch.float32)
+    for dtype, tolerance in ((torch.bfloat16, 3e-2), (torch.float16, 1e-2)):
+        half = x.to(dtype)
+        expected = pool(aggr.double(), half.double(), segments)
+        y = pool(aggr.float(), half, segments)
+        if y.dtype != dtype:
+            raise AssertionError(f"{dtype} elements must give {dtype}; got {y.dtype}.")
+        scale = float(expected.detach().nan_to_num().abs().max().clamp_min(1))
+        close(y.double(), expected, rtol=tolerance, atol=tolerance * scale)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = pool(aggr.float(), x, segments)
+    expected = pool(aggr.double(), x.double(), segments)
+    scale = float(expected.detach().nan_to_num().abs().max().clamp_min(1))
+    close(y.double(), expected, rtol=5e-2, atol=5e-2 * scale)
+
+
+def assert_compiles(aggr: torch.nn.Module, channels: int) -> None:
+    """``torch.compile(fullgraph=True)`` with ``dim_size`` given, forward and backward."""
+    x, segments = sample(channels)
+    aggr = aggr.double()
+    expected_x = x.clone().requires_grad_()
+    expected = pool(aggr, expected_x, segments.index, dim_size=len(segments))
+    (expected_grad,) = torch.autograd.grad(expected.square().nan_to_num().sum(), expected_x)
+    torch._dynamo.reset()
+    compiled = torch.compile(aggr, fullgraph=True, backend="aot_eager")
+    x.requires_grad_()
+    y = pool(compiled, x, segments.index, dim_size=len(segments))
+    close(y, expected)
+    (grad,) = torch.autograd.grad(y.square().nan_to_num().sum(), x)
+    close(grad, expected_grad)
+    torch._dynamo.reset()
+
+
+def assert_stable_under_offset(aggr: torch.nn.Module, channels: int) -> None:
+    """float32 keeps to the float64 result of the same elements, at an offset of 10,000."""
+    x, segments = sample(channels, (3, 0, 1, 50, 400), torch.float32)
+    for offset in (0.0, 1e4):
+        moved = x + offset
+        expected = pool(aggr.double(), moved.double(), segments)
+        y = pool(aggr.float(), moved, segments)
+        if not (y.isfinite() | ~expected.isfinite()).all():
+            raise AssertionError(f"Not finite at an offset of {offset}: {y}.")
+        close(y.double(), expected, rtol=1e-2, atol=1e-2)
+
+
+def assert_dimensions_agree(aggr: torch.nn.Module, channels: int) -> None:
+    """3-D elements are pooled slice by slice, over any dimension but the last, counted either way."""
+    x, segments = sample(channels)
+    aggr = aggr.double()
+    slices = [x, 2 * x, -x]
+    expected = torch.stack([pool(aggr, s, segments) for s in slices])
+    stacked = torch.stack(slices)
+    for arguments in ({"dim": -2}, {"dim": 1}, {}):
+        close(pool(aggr, stacked, segments, **arguments), expected)
+    for dim in (0, -3):
+        close(pool(aggr, stacked.transpose(0, 1), segments, dim=dim), expected.transpose(0, 1))
+    close(pool(aggr, x, segments, dim=0), expected[0])
+    bad = (ValueError, TypeError)
+    expect_error(bad, lambda: aggr(x, segments, dim=2), "A dimension that does not exist")
+    expect_error(bad, lambda: aggr(x, segments, dim=-1), "The dimension of the channels")
+    expect_error(bad, lambda: aggr(x[0, 0], segments), "A scalar")
+
+
+def assert_integers(aggr: torch.nn.Module, channels: int) -> None:
+    """Sum, maximum and minimum of integers are exact; every other pool refuses them."""
+    x, segments = sample(channels)
+    whole = (10 * x).round().long()
+    name = getattr(aggr, "moment", None)
+    if not getattr(aggr, "accepts_integers", False):
+        expect_error((TypeError,), lambda: aggr.float()(whole, segments), "Integer elements")
+        return
+    y = aggr(whole, segments)
+    for bag in range(len(segments)):
+        rows = whole[segments.index == bag]
+        expected = _INTEGER_POOLS[name](rows, 0) if len(rows) else torch.zeros_like(y[bag])
+        if y.dtype != whole.dtype or not torch.equal(y[bag], expected):
+            raise AssertionError(f"Bag {bag}: expected {expected}, got {y[bag]}.")
+
+
+def assert_mismatch_raises(aggr: torch.nn.Module, channels: int) -> None:
+    """Contradictory or invalid arguments are errors, and never a wrong result."""
+    x, segments = sample(channels)
+    aggr = aggr.double()
+    index, ptr, size = segments.index, segments.ptr, len(segments)
+    errors = (ValueError, TypeError)
+
+    def expect(what: str, *args: object, **kwargs: object) -> None:
+        expect_error(errors, lambda: aggr(*args, **kwargs), what)
+
+    other = ptr.clone()
+    other[1] -= 1
+    expect("An index that contradicts ptr", x, index, ptr=other)
+    expect("A dim_size that contradicts ptr", x, ptr=ptr, dim_size=size + 1)
+    expect("A dim_size below the largest index", x, index, dim_size=2)
+    expect("A negative index", x, index - 1, dim_size=size)
+    expect("An index of the wrong length", x, index[:-1], dim_size=size)
+    expect("Offsets that end too early", x, ptr=torch.tensor([0, 3]))
+    expect("Offsets that fall", x, ptr=torch.tensor([0, 5, 3, x.size(0)]))
+    expect("A floating point index", x, index.double(), dim_size=size)
+    expect("A weight of the wrong length", x, segments, weight=torch.ones(2))
+    expect("A negative number of bags", x, index, dim_size=-1)
+    expect("Something that is no tensor", [1.0, 2.0], segments)
