@@ -32,7 +32,7 @@ class Neighbors(NamedTuple):
             is ``1 - cosine``.
     """
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]
     squared_distance: Tensor
 
 

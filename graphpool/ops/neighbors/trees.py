@@ -162,7 +162,7 @@ def knn(
     bound = query_axes.dtype.type(limit)
 
     def find(low: int, high: int) -> None:
-        numba_knn.nearest(
+        numba_knn.nearest(  # type: ignore[call-arg]
             *trees.arguments, query_axes, cloud, order, skip, bound, k, ascending,
             out_d, out_i, low, high,
         )  # fmt: skip
@@ -193,7 +193,7 @@ def within(
     out_d, out_i = np.empty(0, query_axes.dtype), np.empty(0, np.int64)
 
     def find(counting: bool, low: int, high: int) -> None:
-        numba_knn.within(
+        numba_knn.within(  # type: ignore[call-arg]
             *trees.arguments, query_axes, cloud, order, skip, bound, inclusive,
             offsets, counting, out_d, out_i, low, high,
         )  # fmt: skip

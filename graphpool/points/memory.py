@@ -1,0 +1,234 @@
+"""Classification by comparison with remembered vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphpool.ops.neighbors.clouds import check_positive_int
+
+#: Sharpnesses that leave-one-out chooses from: 0 and then half powers of two up to 8192.
+GAMMAS: tuple[float, ...] = (0.0, *(round(2 ** (i / 2), 4) for i in range(27)))
+
+
+class MemoryBank(torch.nn.Module):
+    r"""Scores by similarity to remembered vectors; no gradient, no epochs.
+
+    .. math:: s(q) = \sum_i \frac{e^{\gamma \cos(q, k_i)}}{\sum_j e^{\gamma \cos(q, k_j)}} \, v_i
+
+    with the training descriptors as keys :math:`k_i` and their labels, one-hot or soft, as values
+    :math:`v_i`. It has the same maximum as the unnormalised
+    :math:`\sum_i e^{-\gamma (1 - \cos(q, k_i))} v_i` of Point-NN, but the exponent is shifted by the
+    largest similarity, so that no :math:`\gamma` can make every term underflow.
+    :math:`\gamma = 0` is the vote of the class frequencies, :math:`\gamma \to \infty` the nearest
+    neighbour by cosine.
+
+    Args:
+        gamma: Sharpness, >= 0. With ``None`` :meth:`fit` chooses it from ``gammas`` by leave-one-out on
+            the remembered vectors alone: the highest accuracy, of equals the smallest.
+        gammas: The candidates.
+        chunk: Queries compared at once, which bounds the memory.
+
+    Example:
+        >>> bank = MemoryBank(gamma=10.0).fit(torch.eye(3), torch.tensor([0, 1, 1]))
+        >>> bank.predict(torch.tensor([[1.0, 0.1, 0.0], [0.0, 0.2, 1.0]]))
+        tensor([0, 1])
+    """
+
+    keys: Tensor
+    values: Tensor
+    gamma: Tensor
+
+    def __init__(
+        self,
+        gamma: float | None = None,
+        gammas: Sequence[float] = GAMMAS,
+        chunk: int = 1024,
+    ) -> None:
+        super().__init__()
+        if gamma is not None:
+            _check_gamma(gamma, "gamma")
+        if not gammas:
+            raise ValueError("`gammas` must not be empty.")
+        for candidate in gammas:
+            _check_gamma(candidate, "gammas")
+        self.chosen = gamma is None
+        self.gammas = tuple(sorted(gammas))
+        self.chunk = check_positive_int(chunk, "chunk")
+        self.register_buffer("keys", torch.empty(0, 0))
+        self.register_buffer("values", torch.empty(0, 0))
+        self.register_buffer(
+            "gamma", torch.tensor(torch.nan if gamma is None else gamma, dtype=torch.float64)
+        )
+
+    @property
+    def num_classes(self) -> int:
+        return self.values.size(1)
+
+    def __len__(self) -> int:
+        return self.keys.size(0)
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, labels: Tensor, num_classes: int | None = None) -> MemoryBank:
+        """Remembers these vectors and forgets all others.
+
+        Args:
+            features: ``[N, D]``, finite; their lengths do not matter.
+            labels: Classes ``[N]``, or values ``[N, classes]`` (>= 0), such as soft labels.
+            num_classes: With class labels: the number of classes; the largest label plus one if ``None``.
+
+        Returns:
+            The bank itself.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: There is nothing to remember, or sizes or values do not fit.
+        """
+        keys = _unit(features, "features")
+        values = _values(labels, keys, num_classes)
+        if keys.size(0) == 0:
+            raise ValueError("`features` must hold at least one vector.")
+        self.keys, self.values = keys, values
+        if self.chosen:
+            self.choose_gamma()
+        return self
+
+    @torch.no_grad()
+    def add(self, features: Tensor, labels: Tensor) -> MemoryBank:
+        """Remembers more vectors, with the classes known so far; :attr:`gamma` stays as it is."""
+        if len(self) == 0:
+            raise ValueError("Call `fit` first: the bank is empty.")
+        keys = _unit(features, "features")
+        if keys.size(1) != self.keys.size(1):
+            raise ValueError(
+                f"`features` must have {self.keys.size(1)} entries each; got {keys.size(1)}."
+            )
+        values = _values(labels, keys, self.num_classes)
+        if values.size(1) != self.num_classes:
+            raise ValueError(
+                f"`labels` must have {self.num_classes} classes; got {values.size(1)}."
+            )
+        self.keys = torch.cat([self.keys, keys.to(self.keys)])
+        self.values = torch.cat([self.values, values.to(self.values)])
+        return self
+
+    @torch.no_grad()
+    def leave_one_out(self, gammas: Sequence[float] | None = None) -> Tensor:
+        """Accuracy on the remembered vectors for each of ``gammas``, none of them seeing itself, ``[G]``."""
+        gammas = self.gammas if gammas is None else gammas
+        if len(self) < 2:
+            raise ValueError("Leaving one out needs at least two remembered vectors.")
+        truth = self.values.argmax(1)
+        correct = torch.zeros(len(gammas), dtype=torch.long)
+        for low in range(0, len(self), self.chunk):
+            rows = torch.arange(low, min(low + self.chunk, len(self)), device=self.keys.device)
+            similarity = self.keys[rows] @ self.keys.T
+            similarity[rows - low, rows] = -torch.inf
+            shifted = similarity - similarity.amax(1, keepdim=True)
+            for g, gamma in enumerate(gammas):
+                # 0 * -inf: the vector itself does not count at any sharpness.
+                weight = (
+                    (shifted * gamma).exp() if gamma > 0 else (similarity > -torch.inf).to(shifted)
+                )
+                guess = (weight @ self.values).argmax(1)
+                correct[g] += int((guess == truth[rows]).sum())
+        return correct / len(self)
+
+    def choose_gamma(self) -> float:
+        """Sets :attr:`gamma` to the candidate with the best :meth:`leave_one_out` accuracy."""
+        accuracy = self.leave_one_out() if len(self) > 1 else torch.zeros(len(self.gammas))
+        best = self.gammas[int(accuracy.argmax())]
+        self.gamma = torch.tensor(best, dtype=torch.float64, device=self.keys.device)
+        return best
+
+    @torch.no_grad()
+    def scores(self, features: Tensor) -> Tensor:
+        """``[Q, classes]``; with one-hot values every row sums to 1."""
+        if len(self) == 0:
+            raise ValueError("Call `fit` first: the bank is empty.")
+        queries = _unit(features, "features").to(self.keys)
+        if queries.size(1) != self.keys.size(1):
+            raise ValueError(
+                f"`features` must have {self.keys.size(1)} entries each; got {queries.size(1)}."
+            )
+        gamma = float(self.gamma)
+        rows = [self.values.new_empty(0, self.num_classes)]
+        for chunk in queries.split(self.chunk):
+            rows.append(torch.softmax(gamma * (chunk @ self.keys.T), 1) @ self.values)
+        return torch.cat(rows)
+
+    def predict(self, features: Tensor) -> Tensor:
+        """The class with the largest score, ``[Q]``."""
+        return self.scores(features).argmax(1)
+
+    forward = scores
+
+    def save(self, path: str | Path) -> None:
+        """Writes the bank to a file."""
+        torch.save(self.state_dict(), path)
+
+    @classmethod
+    def load(cls, path: str | Path, **kwargs: Any) -> MemoryBank:
+        """A bank from a file written by :meth:`save`; ``kwargs`` go to the constructor."""
+        bank = cls(**kwargs)
+        bank.load_state_dict(torch.load(path, weights_only=True))
+        return bank
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # How much a bank remembers is part of its state, not of its construction.
+        for name in ("keys", "values"):
+            stored = state_dict.get(prefix + name)
+            if stored is not None:
+                setattr(self, name, getattr(self, name).new_empty(stored.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def extra_repr(self) -> str:
+        return f"vectors={len(self)}, classes={self.num_classes}, gamma={float(self.gamma):g}"
+
+
+def _check_gamma(gamma: float, name: str) -> None:
+    if isinstance(gamma, bool) or not isinstance(gamma, (int, float)):
+        raise TypeError(f"`{name}` must be numbers; got {type(gamma).__name__}.")
+    if not 0 <= gamma < float("inf"):
+        raise ValueError(f"`{name}` must be finite and >= 0; got {gamma}.")
+
+
+def _unit(features: Tensor, name: str) -> Tensor:
+    if not isinstance(features, Tensor) or not features.is_floating_point():
+        raise TypeError(f"`{name}` must be a floating point tensor [N, D].")
+    if features.dim() != 2:
+        raise ValueError(f"`{name}` must have shape [N, D]; got {tuple(features.shape)}.")
+    bad = ~features.isfinite().all(1)
+    if bool(bad.any()):
+        raise ValueError(f"`{name}` must be finite; row {int(bad.nonzero()[0])} is not.")
+    return torch.nn.functional.normalize(features.detach(), dim=1)
+
+
+def _values(labels: Tensor, keys: Tensor, num_classes: int | None) -> Tensor:
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"`labels` must be a tensor; got {type(labels).__name__}.")
+    if labels.size(0) != keys.size(0):
+        raise ValueError(f"`labels` has {labels.size(0)} rows, but `features` {keys.size(0)}.")
+    if labels.dim() == 2 and labels.is_floating_point():
+        if not bool((labels >= 0).all() & labels.isfinite().all()):
+            raise ValueError("Soft `labels` must be finite and >= 0.")
+        return labels.detach().to(keys)
+    if labels.dim() != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(
+            "`labels` must be classes [N] (integers) or values [N, classes] (floating)."
+        )
+    labels = labels.long()
+    highest = int(labels.max()) if labels.numel() else -1
+    if labels.numel() and int(labels.min()) < 0:
+        raise ValueError(f"`labels` must be >= 0; got {int(labels.min())}.")
+    if num_classes is None:
+        num_classes = highest + 1
+    if highest >= num_classes:
+        raise ValueError(f"`labels` must be below `num_classes` = {num_classes}; got {highest}.")
+    return torch.nn.functional.one_hot(labels, num_classes).to(keys)

@@ -1,0 +1,158 @@
+"""One stage of the Point-NN encoder: neighbours normalised, encoded, weighed, and pooled."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphpool.ops.kernels import backends
+from graphpool.ops.kernels.threads import parallel_for
+from graphpool.ops.neighbors.trees import balanced
+from graphpool.points.encoding import encoding_matrix, frequencies
+from graphpool.points.hierarchy import Level
+
+EPS = 1e-5
+_CHUNK = 1 << 22
+
+
+def stage_is_fused(pos: Tensor, x: Tensor) -> bool:
+    """Whether the fused kernel can run a stage: on the CPU, in float32, without derivatives."""
+    differentiable = torch.is_grad_enabled() and (pos.requires_grad or x.requires_grad)
+    return (
+        pos.device.type == "cpu"
+        and pos.dtype == torch.float32
+        and not differentiable
+        and backends.fused_is_allowed()
+    )
+
+
+def run_stage(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> Tensor:
+    """``[N, C]`` to ``[M, 2 C]``, before the activation.
+
+    Args:
+        x: Features of the points, channels apart by parity as :func:`apart` leaves them.
+        level: The centres and their neighbours.
+        alpha: Base of the frequency ladder.
+        beta: Highest frequency.
+        shared: Whether the scales of the differences are computed over all clouds together.
+    """
+    if stage_is_fused(level.pos, x):
+        return _fused(x, level, alpha, beta, shared)
+    return apart(_composed(together(x), level, alpha, beta, shared))
+
+
+def apart(x: Tensor) -> Tensor:
+    """Channels by parity: the even ones (which meet sines), then the odd ones (cosines)."""
+    return torch.cat([x[:, 0::2], x[:, 1::2]], 1)
+
+
+def together(x: Tensor) -> Tensor:
+    """Undoes :func:`apart`."""
+    half = x.size(1) // 2
+    return torch.stack([x[:, :half], x[:, half:]], 2).flatten(1)
+
+
+def _scale(count: Tensor, total: Tensor, squares: Tensor, shared: bool) -> Tensor:
+    """``1 / (std + 1e-5)`` per cloud, of all entries of its differences; unbiased, in float64."""
+    if shared:
+        count, total, squares = (v.sum().expand_as(v) for v in (count, total, squares))
+    # A single entry has no spread: its difference is 0, and 0 stays 0 at any scale.
+    variance = (squares - total.square() / count.clamp_min(1)) / (count - 1).clamp_min(1)
+    return 1 / (variance.clamp_min(0).sqrt() + EPS)
+
+
+def _fused(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> Tensor:
+    from graphpool.ops.kernels import numba_pointnn
+
+    ptr, centre_ptr = level.segments.ptr.numpy(), level.centre_segments.ptr.numpy()
+    features, channels = x.contiguous().numpy(), x.size(1)
+    pos = centred(level).numpy()
+    centre, neighbor = level.centre.numpy(), level.neighbor.numpy()
+    work = centre_ptr * neighbor.shape[1] * channels
+    chunks = balanced(work, 1 << 17)
+    sums = np.empty((level.segments.num_segments, 5))
+    parallel_for(
+        lambda low, high: numba_pointnn.moments(
+            pos, features, centre_ptr, centre, neighbor, sums, low, high
+        ),
+        chunks,
+    )
+    m = torch.from_numpy(sums)
+    scale_x = _scale(m[:, 0] * channels, m[:, 1], m[:, 2], shared).float().numpy()
+    scale_pos = _scale(m[:, 0] * 3, m[:, 3], m[:, 4], shared).numpy()
+    omega = frequencies(2 * channels, alpha, beta).numpy()
+    out = np.empty((len(centre), 2 * channels), np.float32)
+    parallel_for(
+        lambda low, high: numba_pointnn.stage(
+            pos,
+            features,
+            ptr,
+            centre_ptr,
+            centre,
+            neighbor,
+            scale_x,
+            scale_pos,
+            omega,
+            out,
+            low,
+            high,
+        ),
+        chunks,
+    )
+    return torch.from_numpy(out)
+
+
+def centred(level: Level) -> Tensor:
+    """Points relative to the first of their cloud: differences are the same, their angles smaller."""
+    first = level.segments.ptr[:-1].clamp_max(max(level.pos.size(0) - 1, 0))
+    return level.pos.detach() - level.pos.detach()[first][level.segments.index]
+
+
+def differences(x: Tensor, level: Level, rows: slice) -> tuple[Tensor, Tensor]:
+    """``x`` of the neighbours minus ``x`` of their centre, ``[m, k, C]``, and which neighbours exist."""
+    neighbor = level.neighbor[rows]
+    found = neighbor >= 0
+    difference = x[neighbor.clamp_min(0)] - x[level.centre[rows]][:, None]
+    return difference, found
+
+
+def scales(x: Tensor, level: Level, shared: bool) -> Tensor:
+    """``1 / (std + 1e-5)`` of the differences of ``x`` per cloud, ``[B]`` in float64."""
+    clouds = level.centre_segments
+    sums = x.new_zeros(clouds.num_segments, 3, dtype=torch.float64)
+    for rows in chunks_of(level, x.size(1)):
+        difference, found = differences(x, level, rows)
+        difference = difference.double() * found[..., None]
+        flat = torch.stack(
+            [found.sum(1) * x.size(1), difference.sum((1, 2)), difference.square().sum((1, 2))], 1
+        )
+        sums = sums.index_add(0, clouds.index[rows], flat.double())
+    return _scale(sums[:, 0], sums[:, 1], sums[:, 2], shared)
+
+
+def chunks_of(level: Level, channels: int) -> list[slice]:
+    """Ranges of centres whose neighbours' features take a bounded amount of memory."""
+    count, k = level.neighbor.shape
+    step = max(_CHUNK // (k * channels), 1)
+    return [slice(low, min(low + step, count)) for low in range(0, count, step)]
+
+
+def _composed(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> Tensor:
+    matrix, phase = (v.to(x) for v in encoding_matrix(2 * x.size(1), alpha, beta))
+    cloud = level.centre_segments.index
+    scale_x = scales(x, level, shared).to(x.dtype)[cloud]
+    scale_pos = scales(level.pos, level, shared).to(x.dtype)[cloud]
+    out = [x.new_empty(0, 2 * x.size(1))]
+    for rows in chunks_of(level, 2 * x.size(1)):
+        dx, found = differences(x, level, rows)
+        du, _ = differences(level.pos, level, rows)
+        e = torch.sin((du * scale_pos[rows, None, None]) @ matrix + phase)
+        own = x[level.centre[rows]][:, None].expand_as(dx)
+        w = (torch.cat([dx * scale_x[rows, None, None], own], 2) + e) * e
+        missing = ~found[..., None]
+        top = w.masked_fill(missing, -math.inf).amax(1)
+        out.append(top + w.masked_fill(missing, 0).sum(1) / found.sum(1, keepdim=True))
+    return torch.cat(out)
