@@ -1,0 +1,173 @@
+"""Segment meshes into parts with a U-Net on faces, whose pools are any aggregation.
+
+    python examples/mesh_segmentation.py --pool mean softmax --epochs 20
+
+By default the meshes are generated: creatures, vases and lamps with a label per face. ``--data`` names
+a folder with ``train/``, ``test/`` and ``seg/``. A network that sees one face at a time is trained
+beside the U-Nets. The picture shows, for some test meshes, truth, prediction and error, and the face
+clusters of every pooling level.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from _common import add_common_arguments, format_table, out_dir, seed_everything
+from torch_geometric.data import Batch
+from torch_geometric.loader import DataLoader
+from tqdm import tqdm
+
+from graphpool.datasets.generated_meshes import GeneratedMeshes
+from graphpool.datasets.mesh_folders import MeshSegmentationFolder
+from graphpool.models.mesh_face_mlp import FaceMLP
+from graphpool.models.mesh_segmenter import MeshSegmenter
+from graphpool.models.mesh_superpixel import MeshSuperpixelSegmenter
+from graphpool.plot.mesh import cluster_colors, mesh_sheet
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_common_arguments(parser)
+    parser.add_argument("--data", type=Path, help="folder with train/, test/ and seg/")
+    parser.add_argument("--pool", nargs="+", default=["mean"], help="reducers of the pools")
+    parser.add_argument("--model", default="unet", choices=["unet", "superpixel"])
+    parser.add_argument("--family", nargs="+", default=["creature", "vase", "lamp"])
+    parser.add_argument("--config", default="A", choices=["A", "B", "C"])
+    parser.add_argument(
+        "--meshes", type=int, help="generated training meshes; a third more to test"
+    )
+    parser.add_argument("--faces", type=int, nargs=2, default=(500, 1500), help="fewest and most")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--published", action="store_true", help="without the two improvements")
+    parser.add_argument("--no-baseline", action="store_true", help="without the per-face network")
+    return parser.parse_args()
+
+
+def load(args: argparse.Namespace) -> tuple[list, list, int]:
+    if args.data is not None:
+        train, test = (
+            MeshSegmentationFolder(args.data, split, args.config, progress=True)
+            for split in ("train", "test")
+        )
+        return list(train), list(test), train.num_classes
+    count = args.meshes or (6 if args.quick else 36)
+    meshes = GeneratedMeshes(
+        count + max(3, count // 3), tuple(args.family), args.seed, tuple(args.faces), args.config
+    )
+    return meshes[:count], meshes[count:], meshes.num_classes
+
+
+@torch.no_grad()
+def accuracy(model: torch.nn.Module, graphs: list, device: str) -> tuple[float, float]:
+    """The share of correct faces, and of correct area, averaged over meshes."""
+    model.eval()
+    faces, area = [], []
+    for graph in graphs:
+        batch = Batch.from_data_list([graph]).to(device)
+        right = (model(batch).argmax(1) == batch.y).float()
+        faces.append(float(right.mean()))
+        area.append(float((right * batch.area).sum()))
+    return sum(faces) / len(faces), sum(area) / len(area)
+
+
+def train(model: torch.nn.Module, graphs: list, epochs: int, args: argparse.Namespace) -> None:
+    loader = DataLoader(
+        graphs,
+        args.batch_size,
+        shuffle=True,
+        generator=torch.Generator().manual_seed(args.seed),
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, args.lr, total_steps=epochs * len(loader), pct_start=0.2
+    )
+    for _ in (bar := tqdm(range(epochs), desc=type(model).__name__)):
+        model.train()
+        total = 0.0
+        for batch in loader:
+            batch = batch.to(args.device)
+            loss = torch.nn.functional.cross_entropy(model(batch), batch.y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach())
+        bar.set_postfix(loss=f"{total / len(loader):.3f}")
+
+
+def build(pool: str, num_classes: int, graph, args: argparse.Namespace) -> torch.nn.Module:
+    widths = (graph.x.size(1), graph.x_dual.size(1))
+    improved = not args.published
+    if args.model == "superpixel":
+        return MeshSuperpixelSegmenter(num_classes, widths, reduce=pool, own_feature=improved)
+    return MeshSegmenter(
+        num_classes,
+        widths,
+        reduce=pool,
+        own_feature=improved,
+        head="linear" if improved else "conv",
+    )
+
+
+@torch.no_grad()
+def picture(model: torch.nn.Module, test: list, path: Path, device: str) -> None:
+    model.eval()
+    rows = []
+    for graph in test[:4]:
+        batch = Batch.from_data_list([graph]).to(device)
+        guess = model(batch).argmax(1).cpu()
+        wrong = guess != graph.y
+        shape = (graph.vertices, graph.faces)
+        first = int(graph.y.min())
+        row = [
+            (*shape, graph.y - first, "truth"),
+            (*shape, (guess - first).remainder(10), f"prediction: {1 - wrong.float().mean():.1%}"),
+            (*shape, wrong, "error"),
+        ]
+        for level, clusters in enumerate(model.clusters(batch), 1):
+            caption = f"level {level}: {int(clusters.max()) + 1} clusters of {len(graph.y)} faces"
+            row.append((*shape, cluster_colors(clusters), caption))
+        rows.append(row)
+    print("picture:", mesh_sheet(rows, path))
+
+
+def main() -> None:
+    args = parse()
+    epochs = args.epochs or (2 if args.quick else 10)
+    train_set, test_set, num_classes = load(args)
+    print(f"{len(train_set)} training and {len(test_set)} test meshes, {num_classes} labels")
+    folder = out_dir(args)
+    rows = []
+    names = [*args.pool] if args.no_baseline else ["(one face)", *args.pool]
+    for name in names:
+        seed_everything(args.seed)
+        if name == "(one face)":
+            graph = train_set[0]
+            model = FaceMLP(num_classes, (graph.x.size(1), graph.x_dual.size(1)))
+        else:
+            model = build(name, num_classes, train_set[0], args)
+        model.standardizer.fit(train_set)
+        model.to(args.device)
+        start = time.process_time()
+        train(model, train_set, epochs, args)
+        minutes = (time.process_time() - start) / 60
+        faces, area = accuracy(model, test_set, args.device)
+        parameters = sum(p.numel() for p in model.parameters())
+        rows.append([name, parameters, f"{100 * faces:.2f}", f"{100 * area:.2f}", f"{minutes:.1f}"])
+        print(rows[-1], flush=True)
+        if name != "(one face)":
+            picture(model, test_set, folder / f"mesh_segmentation_{name}.png", args.device)
+    table = format_table(rows, ["pool", "parameters", "faces %", "area %", "CPU min"])
+    print(table)
+    (folder / "mesh_segmentation.txt").write_text(table + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
