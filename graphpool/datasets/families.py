@@ -122,8 +122,8 @@ def connected_erdos_renyi(
         adjacency[:, rows, columns] = present
         adjacency |= adjacency.transpose(0, 2, 1)
         # An isolated node is by far the most frequent reason, and cheap to see.
-        lonely = (~adjacency.any(axis=2)).any(axis=1) if n > 1 else np.zeros(tries, dtype=bool)
-        candidates = np.flatnonzero(~lonely)
+        degrees = adjacency.sum(axis=2)
+        candidates = np.flatnonzero((degrees > 0).all(axis=1)) if n > 1 else np.arange(tries)
         accepted = candidates[is_connected(adjacency[candidates])]
         return [np.stack([rows[present[k]], columns[present[k]]], axis=1) for k in accepted]
 
