@@ -1,0 +1,234 @@
+"""Learnable neighbour aggregation on one large graph, a sampled neighbourhood at a time.
+
+A graph of a million nodes and ten million edges does not pass through a network at once. PyG's
+``NeighborLoader`` samples in compiled code (pyg-lib or torch-sparse); its base class takes any sampler,
+so the one below, in PyTorch alone, needs neither. The network and its pools do not change.
+
+Each node has a value x and a label: the mean over its neighbours of the largest value among theirs.
+The right pools are max in the first layer and mean in the second. GNP has to find that out.
+
+    python examples/neighbor_sampling.py
+    python examples/neighbor_sampling.py --nodes 100000 --pools gnp max,mean
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+
+import torch
+from _common import add_common_arguments, format_table, out_dir, seed_everything
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.loader import NodeLoader
+from torch_geometric.sampler import BaseSampler, NodeSamplerInput, SamplerOutput
+from tqdm import tqdm
+
+from graphpool import Segments, ops
+from graphpool.aggr import exponent_parameter_groups
+from graphpool.models import GraphModel
+
+
+class UniformNeighborSampler(BaseSampler):
+    """Draws up to ``fanout`` in-neighbours of each node, without replacement, hop after hop.
+
+    Args:
+        edge_index: ``[2, E]``, edges from ``edge_index[0]`` to ``edge_index[1]``, in any order.
+        num_nodes: Number of nodes.
+        fanouts: Largest number of neighbours drawn for a node, one entry per hop.
+    """
+
+    def __init__(self, edge_index: Tensor, num_nodes: int, fanouts: list[int]) -> None:
+        receivers = Segments(index=edge_index[1], num_segments=num_nodes)
+        self.ptr, self.edge = receivers.ptr, receivers.perm
+        self.source = edge_index[0] if self.edge is None else edge_index[0][self.edge]
+        self.fanouts = fanouts
+        # Where each node stands in the current sample; -1 if it is not part of it.
+        self.place = torch.full((num_nodes,), -1)
+
+    @property
+    def edge_permutation(self) -> Tensor | None:
+        return self.edge
+
+    def sample_from_nodes(self, inputs: NodeSamplerInput, **kwargs: object) -> SamplerOutput:
+        seeds = inputs.node
+        nodes, rows, cols, edges = [seeds], [], [], []
+        self.place[seeds] = torch.arange(seeds.numel())
+        known, begin = seeds.numel(), 0
+        for fanout in self.fanouts:
+            frontier = nodes[-1]
+            edge, owner = self._draw(frontier, fanout)
+            neighbour = self.source[edge]
+            fresh = neighbour[self.place[neighbour] < 0].unique()
+            self.place[fresh] = torch.arange(known, known + fresh.numel())
+            rows.append(self.place[neighbour])
+            cols.append(owner + begin)
+            edges.append(edge)
+            nodes.append(fresh)
+            begin, known = known, known + fresh.numel()
+        node = torch.cat(nodes)
+        self.place[node] = -1
+        return SamplerOutput(
+            node=node,
+            row=torch.cat(rows),
+            col=torch.cat(cols),
+            edge=torch.cat(edges),
+            num_sampled_nodes=[part.numel() for part in nodes],
+            num_sampled_edges=[part.numel() for part in edges],
+            metadata=(inputs.input_id, inputs.time),
+        )
+
+    def sample_from_edges(self, *args: object, **kwargs: object) -> SamplerOutput:
+        raise TypeError("UniformNeighborSampler starts from nodes; use a NodeLoader")
+
+    def _draw(self, nodes: Tensor, fanout: int) -> tuple[Tensor, Tensor]:
+        """Drawn edges (positions in receiver order), and which entry of ``nodes`` each belongs to."""
+        count = self.ptr[nodes + 1] - self.ptr[nodes]
+        bags = Segments.from_counts(count)
+        owner = bags.index
+        edge = torch.arange(owner.numel()) - bags.ptr[owner] + self.ptr[nodes][owner]
+        # The smallest random keys of a bag are a uniform choice without replacement.
+        order = (owner + torch.rand(owner.numel(), dtype=torch.float64)).argsort()
+        rank = torch.arange(owner.numel()) - bags.ptr[owner]
+        kept = order[rank < fanout]
+        return edge[kept], owner[kept]
+
+
+def make_graph(num_nodes: int, degree: int, seed: int) -> Data:
+    """A random graph in which every node receives from ``degree`` nodes, with standardised labels."""
+    generator = torch.Generator().manual_seed(seed)
+    source = torch.randint(num_nodes, (num_nodes * degree,), generator=generator)
+    target = torch.arange(num_nodes).repeat_interleave(degree)
+    bags = Segments(ptr=torch.arange(0, num_nodes * degree + 1, degree))
+    x = torch.rand(num_nodes, 1, generator=generator)
+    largest = ops.segment_max(x, bags, gather=source)
+    label = ops.segment_mean(largest, bags, gather=source)
+    label = (label - label.mean()) / label.std()
+    return Data(x=x, y=label, edge_index=torch.stack([source, target]))
+
+
+def peak_memory() -> float:
+    """Largest resident size of this process so far, in GiB (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def run(args: argparse.Namespace, data: Data, aggr: tuple[str, ...], name: str) -> dict:
+    seed_everything(args.seed)
+    model = GraphModel(
+        1, args.hidden, 1, num_layers=2, conv="sage", aggr=aggr, readout=None, encoder="mlp"
+    ).to(args.device)
+    optimizer = torch.optim.Adam(exponent_parameter_groups(model, lr=args.lr))
+    sampler = UniformNeighborSampler(data.edge_index, data.num_nodes, [args.fanout] * 2)
+    held_out = torch.randperm(data.num_nodes)[: args.batch * 8]
+    train = torch.ones(data.num_nodes, dtype=torch.bool)
+    train[held_out] = False
+
+    def batches(nodes: Tensor, shuffle: bool) -> NodeLoader:
+        return NodeLoader(data, sampler, input_nodes=nodes, batch_size=args.batch, shuffle=shuffle)
+
+    def error(batch: Data) -> Tensor:
+        batch = batch.to(args.device)
+        predicted = model(batch.x, batch.edge_index)[: batch.batch_size]
+        return (predicted - batch.y[: batch.batch_size]).square().mean()
+
+    losses, largest, start = [], 0, time.perf_counter()
+    loader = iter(batches(train, shuffle=True))
+    for _ in tqdm(range(args.steps), desc=name):
+        batch = next(loader)
+        largest = max(largest, batch.num_nodes)
+        loss = error(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    seconds = time.perf_counter() - start
+    model.eval()
+    with torch.no_grad():
+        test = torch.stack([error(batch) for batch in batches(held_out, shuffle=False)]).mean()
+    return {"losses": losses, "test": test.item(), "rate": args.steps / seconds, "largest": largest}
+
+
+def draw(results: dict[str, dict], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+    for (name, result), colour in zip(results.items(), colours, strict=False):
+        losses = torch.tensor(result["losses"])
+        window = max(1, losses.numel() // 20)
+        smooth = losses.unfold(0, window, 1).mean(1)
+        ax.plot(range(window - 1, losses.numel()), smooth, color=colour, label=name)
+    ax.axhline(1, color="grey", lw=0.8, ls=":")
+    ax.set(xlabel="step", ylabel="squared error (1: the mean of the labels)", yscale="log")
+    ax.set_title("sampled neighbourhoods, pools layer by layer")
+    ax.legend()
+    figure.savefig(path, dpi=120)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_common_arguments(parser)
+    parser.add_argument("--nodes", type=int, default=1_000_000)
+    parser.add_argument("--degree", type=int, default=10, help="neighbours of each node")
+    parser.add_argument("--fanout", type=int, default=10, help="neighbours drawn, at most")
+    parser.add_argument("--batch", type=int, default=512, help="nodes per step")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--hidden", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument(
+        "--pools",
+        nargs="+",
+        default=["gnp,gnp", "max,mean", "mean,mean", "mean,max"],
+        help="what to compare: pool of the first layer, comma, pool of the second",
+    )
+    args = parser.parse_args(arguments)
+    if args.quick:
+        args.nodes, args.steps, args.batch = 20_000, 20, 64
+        args.pools = ["gnp,gnp", "max,mean"]
+    for pair in args.pools:
+        if pair.count(",") > 1:
+            parser.error(f"--pools takes one name or two with a comma between, got {pair!r}")
+    return args
+
+
+def main() -> None:
+    args = parse()
+    folder = out_dir(args)
+    seed_everything(args.seed)
+    before = peak_memory()
+    data = make_graph(args.nodes, args.degree, args.seed)
+    print(f"{data.num_nodes:,} nodes, {data.num_edges:,} edges")
+    held = peak_memory()
+    results, rows = {}, []
+    for pair in args.pools:
+        first, _, second = pair.partition(",")
+        result = results[pair] = run(args, data, (first, second or first), pair)
+        rows.append(
+            [
+                first,
+                second or first,
+                f"{result['test']:.4f}",
+                f"{result['rate']:.1f}",
+                f"{result['largest']:,}",
+            ]
+        )
+    headers = ["layer 1", "layer 2", "squared error, held out", "steps / s", "largest sample"]
+    print(format_table(rows, headers))
+    print(
+        f"peak memory: {before:.2f} GiB at the start, {held:.2f} with the graph, "
+        f"{peak_memory():.2f} at the end"
+    )
+    picture = folder / "neighbor_sampling.png"
+    draw(results, picture)
+    print(picture)
+
+
+if __name__ == "__main__":
+    main()
