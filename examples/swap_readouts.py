@@ -1,0 +1,357 @@
+"""Swap the pools of a graph network and see which choice extrapolates to larger graphs.
+
+Trains the same network with several neighbour pools and readouts on small graphs (20 to 29 nodes),
+tests it on large ones (50 to 99 nodes), and prints the error inside and outside the range of
+training. For the maximum degree, sum over neighbours and max over nodes is right, and every other
+fixed pair fails on large graphs; GNP learns what to do.
+
+    python examples/swap_readouts.py                                   # maximum degree, about a
+    minute python examples/swap_readouts.py --task shortest
+    python examples/swap_readouts.py --aggr sum,mean --readout max,gnp # your own choice of pairs
+    python examples/swap_readouts.py --grid --seeds 3 --preset reduced # all fixed pairs, as in
+    docs/results python examples/swap_readouts.py --full                            # the published
+    protocol: hours
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from _common import add_common_arguments, format_table, out_dir, seed_everything
+from torch import Tensor
+from tqdm import tqdm
+
+from graphpool import aggr
+from graphpool.datasets import HarmonicDegree, InverseSize, MaxDegree, ShortestPath
+from graphpool.models import GraphModel
+from graphpool.train import GraphBatch, GraphBatches, fit, predict
+
+FIXED = ("sum", "mean", "max", "min")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, the network for it, and what the literature trains it with."""
+
+    dataset: type
+    best_pair: tuple[str, str]
+    num_layers: int = 2
+    node_layers: int = 2
+    edge_dim: int | None = None
+    lr: float = 0.01
+    batch_size: int = 64
+    epochs: int = 100
+    num_graphs: tuple[int, int, int] = (5000, 1000, 2500)
+    wrong_pairs: tuple[tuple[str, str], ...] = (("sum", "sum"), ("mean", "mean"), ("max", "max"))
+
+
+TASKS = {
+    "maxdegree": Task(MaxDegree, ("sum", "max")),
+    "harmonic": Task(HarmonicDegree, ("sum", "mean")),
+    "invsize": Task(InverseSize, ("mean", "sum")),
+    "shortest": Task(
+        ShortestPath,
+        ("min", "min"),
+        num_layers=3,
+        node_layers=0,
+        edge_dim=1,
+        lr=0.005,
+        batch_size=32,
+        epochs=250,
+        num_graphs=(10_000, 1000, 2500),
+        wrong_pairs=(("sum", "sum"), ("mean", "mean"), ("sum", "max")),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is trained: graphs for training, validation and test, width, passes."""
+
+    num_graphs: tuple[int, int, int]
+    hidden: int
+    epochs: int
+
+
+def preset(name: str, task: Task) -> Preset:
+    if name == "full":
+        return Preset(task.num_graphs, 256, task.epochs)
+    return {
+        "quick": Preset((90, 45, 45), 16, 2),
+        "demo": Preset((450, 180, 180), 32, 30),
+        "reduced": Preset((1000, 300, 300), 64, 40),
+    }[name]
+
+
+def mape(output: Tensor, label: Tensor) -> Tensor:
+    """Mean absolute percentage error."""
+    return 100 * ((output - label) / label).abs().mean()
+
+
+def forward(model: torch.nn.Module, batch: GraphBatch) -> Tensor:
+    return model(batch.x, batch.edge_index, batch.nodes, edge_attr=batch.edge_attr)
+
+
+def exponents(model: GraphModel) -> dict[str, dict[str, list[float]]]:
+    """p and q of every GNP in the model, by site."""
+    return {
+        site: {"p": pool.p.detach().mean(1).tolist(), "q": pool.q.detach().mean(1).tolist()}
+        for site, pool in model.pools().items()
+        if isinstance(pool, aggr.GNP)
+    }
+
+
+def run(
+    task: Task, size: Preset, pair: tuple[str, str], seed: int, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Trains one network and measures it inside and outside the range of training."""
+    seed_everything(seed)
+    begin = time.perf_counter()
+    train, validation, test = size.num_graphs
+    shuffle = torch.Generator().manual_seed(seed)
+
+    def batches(split: str, count: int, data_seed: int = 0, **kwargs: Any) -> GraphBatches:
+        graphs = task.dataset(args.root, split=split, num_graphs=count, seed=data_seed)
+        return GraphBatches(graphs, task.batch_size, device=args.device, **kwargs)
+
+    training = batches("train", train, shuffle=True, generator=shuffle)
+    features = next(iter(training)).x.size(1)
+    model = GraphModel(
+        features,
+        size.hidden,
+        1,
+        num_layers=task.num_layers,
+        conv="pair_mlp",
+        aggr=pair[0],
+        readout=pair[1],
+        edge_dim=task.edge_dim,
+        encoder=None,
+        activation=False,
+        node_layers=task.node_layers,
+    ).to(args.device)
+    groups = aggr.exponent_parameter_groups(model, lr=task.lr, weight_decay=1e-5)
+    optimizer = torch.optim.Adam(groups)
+    # Three halvings, wherever the published schedule would have them.
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, max(1, size.epochs // 4), gamma=0.5)
+    start = exponents(model)
+    with tqdm(total=size.epochs, desc="/".join(pair), leave=False, file=sys.stderr) as bar:
+
+        def show(epoch: int, history: Any) -> None:
+            bar.update()
+            bar.set_postfix(
+                train=f"{history.train_loss[-1]:.3g}", val=f"{history.validation[-1]:.3g}"
+            )
+
+        mse = torch.nn.functional.mse_loss
+        history = fit(
+            model,
+            training,
+            batches("val", validation),
+            optimizer,
+            size.epochs,
+            mse,
+            mse,
+            forward,
+            scheduler,
+            show,
+        )
+    return {
+        "aggr": pair[0],
+        "readout": pair[1],
+        "seed": seed,
+        # Unseen graphs of the training sizes: the validation set has chosen the epoch.
+        "in_range": mape(*predict(model, batches("val", validation, data_seed=1), forward)).item(),
+        "out_of_range": mape(*predict(model, batches("test", test), forward)).item(),
+        "best_epoch": history.best_epoch,
+        "seconds": time.perf_counter() - begin,
+        "start": start,
+        "learned": exponents(model),
+    }
+
+
+def choose_pairs(args: argparse.Namespace, task: Task) -> list[tuple[str, str]]:
+    """The (neighbour pool, readout) pairs to compare."""
+    if args.aggr is None and args.readout is None:
+        if args.grid:
+            return [*itertools.product(FIXED, FIXED), ("gnp", "gnp")]
+        return [("gnp", "gnp"), task.best_pair, *task.wrong_pairs]
+    pairs = itertools.product((args.aggr or "gnp").split(","), (args.readout or "gnp").split(","))
+    return list(pairs)
+
+
+def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds of each pair, best out of range first."""
+    rows = []
+    for pair in dict.fromkeys((r["aggr"], r["readout"]) for r in runs):
+        mine = [r for r in runs if (r["aggr"], r["readout"]) == pair]
+        row: dict[str, Any] = {"pair": pair, "runs": mine}
+        for key in ("in_range", "out_of_range"):
+            values = torch.tensor([r[key] for r in mine], dtype=torch.float64)
+            row[key] = float(values.mean())
+            row[f"{key}_std"] = float(values.std()) if len(mine) > 1 else 0.0
+        rows.append(row)
+    return sorted(rows, key=lambda row: row["out_of_range"])
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    def number(row: dict[str, Any], key: str) -> str:
+        spread = f" ± {row[key + '_std']:.1f}" if len(row["runs"]) > 1 else ""
+        return f"{row[key]:.1f}{spread}"
+
+    cells = [[*row["pair"], number(row, "in_range"), number(row, "out_of_range")] for row in rows]
+    return format_table(cells, ["neighbours", "readout", "MAPE in range %", "MAPE out of range %"])
+
+
+def exponent_table(rows: list[dict[str, Any]]) -> str:
+    """What each GNP has learned, one line per site and run."""
+    lines = []
+    for row in rows:
+        for r in row["runs"]:
+            for site, found in r["learned"].items():
+                for p, q in zip(found["p"], found["q"], strict=True):
+                    lines.append([r["seed"], site, f"{p:+.2f}", f"{q:+.2f}", f"{1 / p - q:+.2f}"])
+    return format_table(lines, ["seed", "site", "p", "q", "1/p - q"]) if lines else ""
+
+
+def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+    """Errors of all choices, and where in the (p, q) plane each GNP has gone."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    blue, orange, grey = "#0072B2", "#D55E00", "#666666"
+    learned = [r for row in rows for r in row["runs"] if r["learned"]]
+    height = max(3.4, 0.42 * len(rows) + 1.6)
+    figure, axes = plt.subplots(
+        1, 2 if learned else 1, figsize=(11.5 if learned else 6.5, height), squeeze=False
+    )
+    left = axes[0, 0]
+    y = list(range(len(rows)))[::-1]
+    out = [row["out_of_range"] for row in rows]
+    colours = [orange if "gnp" in row["pair"] else grey for row in rows]
+    left.barh(y, out, color=colours, height=0.6, xerr=[row["out_of_range_std"] for row in rows])
+    inside = [row["in_range"] for row in rows]
+    left.plot(inside, y, "D", color=blue, markeredgecolor="white", label="sizes of training")
+    left.set_xscale("log")
+    left.set_yticks(y, [" / ".join(row["pair"]) for row in rows])
+    left.set_xlabel("mean absolute percentage error (log scale)")
+    left.set_title("neighbours / readout: bars for larger graphs", fontsize=10)
+    for position, value in zip(y, out, strict=True):
+        left.annotate(
+            f"{value:.1f} %", (value, position), (6, 0), textcoords="offset points", va="center"
+        )
+    left.set_xlim(right=max(out) * 3)
+    left.legend(loc="lower right", frameon=False)
+    left.spines[["top", "right"]].set_visible(False)
+    if learned:
+        _draw_exponents(axes[0, 1], learned)
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _draw_exponents(axes: Any, runs: list[dict[str, Any]]) -> None:
+    """Learned (p, q) of each site; a line leads from where it started."""
+    markers = dict(zip(runs[0]["learned"], "osD^v", strict=False))
+    palette = ("#009E73", "#CC79A7", "#0072B2", "#E69F00")
+    colours = dict(zip(runs[0]["learned"], palette, strict=False))
+    for number, r in enumerate(runs):
+        for site, found in r["learned"].items():
+            begin = r["start"][site]
+            for k, (p, q) in enumerate(zip(found["p"], found["q"], strict=True)):
+                axes.plot([begin["p"][k], p], [begin["q"][k], q], color="#bbbbbb", lw=1, zorder=1)
+                axes.plot(
+                    p,
+                    q,
+                    markers.get(site, "x"),
+                    color=colours.get(site, "#000000"),
+                    label=site if number == 0 and k == 0 else None,
+                    zorder=2,
+                )
+    axes.set_xscale("symlog", linthresh=1.0)
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.5), max(high, 30.0))
+    for name, p, q in (("sum", 1, 0), ("mean", 1, 1), ("L2", 2, 0)):
+        axes.plot(p, q, "+", color="black")
+        axes.annotate(name, (p, q), (4, 4), textcoords="offset points", fontsize=9)
+    low, high = axes.get_xlim()
+    axes.annotate("max →", (high, 0), (-4, 4), textcoords="offset points", ha="right", fontsize=9)
+    if low < 0:
+        axes.annotate("← min", (low, 0), (4, 4), textcoords="offset points", fontsize=9)
+    axes.axhline(0, color="#dddddd", lw=0.8, zorder=0)
+    axes.set_xlabel("p")
+    axes.set_ylabel("q")
+    axes.set_title("what GNP has learned at each site", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_common_arguments(parser)
+    parser.add_argument("--task", choices=TASKS, default="maxdegree")
+    parser.add_argument("--aggr", help="neighbour pools, comma separated (default: a selection)")
+    parser.add_argument("--readout", help="readouts, comma separated")
+    parser.add_argument("--grid", action="store_true", help="all 16 fixed pairs, and GNP")
+    parser.add_argument("--preset", choices=("demo", "reduced", "full"), default="demo")
+    parser.add_argument("--full", action="store_true", help="the published protocol (hours)")
+    parser.add_argument("--epochs", type=int, help="overrides the preset")
+    parser.add_argument("--hidden", type=int, help="overrides the preset")
+    parser.add_argument("--seeds", type=int, default=1, help="runs per pair, from --seed upwards")
+    parser.add_argument("--root", type=Path, default=Path("datasets"), help="cache of the graphs")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the runs that an earlier call has finished"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    task = TASKS[args.task]
+    name = "full" if args.full else "quick" if args.quick else args.preset
+    size = preset(name, task)
+    size = replace(size, epochs=args.epochs or size.epochs, hidden=args.hidden or size.hidden)
+    folder = out_dir(args)
+    log = folder / f"swap_readouts_{args.task}_{name}.json"
+    finished: list[dict[str, Any]] = []
+    if args.resume and log.exists():
+        finished = json.loads(log.read_text())["runs"]
+    wanted = [
+        (pair, seed)
+        for seed in range(args.seed, args.seed + args.seeds)
+        for pair in choose_pairs(args, task)
+    ]
+    runs = []
+    for pair, seed in tqdm(wanted, desc=f"{args.task}, {name}", file=sys.stderr):
+        same = [r for r in finished if (r["aggr"], r["readout"], r["seed"]) == (*pair, seed)]
+        if same:
+            runs.append(same[0])
+            continue
+        runs.append(run(task, size, pair, seed, args))
+        kept = [r for r in finished if r not in runs]
+        record = {"task": args.task, "preset": name, **asdict(size), "runs": [*runs, *kept]}
+        log.write_text(json.dumps(record, indent=1))
+    rows = summarise(runs)
+    print(f"\n{args.task}: trained on small graphs, tested on larger ones ({name}: {size})\n")
+    print(table(rows))
+    if learned := exponent_table(rows):
+        print(f"\nlearned exponents (sum: p=1, q=0; mean: p=1, q=1; max: p→∞, q=0)\n\n{learned}")
+    picture = folder / f"swap_readouts_{args.task}_{name}.png"
+    draw(rows, f"{args.task}: which pools extrapolate?", picture)
+    print(f"\nnumbers: {log}\npicture: {picture}")
+
+
+if __name__ == "__main__":
+    main()
