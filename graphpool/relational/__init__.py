@@ -5,7 +5,19 @@ from graphpool.relational.encodings import Distance, Embedding, LabelEncoding, O
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.label_pooling import LabelPooling
 from graphpool.relational.labelings import Labelings
+from graphpool.relational.orders import draw_orders
+from graphpool.relational.permutation_pooling import RelationalPooling
 from graphpool.relational.policies import POLICIES, LabelPolicy
+from graphpool.relational.published import (
+    distance_encoding_gnn,
+    esan,
+    i2_gnn,
+    identity_aware_gnn,
+    kl_gnn,
+    nested_gnn,
+    rp_gin,
+)
+from graphpool.relational.transform import DataWithCopies, LabelledCopies, copies_of
 
 __all__ = [
     "POLICIES",
@@ -18,5 +30,17 @@ __all__ = [
     "LabelPooling",
     "Labelings",
     "OneHot",
+    "RelationalPooling",
     "Unmarked",
+    "DataWithCopies",
+    "LabelledCopies",
+    "copies_of",
+    "distance_encoding_gnn",
+    "esan",
+    "i2_gnn",
+    "identity_aware_gnn",
+    "kl_gnn",
+    "nested_gnn",
+    "rp_gin",
+    "draw_orders",
 ]

@@ -97,7 +97,7 @@ def build_copies(
     distance = None
     if hops is not None:
         node, copy, keep, distance = _ball_unions(graphs, labelings, hops)
-        edge_index, edge_id = _induced_edges(graphs, graph, node, copy, keep)
+        edge_index, edge_id = induced_edges(graphs, graph, node, copy, keep)
         if max_distance is None:
             distance = None
         elif max_distance != hops:
@@ -109,9 +109,9 @@ def build_copies(
         at = exclusive_sum(graphs.counts[graph])[:-1].unsqueeze(1) + graphs.local[labels]
         keep[at.flatten()] = False
         node, copy = node[keep], copy[keep]
-        edge_index, edge_id = _induced_edges(graphs, graph, node, copy, keep)
+        edge_index, edge_id = induced_edges(graphs, graph, node, copy, keep)
     else:
-        node, copy, edge_index, edge_id = _whole(graphs, graph)
+        node, copy, edge_index, edge_id = whole_copies(graphs, graph)
         if delete == "edges":
             ends = graphs.source[edge_id] + graphs.target[edge_id]
             of = copy[edge_index[0]]
@@ -124,7 +124,7 @@ def build_copies(
     return Copies(node, copy, edge_index, edge_id, labelings, distance)
 
 
-def _whole(graphs: GraphBatch, graph: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def whole_copies(graphs: GraphBatch, graph: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Whole graphs, one per entry of ``graph``."""
     copy, local = ragged_arange(graphs.counts[graph])
     first = graphs.ptr[graph]
@@ -164,12 +164,12 @@ def _ball_unions(
         values.append(ball_distance[slot])
     union = torch.unique(torch.cat(keys))
     distance = torch.full((union.numel(), labels.size(1)), far, device=graphs.device)
-    for column, (key, value) in enumerate(zip(keys, values, strict=True)):
-        distance[torch.searchsorted(union, key), column] = value
+    for label, (key, value) in enumerate(zip(keys, values, strict=True)):
+        distance[torch.searchsorted(union, key), label] = value
     return union % graphs.num_nodes, union // graphs.num_nodes, None, distance
 
 
-def _induced_edges(
+def induced_edges(
     graphs: GraphBatch, graph: Tensor, node: Tensor, copy: Tensor, keep: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Edges between kept nodes of the same copy, and which edges of the batch they are."""

@@ -1,0 +1,203 @@
+"""Relational pooling: averaging a network that sees the order of the nodes over orders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphpool.relational.copies import induced_edges, whole_copies
+from graphpool.relational.graphs import GraphBatch
+from graphpool.relational.orders import ORDERS, all_orders, draw_orders
+from graphpool.relational.ragged import ragged_arange
+from graphpool.relational.rectangular import Slots
+from graphpool.relational.wrapper import CopyPooling, Plan, Union
+
+
+class OrderPlan(Plan):
+    """Copies of a batch with numbered nodes.
+
+    Args:
+        graphs: The batch.
+        place: Place of every node in every order ``[N, S]``.
+        counts: Orders of each graph ``[B]``, at most S.
+        id_dim: Number of different ids.
+        arity: Keep only the first nodes of every order; ``None`` for all.
+    """
+
+    def __init__(
+        self, graphs: GraphBatch, place: Tensor, counts: Tensor, id_dim: int, arity: int | None
+    ) -> None:
+        self.graphs, self.place, self.id_dim = graphs, place, id_dim
+        self.graph, self.order = ragged_arange(counts)
+        largest = int(graphs.counts.max()) if graphs.num_graphs else 0
+        self.arity = None if arity is None or arity >= largest else arity
+
+    @property
+    def fits_rectangle(self) -> bool:
+        return self.arity is None
+
+    def _with_ids(self, x: Tensor, place: Tensor) -> Tensor:
+        ids = nn.functional.one_hot(place % self.id_dim, self.id_dim)
+        return torch.cat([x, ids.to(x.dtype)], dim=-1)
+
+    @torch.compiler.disable
+    def union(self, x: Tensor, rows: slice, roots: bool) -> Union:
+        graphs, graph, order = self.graphs, self.graph[rows], self.order[rows]
+        if self.arity is None:
+            node, copy, edge_index, edge_id = whole_copies(graphs, graph)
+        else:
+            copy, local = ragged_arange(graphs.counts[graph])
+            node = graphs.ptr[graph][copy] + local
+            keep = self.place[node, order[copy]] < self.arity
+            node, copy = node[keep], copy[keep]
+            edge_index, edge_id = induced_edges(graphs, graph, node, copy, keep)
+        features = self._with_ids(x[node], self.place[node, order[copy]])
+        return Union(features, node, copy, edge_index, edge_id, graph.numel())
+
+    @torch.compiler.disable
+    def rectangle(self, x: Tensor, slots: Slots, first: int, last: int) -> Tensor:
+        wide = x.unsqueeze(1).expand(-1, last - first, -1)
+        return self._with_ids(wide, self.place[:, first:last])
+
+
+class RelationalPooling(CopyPooling):
+    r"""Averages a network that sees node ids over orders of the nodes.
+
+    .. math::
+        \bar f(G) = \mathrm{outer}_{\pi}\; \mathrm{inner}_{v}\;
+        \mathrm{GNN}\bigl(A, [X \mid \mathrm{onehot}(\pi(v) \bmod m)]\bigr)_v
+
+    With ``outer="mean"`` over all n! orders this is invariant whatever the network, and as expressive as
+    can be when ids are unique (m >= n). Training draws a fresh order per graph and step (pi-SGD), which
+    minimises an upper bound of the loss of the average; evaluation averages ``num_permutations`` orders,
+    an unbiased estimate with variance falling as one over their number, invariant in expectation only.
+    From *Relational Pooling for Graph Representations* (Murphy et al., ICML 2019).
+
+    Args:
+        gnn: Any network ``gnn(x, edge_index) -> [num_nodes, d]``, with ``id_dim`` more input channels
+            than ``x`` has. Called with ``edge_attr=`` or ``edge_weight=`` if they are given.
+        num_permutations: Orders S per graph in evaluation; ``"all"`` for all n! (at most 8 nodes), in
+            training as well.
+        id_dim: Number m of different ids, at least 1. Fewer than nodes: less power, less variance.
+        inner: Pool over the nodes of a copy: anything :func:`graphpool.aggr.resolve` takes.
+        outer: Pool over the orders of a graph (or of a node, for node outputs).
+        train_permutations: Orders per graph in training.
+        arity: k-ary relational pooling: the network sees only the first k nodes of each order and the edges
+            among them; graphs with no more nodes are seen whole. ``None`` for all nodes.
+        order: ``"random"``; ``"bfs"`` or ``"dfs"`` from a random root with random tie-breaks; or
+            ``"canonical"``, by colour refinement from the features, with random tie-breaks only.
+        output: ``"graph"`` ``[B, d]`` or ``"node"`` ``[N, d]``.
+        form: ``"rectangular"``, ``"ragged"`` or ``"auto"``, as in :class:`LabelPooling`.
+        max_copies: The most copies the network sees at once, as in :class:`LabelPooling`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> from torch_geometric.nn import GIN
+        >>> from graphpool.datasets import circulant_graph
+        >>> from graphpool.relational import RelationalPooling
+        >>> model = RelationalPooling(GIN(1 + 10, 16, 3), num_permutations=5, id_dim=10)
+        >>> data = circulant_graph(7, [1, 2])
+        >>> model.eval()(data.x, data.edge_index).shape
+        torch.Size([1, 16])
+    """
+
+    def __init__(
+        self,
+        gnn: nn.Module,
+        num_permutations: int | str,
+        id_dim: int,
+        inner: Any = "sum",
+        outer: Any = "mean",
+        *,
+        train_permutations: int = 1,
+        arity: int | None = None,
+        order: str = "random",
+        output: str = "graph",
+        form: str = "auto",
+        max_copies: int | None = None,
+    ) -> None:
+        exact = num_permutations == "all"
+        if not exact and (not isinstance(num_permutations, int) or num_permutations < 1):
+            raise ValueError(
+                f"num_permutations must be an int of at least 1 or 'all', got {num_permutations!r}"
+            )
+        for name, value in (("id_dim", id_dim), ("train_permutations", train_permutations)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if arity is not None and arity < 1:
+            raise ValueError(f"arity must be at least 1 or None, got {arity}")
+        if order not in ORDERS:
+            raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
+        if exact and order != "random":
+            raise ValueError(f"num_permutations='all' lists all orders, not {order!r} ones")
+        if output not in ("graph", "node"):
+            raise ValueError(f"output must be 'graph' or 'node', got {output!r}")
+        if inner == "root":
+            raise ValueError("inner='root' needs labelled nodes; use LabelPooling")
+        super().__init__(gnn, inner, outer, form, max_copies, output == "node")
+        self.num_permutations, self.train_permutations = num_permutations, train_permutations
+        self.id_dim, self.arity, self.order, self.output = id_dim, arity, order, output
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor | None = None,
+        batch_size: int | None = None,
+        *,
+        edge_attr: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Pools a mini-batch of graphs.
+
+        Args:
+            x: Node features ``[N, d]``.
+            edge_index: ``[2, E]``.
+            batch: Graph of every node ``[N]``, sorted; ``None`` for one graph.
+            batch_size: Number of graphs B.
+            edge_attr: Edge features ``[E, d_e]``, passed on to the network.
+            edge_weight: Edge weights ``[E]``, passed on to the network.
+            generator: Source of randomness of the orders.
+
+        Returns:
+            ``[B, d]``, or ``[N, d]`` for node outputs (0 for nodes that no k-ary copy holds).
+        """
+        plan = self._plan(x, edge_index, batch, batch_size, generator)
+        edges = {"edge_attr": edge_attr, "edge_weight": edge_weight}
+        given = {name: value for name, value in edges.items() if value is not None}
+        values, node, _ = self._embed(plan, x, edge_index, given)
+        if self.output == "node":
+            return self.outer(values, node, dim_size=plan.graphs.num_nodes)
+        return self.outer(values, plan.graph, dim_size=plan.graphs.num_graphs)
+
+    @torch.compiler.disable
+    def _plan(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor | None,
+        batch_size: int | None,
+        generator: torch.Generator | None,
+    ) -> OrderPlan:
+        if x.dim() != 2:
+            raise ValueError(f"x must be [N, d], got {list(x.shape)}")
+        graphs = GraphBatch(edge_index, x.size(0), batch, batch_size)
+        if isinstance(self.num_permutations, str):
+            place, counts = all_orders(graphs)
+        else:
+            number = self.train_permutations if self.training else self.num_permutations
+            place = draw_orders(graphs, self.order, number, x, generator)
+            counts = torch.full_like(graphs.counts, number)
+        return OrderPlan(graphs, place, counts, self.id_dim, self.arity)
+
+    def extra_repr(self) -> str:
+        arity = "" if self.arity is None else f", arity={self.arity}"
+        return (
+            f"num_permutations={self.num_permutations}, id_dim={self.id_dim}, "
+            f"order={self.order!r}{arity}, output={self.output!r}, form={self.form!r}"
+        )
