@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-
 #: Shares of the bank that :func:`tune_fusion` chooses from.
 SHARES: tuple[float, ...] = tuple(step / 20 for step in range(21))
 

@@ -1,0 +1,222 @@
+"""Networks for point clouds, in which every pool is a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graphpool.conv import EdgeConv
+from graphpool.ops.neighbors import knn_groups
+from graphpool.points.point_nn import cloud_segments
+from graphpool.points.pooling import Pool, dense_block, head
+from graphpool.points.set_abstraction import (
+    FeaturePropagation,
+    GlobalAbstraction,
+    SetAbstraction,
+)
+from graphpool.segments import Segments
+
+Batch = Tensor | Segments | None
+
+
+class PointNet2Classifier(nn.Module):
+    """PointNet++ for clouds (Qi et al., 2017): two set abstractions, a global pool, a classifier.
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Width of the features beside the coordinates.
+        pool: The pool over neighbourhoods: whatever :func:`graphpool.aggr.resolve` takes.
+        readout: The pool over the cloud; the same as ``pool`` if ``None``.
+        ratios: Fraction of the points kept by each set abstraction.
+        radii: Radius of the neighbourhoods; ``None`` for the ``k`` nearest.
+        k: Largest number of neighbours.
+        width: Width of the first perceptron; the others grow from it.
+        dropout: Dropout of the classifier.
+
+    Shape:
+        Arguments as :class:`graphpool.points.PointNN`, and ``x`` ``[N, in_channels]``. Result: logits
+        ``[B, num_classes]``.
+
+    Example:
+        >>> model = PointNet2Classifier(4, pool="gnp", width=16).eval()
+        >>> model(torch.rand(80, 3), ptr=torch.tensor([0, 30, 80])).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 0,
+        pool: Any = "max",
+        readout: Any = None,
+        ratios: tuple[float, float] = (0.5, 0.25),
+        radii: tuple[float | None, float | None] = (0.2, 0.4),
+        k: int = 32,
+        width: int = 64,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        w = width
+        self.first = SetAbstraction(in_channels, (w, w, 2 * w), ratios[0], radii[0], k, pool)
+        self.second = SetAbstraction(2 * w, (2 * w, 2 * w, 4 * w), ratios[1], radii[1], k, pool)
+        top = pool if readout is None else readout
+        self.top = GlobalAbstraction(4 * w, (4 * w, 8 * w, 16 * w), top)
+        self.head = head(16 * w, (8 * w, 4 * w), num_classes, dropout)
+
+    def forward(
+        self,
+        pos: Tensor,
+        batch: Batch = None,
+        ptr: Tensor | None = None,
+        batch_size: int | None = None,
+        x: Tensor | None = None,
+    ) -> Tensor:
+        segments = cloud_segments(pos.size(0), batch, ptr, batch_size, pos.device)
+        return self.head(self.top(*self.second(*self.first(x, pos, segments))))
+
+
+class PointNet2Segmenter(nn.Module):
+    """PointNet++ for points (Qi et al., 2017): the encoder, and feature propagation back to every point.
+
+    Args:
+        num_classes: Number of part labels.
+        in_channels: Width of the features beside the coordinates.
+        num_categories: Number of categories of objects; if > 0, :meth:`forward` takes the ``category`` of
+            each cloud.
+        pool: The pool over neighbourhoods.
+        readout: The pool over the cloud; the same as ``pool`` if ``None``.
+        ratios: Fraction of the points kept by each set abstraction.
+        radii: Radius of the neighbourhoods; ``None`` for the ``k`` nearest.
+        k: Largest number of neighbours.
+        width: Width of the first perceptron; the others grow from it.
+        dropout: Dropout of the classifier.
+
+    Shape:
+        Arguments as :class:`PointNet2Classifier`. Result: logits ``[N, num_classes]`` in the order of the
+        points.
+
+    Example:
+        >>> model = PointNet2Segmenter(6, num_categories=3, width=16).eval()
+        >>> model(torch.rand(40, 3), category=torch.tensor([1])).shape
+        torch.Size([40, 6])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 0,
+        num_categories: int = 0,
+        pool: Any = "max",
+        readout: Any = None,
+        ratios: tuple[float, float] = (0.5, 0.25),
+        radii: tuple[float | None, float | None] = (0.2, 0.4),
+        k: int = 32,
+        width: int = 64,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        w = width
+        self.num_categories = num_categories
+        self.first = SetAbstraction(in_channels, (w, w, 2 * w), ratios[0], radii[0], k, pool)
+        self.second = SetAbstraction(2 * w, (2 * w, 2 * w, 4 * w), ratios[1], radii[1], k, pool)
+        top = pool if readout is None else readout
+        self.top = GlobalAbstraction(4 * w, (4 * w, 8 * w), top)
+        self.mix = nn.Sequential(dense_block(12 * w, 4 * w))
+        self.up2 = FeaturePropagation(4 * w, 2 * w, (4 * w, 2 * w))
+        self.up1 = FeaturePropagation(2 * w, in_channels + 3 + num_categories, (2 * w, 2 * w))
+        self.head = head(2 * w, (2 * w,), num_classes, dropout)
+
+    def forward(
+        self,
+        pos: Tensor,
+        batch: Batch = None,
+        ptr: Tensor | None = None,
+        batch_size: int | None = None,
+        x: Tensor | None = None,
+        category: Tensor | None = None,
+    ) -> Tensor:
+        segments = cloud_segments(pos.size(0), batch, ptr, batch_size, pos.device)
+        x1, pos1, seg1 = self.first(x, pos, segments)
+        x2, pos2, seg2 = self.second(x1, pos1, seg1)
+        whole = self.top(x2, pos2, seg2)
+        x2 = self.mix(torch.cat([x2, whole[seg2.index]], 1))
+        x1 = self.up2(x2, pos2, seg2, x1, pos1, seg1)
+        skip = [pos] if x is None else [pos, x]
+        if self.num_categories:
+            if category is None or category.shape != (segments.num_segments,):
+                raise ValueError(
+                    f"`category` must have shape ({segments.num_segments},), one per cloud."
+                )
+            hot = nn.functional.one_hot(category, self.num_categories).to(pos)
+            skip.append(hot[segments.index])
+        return self.head(self.up1(x1, pos1, seg1, torch.cat(skip, 1), pos, segments))
+
+
+class EdgeConvClassifier(nn.Module):
+    """Edge convolutions on k-NN graphs (Wang et al., "Dynamic Graph CNN", ACM TOG 2019), with any pool.
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Width of the features beside the coordinates.
+        pool: The pool over neighbours.
+        readout: The pool over the cloud, ``["max", "mean"]`` in the original.
+        widths: Widths of the convolutions.
+        k: Neighbours per point, itself among them. A smaller cloud uses all of its points.
+        dynamic: Whether the graph is rebuilt from the features of every layer.
+        dropout: Dropout of the classifier.
+
+    Shape:
+        Arguments and result as :class:`PointNet2Classifier`.
+
+    Example:
+        >>> model = EdgeConvClassifier(4, pool="softmax", widths=(16, 16), k=5).eval()
+        >>> model(torch.rand(50, 3), ptr=torch.tensor([0, 20, 50])).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 0,
+        pool: Any = "max",
+        readout: Any = ("max", "mean"),
+        widths: tuple[int, ...] = (64, 64, 128, 256),
+        k: int = 20,
+        dynamic: bool = True,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.k, self.dynamic = k, dynamic
+        convs, joins, width = [], [], 3 + in_channels
+        for out in widths:
+            conv = EdgeConv(width, out, aggr=pool, nn=dense_block(2 * width, out))
+            convs.append(conv)
+            pooled = conv.out_channels
+            joins.append(nn.Identity() if pooled == out else nn.Linear(pooled, out))
+            width = out
+        self.convs, self.joins = nn.ModuleList(convs), nn.ModuleList(joins)
+        embedding = 4 * widths[-1]
+        self.embed = dense_block(sum(widths), embedding)
+        self.readout = Pool(list(readout) if isinstance(readout, tuple) else readout, embedding)
+        self.head = head(embedding, (embedding // 2, embedding // 4), num_classes, dropout)
+
+    def forward(
+        self,
+        pos: Tensor,
+        batch: Batch = None,
+        ptr: Tensor | None = None,
+        batch_size: int | None = None,
+        x: Tensor | None = None,
+    ) -> Tensor:
+        segments = cloud_segments(pos.size(0), batch, ptr, batch_size, pos.device)
+        h = pos if x is None else torch.cat([pos, x], 1)
+        edge_index = knn_groups(pos, self.k, segments=segments).edge_index
+        outputs: list[Tensor] = []
+        for conv, join in zip(self.convs, self.joins, strict=True):
+            if outputs and self.dynamic:
+                edge_index = knn_groups(h, self.k, segments=segments).edge_index
+            h = join(conv(h, edge_index))
+            outputs.append(h)
+        return self.head(self.readout(self.embed(torch.cat(outputs, 1)), segments))

@@ -1,0 +1,83 @@
+"""Pools as the point networks take them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphpool import aggr
+from graphpool.ops.reduce import segment_moments
+from graphpool.segments import Segments
+
+
+class MaxPlusMean(aggr.Aggregation):
+    r"""Maximum plus mean, :math:`y_s = \max_e x_e + \frac{1}{n_s} \sum_e x_e`; the pool of Point-PN.
+
+    Args:
+        channels: See :class:`graphpool.aggr.Aggregation`.
+
+    Example:
+        >>> MaxPlusMean()(torch.tensor([[1.0], [3.0]]))
+        tensor([[5.]])
+    """
+
+    multiplicity_aware = True
+
+    def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+        highest, mean = segment_moments(x, segments, ("max", "mean"), weight)
+        return highest + mean
+
+
+class Pool(torch.nn.Module):
+    """Any aggregation, with a linear map behind it where its output has another width.
+
+    Args:
+        pool: What :func:`graphpool.aggr.resolve` takes, or ``"max+mean"`` (:class:`MaxPlusMean`).
+        channels: Width of the elements and of the result.
+    """
+
+    def __init__(self, pool: Any, channels: int) -> None:
+        super().__init__()
+        own = isinstance(pool, str) and pool.lower() == "max+mean"
+        self.aggr = MaxPlusMean(channels) if own else aggr.resolve(pool, channels=channels)
+        width = getattr(self.aggr, "out_channels", channels)
+        width = channels if width is None else int(width)
+        self.project = (
+            torch.nn.Identity() if width == channels else torch.nn.Linear(width, channels)
+        )
+
+    def forward(self, x: Tensor, segments: Segments) -> Tensor:
+        if isinstance(self.aggr, aggr.Aggregation):
+            pooled = self.aggr(x, segments)
+        else:
+            x = segments.bag_order(x)
+            pooled = self.aggr(x, ptr=segments.ptr, dim_size=segments.num_segments)
+        return self.project(pooled)
+
+
+def dense_block(in_channels: int, out_channels: int, bias: bool = False) -> torch.nn.Sequential:
+    """Linear, batch normalisation, ReLU."""
+    return torch.nn.Sequential(
+        torch.nn.Linear(in_channels, out_channels, bias=bias),
+        torch.nn.BatchNorm1d(out_channels),
+        torch.nn.ReLU(),
+    )
+
+
+def perceptron(widths: list[int]) -> torch.nn.Sequential:
+    """A chain of :func:`dense_block`."""
+    pairs = zip(widths[:-1], widths[1:], strict=True)
+    return torch.nn.Sequential(*[dense_block(a, b) for a, b in pairs])
+
+
+def head(
+    in_channels: int, hidden: tuple[int, ...], classes: int, dropout: float
+) -> torch.nn.Module:
+    """A classifier: blocks of linear, batch normalisation, ReLU and dropout, then a linear layer."""
+    layers: list[torch.nn.Module] = []
+    for width in hidden:
+        layers += [dense_block(in_channels, width, bias=True), torch.nn.Dropout(dropout)]
+        in_channels = width
+    return torch.nn.Sequential(*layers, torch.nn.Linear(in_channels, classes))
