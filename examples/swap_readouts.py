@@ -227,6 +227,7 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
     blue, orange, grey = "#0072B2", "#D55E00", "#666666"
     learned = [r for row in rows for r in row["runs"] if r["learned"]]
@@ -238,19 +239,24 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     y = list(range(len(rows)))[::-1]
     out = [row["out_of_range"] for row in rows]
     colours = [orange if "gnp" in row["pair"] else grey for row in rows]
-    left.barh(y, out, color=colours, height=0.6, xerr=[row["out_of_range_std"] for row in rows])
+    spread = [row["out_of_range_std"] for row in rows]
+    left.barh(
+        y, out, color=colours, height=0.6, xerr=spread, label="larger graphs (neighbours / readout)"
+    )
     inside = [row["in_range"] for row in rows]
-    left.plot(inside, y, "D", color=blue, markeredgecolor="white", label="sizes of training")
+    left.plot(inside, y, "D", color=blue, mec="white", label="graphs as in training")
     left.set_xscale("log")
     left.set_yticks(y, [" / ".join(row["pair"]) for row in rows])
-    left.set_xlabel("mean absolute percentage error (log scale)")
-    left.set_title("neighbours / readout: bars for larger graphs", fontsize=10)
-    for position, value in zip(y, out, strict=True):
+    left.set_xlabel("mean absolute percentage error, % (log scale)")
+    ends = [max(a + b, c) for a, b, c in zip(out, spread, inside, strict=True)]
+    for position, value, end in zip(y, out, ends, strict=True):
         left.annotate(
-            f"{value:.1f} %", (value, position), (6, 0), textcoords="offset points", va="center"
+            f"{value:.1f}", (end, position), (8, 0), textcoords="offset points", va="center"
         )
-    left.set_xlim(right=max(out) * 3)
-    left.legend(loc="lower right", frameon=False)
+    left.set_xlim(min(inside + out) / 2, max(ends) * 2)
+    left.xaxis.set_major_formatter(ScalarFormatter())
+    left.xaxis.set_minor_formatter(NullFormatter())
+    left.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
     left.spines[["top", "right"]].set_visible(False)
     if learned:
         _draw_exponents(axes[0, 1], learned)
