@@ -17,7 +17,6 @@ release = version = graphpool.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
@@ -33,7 +32,6 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
-autosummary_generate = False
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 

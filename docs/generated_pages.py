@@ -6,8 +6,7 @@ from pathlib import Path
 
 # Module, title, and a sentence on what lives there.
 REFERENCE = [
-    ("graphpool", "The package", "What a user needs first, importable from the top."),
-    ("graphpool.segments", "Segments", "Which element belongs to which bag."),
+    ("graphpool", "Top level", "What a user needs first."),
     ("graphpool.ops", "Segment operations", "Functions of values and segments, no parameters."),
     ("graphpool.aggr", "Aggregations", "Learnable pools, and the registry of their names."),
     ("graphpool.conv", "Convolutions", "Message passing that takes any aggregation."),
@@ -44,14 +43,9 @@ def write_all(docs: Path) -> None:
 
 
 def reference_page(module: str, title: str, about: str) -> str:
-    names = getattr(importlib.import_module(module), "__all__", [])
-    public = [name for name in names if not name.startswith("__")]
-    # What the top re-exports is described on the page of the part it comes from.
-    directive = "" if module == "graphpool" else "\n.. automodule:: " + module + "\n   :members:\n"
-    summary = "".join(f"   {name}\n" for name in public)
-    table = f".. autosummary::\n   :nosignatures:\n\n{summary}" if public else ""
-    body = f".. currentmodule:: {module}\n\n{table}{directive}"
-    return f"# {title}\n\n{about} `import {module}`\n\n```{{eval-rst}}\n{body}```\n"
+    importlib.import_module(module)  # a page about a module that cannot be imported would be empty
+    directive = f".. automodule:: {module}\n   :members:\n"
+    return f"# {title}\n\n{about} `import {module}`\n\n```{{eval-rst}}\n{directive}```\n"
 
 
 def write_if_changed(path: Path, text: str) -> None:

@@ -1,0 +1,48 @@
+"""The Python in the README runs, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("datasets/**/*.md")]
+    if "_build" not in path.parts and "reference" not in path.parts
+)
+
+
+def test_readme_code_runs_from_top_to_bottom(capsys):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert blocks
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert "torch.Size([2, 2])" in capsys.readouterr().out
+
+
+def test_readme_commands_are_targets():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    text = "".join(path.read_text() for path in PAGES)
+    named = set(re.findall(r"(?:`|^)make ([a-z][\w-]*)", text, re.M))
+    assert named
+    assert named <= targets
+
+
+def test_scripts_that_pages_name_exist():
+    for page in PAGES:
+        for script in re.findall(
+            r"\b((?:examples|benchmarks|tools)/\w+\.(?:py|sh))", page.read_text()
+        ):
+            assert (ROOT / script).exists(), f"{page.name} names {script}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_relative_links_lead_to_files(page):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" in target:
+            continue
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
