@@ -22,13 +22,23 @@ def align(v: Tensor, x: Tensor) -> Tensor:
     return v.view(-1, *[1] * (x.dim() - 1))
 
 
+def weighted(x: Tensor, weight: Tensor | None) -> Tensor:
+    """``weight * x``; an element of weight 0 is absent, whatever it holds."""
+    if weight is None:
+        return x
+    w = align(weight, x)
+    if not x.is_floating_point():
+        return w * x
+    return torch.where((w == 0) & ~x.isfinite(), 0, w * x)
+
+
 def sizes(segments: Segments, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
     """The size of each bag ``[S]``: its number of elements, or the sum of their weights."""
     return segments.counts.to(dtype) if weight is None else bag_sum(weight, segments)
 
 
 def segment_sum(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-    return bag_sum(x if weight is None else align(weight, x) * x, segments)
+    return bag_sum(weighted(x, weight), segments)
 
 
 def segment_mean(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
@@ -92,6 +102,8 @@ def segment_softmax_sum(
     product = share * value
     # The limit of exp(-t) * t is 0: an infinite element without weight must not turn into a NaN.
     excluded = (share == 0) & value.isinf()
+    if weight is not None:
+        excluded = excluded | align(weight == 0, product) & value.isnan()
     return bag_sum(torch.where(excluded, 0, product), segments)
 
 

@@ -1,0 +1,318 @@
+"""What the conformance suite does not see: values, limits, parameters and errors of each pool."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch_geometric.nn import aggr as pyg
+
+from graphpool import Segments, aggr, contributions, ops
+
+COUNTS = torch.tensor([3, 0, 1, 5])
+
+
+def bags(channels=4, positive=False, dtype=torch.float64):
+    x = torch.randn(int(COUNTS.sum()), channels, dtype=dtype)
+    return (x.abs() + 0.1 if positive else x), Segments.from_counts(COUNTS)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (aggr.Sum(), pyg.SumAggregation()),
+        (aggr.Mean(), pyg.MeanAggregation()),
+        (aggr.Max(), pyg.MaxAggregation()),
+        (aggr.Min(), pyg.MinAggregation()),
+        (aggr.Var(), pyg.VarAggregation()),
+        (aggr.Std(), pyg.StdAggregation()),
+        (aggr.Median(), pyg.MedianAggregation()),
+        (aggr.Quantile(0.3), pyg.QuantileAggregation(0.3)),
+        (aggr.SoftPool(t=0.7), pyg.SoftmaxAggregation(t=0.7)),
+    ],
+)
+def test_agrees_with_pyg(ours, theirs):
+    x, segments = bags()
+    expected = theirs.double()(x, segments.index, dim_size=4)
+    torch.testing.assert_close(ours.double()(x, segments), expected, rtol=1e-6, atol=1e-8)
+
+
+class TestGNP:
+    @pytest.mark.parametrize(
+        ("p", "q", "op"), [(1.0, 0.0, ops.segment_sum), (1.0, 1.0, ops.segment_mean)]
+    )
+    @pytest.mark.parametrize("negative", ["split", "abs"])
+    def test_is_the_sum_and_the_mean(self, p, q, op, negative):
+        x, segments = bags(positive=negative == "abs")
+        pool = aggr.GNP(sign="plus", p=p, q=q, negative=negative).double()
+        torch.testing.assert_close(pool(x, segments), op(x, segments))
+
+    @pytest.mark.parametrize(
+        ("sign", "op"), [("plus", ops.segment_max), ("minus", ops.segment_min)]
+    )
+    def test_tends_to_the_extrema(self, sign, op):
+        x, segments = bags(positive=True)
+        far = aggr.GNP(sign=sign, p=1000.0, q=0.0).double()(x, segments)
+        torch.testing.assert_close(far, op(x, segments), rtol=2e-3, atol=0.0)
+
+    def test_both_is_a_linear_map_of_the_two(self):
+        x, segments = bags(positive=True)
+        pool = aggr.GNP(4, p=2.0, q=0.3).double()
+        norms = [ops.segment_power(x, segments, p, 0.3) for p in (2.0, -2.0)]
+        torch.testing.assert_close(
+            pool(x, segments), torch.cat(norms, 1) @ pool.combine.weight.T, rtol=1e-6, atol=1e-8
+        )
+
+    def test_exponents_per_channel(self):
+        x, segments = bags(positive=True)
+        pool = aggr.GNP(4, sign="plus", shared=False).double()
+        with torch.no_grad():
+            pool.a.copy_(torch.tensor([[-1.0, 0.0, 1.0, 2.0]]))
+        expected = torch.stack(
+            [ops.segment_power(x[:, c], segments, float(pool.p[0, c].detach()), 0.5) for c in range(4)], 1
+        )
+        torch.testing.assert_close(pool(x, segments), expected)
+
+    def test_exponents_keep_their_sign_whatever_the_step(self):
+        pool = aggr.GNP(4)
+        with torch.no_grad():
+            pool.a.fill_(-1e6)
+        assert pool.p.flatten().tolist() == [1.0, -1.0]
+
+    @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 40.0, 500.0])
+    def test_starts_where_it_is_told(self, p):
+        pool = aggr.GNP(4, p=p, q=0.25)
+        torch.testing.assert_close(pool.p.flatten(), torch.tensor([p, -p]))
+        assert pool.q.unique().tolist() == [0.25]
+        before = copy.deepcopy(pool.state_dict())
+        with torch.no_grad():
+            pool.a.add_(1)
+            pool.q.add_(1)
+        pool.reset_parameters()
+        torch.testing.assert_close(pool.a, before["a"])
+        torch.testing.assert_close(pool.q, before["q"])
+
+    def test_offset_keeps_gnp_minus_alive(self):
+        x = torch.tensor([[0.0], [2.0]], requires_grad=True)
+        assert aggr.GNP(sign="minus", p=2.0, q=0.0)(x).item() == 0
+        assert aggr.GNP(sign="minus", p=2.0, q=0.0, offset=0.1)(x).item() > 0.09
+
+    @pytest.mark.parametrize("policy", ["abs", "split", "clamp", "raise"])
+    def test_negative_elements(self, policy):
+        x = torch.tensor([[3.0], [-4.0]])
+        pool = aggr.GNP(sign="plus", p=2.0, q=0.0, negative=policy)
+        if policy == "raise":
+            with pytest.raises(ValueError, match=r"got -4.0 at \[1, 0\]"):
+                pool(x)
+            return
+        assert pool(x).item() == pytest.approx({"abs": 5, "split": -1, "clamp": 3}[policy])
+
+    def test_learns_the_maximum(self):
+        """From an interior start, gradient steps lead to max: p grows, q falls to 1 / p or below."""
+        torch.manual_seed(0)
+        pool = aggr.GNP(sign="plus")
+        optimizer = torch.optim.Adam(aggr.exponent_parameter_groups(pool, lr=0.01))
+        counts = torch.randint(2, 30, (64,))
+        segments = Segments.from_counts(counts)
+        losses = []
+        for _ in range(400):
+            x = torch.rand(int(counts.sum()), 1)
+            loss = (pool(x, segments) - ops.segment_max(x, segments)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        assert float(pool.p.detach()) > 3 and float(pool.q.detach()) < 0.2
+        assert losses[-1] < 0.02 * losses[0]
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"sign": "plus", "p": 0.5}, "p_min=1.0; got 0.5"),
+            ({"sign": "plus", "p": math.inf}, "finite"),
+            ({"sign": "up"}, "'up'"),
+            ({}, "sign='both'"),
+            ({"sign": "plus", "shared": False}, "shared=False"),
+            ({"sign": "plus", "negative": "ignore"}, "'ignore'"),
+            ({"sign": "plus", "offset": -1.0}, "-1.0"),
+            ({"sign": "plus", "p_min": 0.0}, "0.0"),
+        ],
+    )
+    def test_errors(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            aggr.GNP(**arguments)
+
+
+class TestPowerMean:
+    @pytest.mark.parametrize("p", [1.0, 2.0, 3.0, -1.0, -2.0])
+    def test_value(self, p):
+        x, segments = bags(positive=True)
+        y = aggr.PowerMean(p=p).double()(x, segments)
+        mean = ops.segment_mean(x**p, segments)
+        expected = torch.where(mean > 0, mean, 1) ** (1 / p) * (COUNTS > 0)[:, None]
+        torch.testing.assert_close(y, expected)
+
+    def test_large_inputs_are_not_clamped(self):
+        assert aggr.PowerMean(p=2.0)(torch.tensor([[2e3], [2e3]])).item() == pytest.approx(2e3)
+
+    def test_groups(self):
+        x, segments = bags(positive=True)
+        pool = aggr.PowerMean(4, groups=2).double()
+        with torch.no_grad():
+            pool.p.copy_(torch.tensor([2.0, 3.0]))
+        expected = torch.cat(
+            [
+                aggr.PowerMean(p=p).double()(x[:, c], segments)
+                for p, c in ((2.0, [0, 1]), (3.0, [2, 3]))
+            ],
+            1,
+        )
+        torch.testing.assert_close(pool(x, segments), expected)
+        with pytest.raises(ValueError, match="divisor of 4"):
+            aggr.PowerMean(4, groups=3)
+        with pytest.raises(ValueError, match="must not be 0"):
+            aggr.PowerMean(p=0.0)
+
+    def test_gem_drops_negative_elements(self):
+        assert aggr.GeM(p=1.0)(torch.tensor([[4.0], [-3.0]])).item() == pytest.approx(2.0)
+
+
+class TestSoftPool:
+    def test_limits(self):
+        x, segments = bags()
+        for t, op in ((0.0, ops.segment_mean), (1e4, ops.segment_max), (-1e4, ops.segment_min)):
+            y = aggr.SoftPool(t=t).double()(x, segments)
+            torch.testing.assert_close(y, op(x, segments), rtol=1e-4, atol=1e-6)
+
+    def test_full_and_semi_gradient(self):
+        x, segments = bags()
+        x.requires_grad_()
+        weights = ops.segment_softmax(x, segments).detach()
+        y = ops.segment_softmax_sum(x, x, segments).detach()[segments.index]
+        for semi, expected in ((True, weights), (False, weights * (1 + x - y))):
+            pool = aggr.SoftPool(learn=not semi, semi_grad=semi).double()
+            (grad,) = torch.autograd.grad(pool(x, segments).sum(), x)
+            torch.testing.assert_close(grad, expected.detach())
+
+    def test_gradient_of_the_temperature_is_the_weighted_variance(self):
+        x, segments = bags(1)
+        pool = aggr.SoftPool().double()
+        pool(x, segments).sum().backward()
+        w = ops.segment_softmax(x, segments)
+        first = ops.segment_sum(w * x, segments)
+        expected = (ops.segment_sum(w * x * x, segments) - first**2).sum()
+        torch.testing.assert_close(pool.t.grad.squeeze(), expected)
+
+    def test_temperature_per_channel(self):
+        x, segments = bags()
+        pool = aggr.SoftPool(4, per_channel=True).double()
+        assert pool.t.shape == (4,)
+        with pytest.raises(ValueError, match="channels"):
+            aggr.SoftPool(per_channel=True)
+        with pytest.raises(ValueError, match="semi_grad"):
+            aggr.SoftPool(semi_grad=True)
+
+
+def test_logsumexp_bounds():
+    x, segments = bags()
+    top = ops.segment_max(x, segments)
+    slack = 0.5 * COUNTS.clamp(min=1).double().log()[:, None]
+    soft, mean = (aggr.LogSumExp(0.5, mean=m).double()(x, segments) for m in (False, True))
+    assert ((top <= soft + 1e-12) & (soft <= top + slack + 1e-12)).all()
+    assert ((top - slack <= mean + 1e-12) & (mean <= top + 1e-12)).all()
+
+
+class TestAttSets:
+    def test_no_scores_is_the_mean_and_one_element_is_itself(self):
+        x, segments = bags()
+        pool = aggr.AttSets(4).double()
+        torch.testing.assert_close(pool(x, segments)[2], x[3])
+        torch.nn.init.zeros_(pool.score.weight)
+        torch.testing.assert_close(pool(x, segments), ops.segment_mean(x, segments))
+
+    def test_against_the_dense_form(self):
+        x, segments = bags()
+        pool = aggr.AttSets(4, num_outputs=3, activation="tanh", return_weights=True).double()
+        y, weights = pool(x, segments)
+        assert y.shape == (4, 12) and pool.out_channels == 12 and weights.shape == (9, 3, 4)
+        score = (x @ pool.score.weight.T + pool.score.bias).tanh().view(-1, 3, 4)
+        for s, rows in ((0, slice(0, 3)), (2, slice(3, 4)), (3, slice(4, 9))):
+            a = score[rows].softmax(0)
+            torch.testing.assert_close(weights[rows], a)
+            torch.testing.assert_close(y[s], (a * x[rows, None]).sum(0).flatten())
+
+    def test_maps_get_scores_at_every_position(self):
+        x = torch.randn(9, 5, 4, dtype=torch.float64)
+        segments = Segments.from_counts(COUNTS)
+        pool = aggr.AttSets(4).double()
+        y = pool(x, segments, dim=0)
+        for position in range(5):
+            torch.testing.assert_close(y[:, position], pool(x[:, position], segments))
+
+
+class TestMulti:
+    def test_repeated_members(self):
+        x, segments = bags()
+        y = aggr.Multi(["mean", "mean", "sum", "std", "std"])(x, segments)
+        singles = [aggr.resolve(n)(x, segments) for n in ("mean", "mean", "sum", "std", "std")]
+        torch.testing.assert_close(y, torch.cat(singles, 1))
+
+    def test_mixture(self):
+        x, segments = bags()
+        pool = aggr.Multi(["sum", "max", "sum"], mode="mixture").double()
+        with torch.no_grad():
+            pool.logits.copy_(torch.tensor([0.0, math.log(2), 0.0]))
+        assert pool.mixture == pytest.approx({"sum": 0.5, "max": 0.5})
+        expected = 0.5 * ops.segment_sum(x, segments) + 0.5 * ops.segment_max(x, segments)
+        torch.testing.assert_close(pool(x, segments), expected)
+
+    def test_takes_pyg_pools_even_those_that_want_sorted_elements(self):
+        x, segments = bags()
+        order = torch.randperm(9)
+        shuffled = Segments(index=segments.index[order], num_segments=4)
+        pool = aggr.Multi(["sum", pyg.SortAggregation(k=2)]).double()
+        torch.testing.assert_close(pool(x[order], shuffled), pool(x, segments))
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="at least one"):
+            aggr.Multi([])
+        with pytest.raises(ValueError, match="'stack'"):
+            aggr.Multi(["sum"], mode="stack")
+        with pytest.raises(ValueError, match="equal width"):
+            aggr.Multi(["sum", aggr.AttSets(4, num_outputs=2)], mode="mixture", channels=4)(
+                torch.ones(2, 4)
+            )
+        with pytest.raises(ValueError, match="mixture"):
+            _ = aggr.Multi(["sum"]).mixture
+        with pytest.raises(ValueError, match="takes no `weight`"):
+            aggr.Multi([pyg.SumAggregation()])(torch.ones(2, 4), weight=torch.ones(2))
+
+
+class TestContributions:
+    @pytest.mark.parametrize(
+        "pool",
+        [
+            aggr.Sum(), aggr.Mean(), aggr.Max(), aggr.Min(), aggr.Std(), aggr.Median(),
+            aggr.GNP(sign="plus", p=2.5, q=0.3), aggr.GNP(sign="minus", p=2.0), aggr.PowerMean(p=3.0),
+            aggr.GNP(4, sign="plus", shared=False), aggr.GeM(),
+        ],
+        ids=repr,
+    )  # fmt: skip
+    def test_add_up_to_the_output(self, pool):
+        x, segments = bags(positive=True)
+        pool = pool.double()
+        share = contributions(pool, x, segments)
+        torch.testing.assert_close(ops.segment_sum(share, segments), pool(x, segments).detach())
+
+    @pytest.mark.parametrize("pool", [aggr.SoftPool(), aggr.AttSets(4), aggr.LogSumExp()], ids=repr)
+    def test_are_the_weights_of_softmax_like_pools(self, pool):
+        x, segments = bags()
+        share = contributions(pool.double(), x, segments.index, dim_size=4)
+        total = ops.segment_sum(share, segments)
+        torch.testing.assert_close(total, (COUNTS > 0).double()[:, None].expand(4, 4))
+
+    def test_of_integers_is_an_error(self):
+        with pytest.raises(TypeError, match="floating point"):
+            contributions(aggr.Sum(), torch.ones(2, 2).long())
