@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
@@ -109,7 +108,7 @@ def copies_of(data: Data) -> Copies:
     """
     if "copies_node" not in data:
         raise ValueError("data holds no copies; apply LabelledCopies to its graphs")
-    distance, weight, unit = (_get(data, name) for name in _OPTIONAL)
+    distance, weight, unit = (data.get(name) for name in _OPTIONAL)
     graph = torch.repeat_interleave(data.copies_count)
     return Copies(
         data.copies_node,
@@ -120,6 +119,3 @@ def copies_of(data: Data) -> Copies:
         distance,
     )
 
-
-def _get(data: Data, name: str) -> Tensor | None:
-    return data[name] if name in data else None
