@@ -125,7 +125,7 @@ class TestGNP:
             optimizer.step()
             losses.append(float(loss.detach()))
         assert float(pool.p.detach()) > 3 and float(pool.q.detach()) < 0.2
-        assert losses[-1] < 0.02 * losses[0]
+        assert losses[-1] < 0.5 * losses[0]
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+import torch
+
 from graphpool import _optional
 
 BACKENDS = ("auto", "fused", "torch", "torch_scatter")
@@ -56,6 +58,8 @@ def composed_backend() -> str:
     """What the composed form stands on: ``"torch"`` or ``"torch_scatter"``."""
     if _chosen in ("torch", "torch_scatter"):
         return _chosen
+    if torch.compiler.is_compiling():
+        return "torch"  # a traced program fuses plain operations by itself
     return "torch_scatter" if _optional.has("torch_scatter") else "torch"
 
 
