@@ -1,0 +1,96 @@
+"""Attention between the elements of bags and a few vectors per bag, without padding.
+
+Scores take room for each element and head; nothing grows with the square of a bag.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphpool.ops.second_moment import segment_matmul, segment_outer
+from graphpool.ops.softmax import segment_softmax, segment_softmax_sum
+from graphpool.segments import Segments
+
+
+def attend_over_elements(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    segments: Segments,
+    heads: int,
+    scale: float,
+    weight: Tensor | None = None,
+) -> Tensor:
+    r"""A few queries attend to the elements of each bag.
+
+    Args:
+        query: ``[M, D]``, the same for all bags, or ``[S, M, D]``.
+        key: ``[E, D]``.
+        value: ``[E, D]``.
+        segments: The bags.
+        heads: Number of heads, a divisor of ``D``; each has its block of channels.
+        scale: Factor of the inner products.
+        weight: ``[E]``: how often each element counts.
+
+    Returns:
+        ``[S, M, D]``.
+    """
+    count, width = query.size(-2), query.size(-1) // heads
+    keys = key.unflatten(-1, (heads, width))
+    queries = scale * query.unflatten(-1, (heads, width))
+    if query.dim() == 2:
+        score = torch.einsum("ehd,mhd->emh", keys, queries)
+    else:
+        score = torch.stack(
+            [
+                segment_matmul(keys[:, h], queries[:, :, h].mT.contiguous(), segments)
+                for h in range(heads)
+            ],
+            dim=-1,
+        )
+    return weighted_values(score, value, segments, weight).view(-1, count, heads * width)
+
+
+def weighted_values(
+    score: Tensor, value: Tensor, segments: Segments, weight: Tensor | None = None
+) -> Tensor:
+    """Softmax-weighted sums of the values: scores ``[E, M, H]``, values ``[E, D]``; ``[S, M, D]``."""
+    count, heads = score.size(1), score.size(2)
+    if count < 4:
+        parts = [
+            segment_softmax_sum(score[:, m].contiguous(), value, segments, weight)
+            for m in range(count)
+        ]
+        return torch.stack(parts, dim=1)
+    # Many queries: one product of matrices per bag and head, instead of a pass for each query.
+    share = segment_softmax(score, segments, weight)
+    blocks = value.unflatten(-1, (heads, -1))
+    parts = [segment_outer(share[:, :, h], blocks[:, h], segments) for h in range(heads)]
+    return torch.cat(parts, dim=-1)
+
+
+def attend_to_bag(
+    query: Tensor, key: Tensor, value: Tensor, segments: Segments, heads: int, scale: float
+) -> Tensor:
+    r"""Each element attends to a few vectors of its bag.
+
+    Args:
+        query: ``[E, D]``.
+        key: ``[S, M, D]``.
+        value: ``[S, M, D]``.
+        segments: The bags.
+        heads: Number of heads, a divisor of ``D``.
+        scale: Factor of the inner products.
+
+    Returns:
+        ``[E, D]``.
+    """
+    width = query.size(-1) // heads
+    outputs = []
+    for h in range(heads):
+        block = slice(h * width, (h + 1) * width)
+        keys = scale * key[:, :, block].mT
+        score = segment_matmul(query[:, block], keys.contiguous(), segments)
+        outputs.append(segment_matmul(score.softmax(-1), value[:, :, block].contiguous(), segments))
+    return torch.cat(outputs, dim=-1)

@@ -1,0 +1,219 @@
+"""Products of the matrices that the elements of each bag form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphpool.ops.inputs import check_elements, working
+from graphpool.ops.kernels.composed import align, sizes
+from graphpool.ops.kernels.primitives import bag_gather, bag_sum
+from graphpool.ops.reduce import segment_mean
+from graphpool.segments import Segments
+
+_BLOCK_NUMBERS = 1 << 22
+"""Numbers in one temporary block of products."""
+
+
+def segment_outer(x: Tensor, y: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    r"""Sum of outer products over each bag, :math:`\sum_{e \in s} w_e x_e y_e^\top`.
+
+    Computed as one product of matrices per bag; outer products of single elements are never stored.
+
+    Args:
+        x: ``[E, P]``, floating point.
+        y: ``[E, Q]``, floating point.
+        segments: The bags.
+        weight: Weight of each element ``[E]``.
+
+    Returns:
+        ``[S, P, Q]`` in the dtype of ``x``; an empty bag gives 0.
+
+    Raises:
+        TypeError: An argument has the wrong type or dtype.
+        ValueError: Shapes do not fit.
+
+    Example:
+        >>> segments = Segments(ptr=torch.tensor([0, 2]))
+        >>> x = torch.tensor([[1.0, 0.0], [1.0, 2.0]])
+        >>> segment_outer(x, x, segments)
+        tensor([[[2., 2.],
+                 [2., 4.]]])
+    """
+    check_elements(x, segments, weight)
+    check_elements(y, segments, name="y")
+    if x.dim() != 2 or y.dim() != 2:
+        raise ValueError(
+            f"`x` and `y` must have two dimensions; got {tuple(x.shape)} and {tuple(y.shape)}."
+        )
+    # torch.compile cannot trace a function that is given one tensor twice.
+    left, right = working(x), working(y.view_as(y))
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    left = left.to(dtype) if weight is None else left.to(dtype) * align(weight.to(dtype), x)
+    return _Outer.apply(left, right.to(dtype), segments).to(x.dtype)
+
+
+def segment_matmul(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
+    r"""Multiplies each element by the matrix of its bag, :math:`y_e = x_e M_{s(e)}`.
+
+    Args:
+        x: ``[E, P]``, floating point.
+        matrices: ``[S, P, Q]``, floating point.
+        segments: The bags.
+
+    Returns:
+        ``[E, Q]`` in the dtype of ``x``.
+
+    Raises:
+        TypeError: An argument has the wrong type or dtype.
+        ValueError: Shapes do not fit.
+
+    Example:
+        >>> segments = Segments(ptr=torch.tensor([0, 1, 2]))
+        >>> segment_matmul(torch.ones(2, 1), torch.tensor([[[3.0]], [[4.0]]]), segments)
+        tensor([[3.],
+                [4.]])
+    """
+    check_elements(x, segments)
+    shape = (segments.num_segments, x.size(-1))
+    if x.dim() != 2 or matrices.dim() != 3 or tuple(matrices.shape[:2]) != shape:
+        raise ValueError(
+            f"`matrices` must have shape ({shape[0]}, {shape[1]}, Q) for `x` of shape "
+            f"{tuple(x.shape)}; got {tuple(matrices.shape)}."
+        )
+    left, right = working(x), working(matrices)
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    return _Matmul.apply(left.to(dtype), right.to(dtype), segments).to(x.dtype)
+
+
+def segment_second_moment(
+    x: Tensor,
+    segments: Segments,
+    weight: Tensor | None = None,
+    mean: bool = True,
+    center: bool = False,
+) -> Tensor:
+    r"""Second moment of each bag, :math:`\frac{1}{n_s} \sum_{e \in s} x_e x_e^\top`.
+
+    Args:
+        x: Elements ``[E, C]``, floating point.
+        segments: The bags.
+        weight: Non-negative weight of each element ``[E]``.
+        mean: Divide by the size of the bag, so that repeating the bag changes nothing.
+        center: Subtract the mean of the bag first: the (biased) covariance.
+
+    Returns:
+        ``[S, C, C]`` in the dtype of ``x``; an empty bag gives 0.
+
+    Raises:
+        TypeError: An argument has the wrong type or dtype.
+        ValueError: Shapes do not fit.
+
+    Example:
+        >>> segments = Segments(ptr=torch.tensor([0, 2]))
+        >>> x = torch.tensor([[1.0, 0.0], [3.0, 2.0]])
+        >>> segment_second_moment(x, segments, center=True)
+        tensor([[[1., 1.],
+                 [1., 1.]]])
+    """
+    check_elements(x, segments, weight)
+    elements = working(x)
+    w = None if weight is None else weight.to(elements.dtype)
+    if center:
+        elements = elements - bag_gather(segment_mean(elements, segments, w), segments)
+    moment = segment_outer(elements, elements, segments, w)
+    if mean:
+        n = align(sizes(segments, w, elements.dtype), moment)
+        moment = moment / torch.where(n == 0, 1, n)
+    return moment.to(x.dtype)
+
+
+class _Outer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, segments: Segments) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.segments = segments
+        if torch.compiler.is_compiling():
+            columns = [bag_sum(x * y[:, i : i + 1], segments) for i in range(y.size(1))]
+            return torch.stack(columns, dim=2)
+        out = x.new_zeros(segments.num_segments, x.size(1), y.size(1))
+        with torch.autocast(x.device.type, enabled=False):
+            for rows, valid, bags in _blocks(segments, x.size(1), y.size(1)):
+                product = _take(x, rows, valid).mT @ _take(y, rows, valid)
+                out.index_add_(0, bags, product)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y = ctx.saved_tensors
+        g, needs = grads[0], ctx.needs_input_grad
+        gx = _Matmul.apply(y, g.mT, ctx.segments) if needs[0] else None
+        gy = _Matmul.apply(x, g, ctx.segments) if needs[1] else None
+        return gx, gy, None
+
+
+class _Matmul(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
+        ctx.save_for_backward(x, matrices)
+        ctx.segments = segments
+        if torch.compiler.is_compiling():
+            columns = [
+                (x * bag_gather(matrices[:, :, i], segments)).sum(1)
+                for i in range(matrices.size(2))
+            ]
+            return torch.stack(columns, dim=1)
+        out = x.new_empty(x.size(0), matrices.size(2))
+        with torch.autocast(x.device.type, enabled=False):
+            for rows, valid, bags in _blocks(segments, x.size(1), matrices.size(2)):
+                out[rows[valid]] = (_take(x, rows, valid) @ matrices[bags])[valid]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, matrices = ctx.saved_tensors
+        g, needs = grads[0], ctx.needs_input_grad
+        gx = _Matmul.apply(g, matrices.mT, ctx.segments) if needs[0] else None
+        gm = _Outer.apply(x, g, ctx.segments) if needs[1] else None
+        return gx, gm, None
+
+
+def _take(x: Tensor, rows: Tensor, valid: Tensor) -> Tensor:
+    """Rows of ``x`` as blocks ``[B, L, C]``, zero where there is no element."""
+    return torch.where(valid.unsqueeze(-1), x[rows], 0)
+
+
+def _blocks(segments: Segments, p: int, q: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Elements in blocks that hold elements of one bag each: ``(rows, valid, bags)``.
+
+    ``rows`` and ``valid`` are ``[B, L]``, ``bags`` ``[B]``. The length ``L`` of a bag's blocks follows
+    from its own size alone, so that its result does not depend on the bags around it; it stays below
+    ``max(p, q)``, so that the products of all blocks take no more room than the elements.
+    """
+    counts, ptr, perm = segments.counts, segments.ptr, segments.perm
+    longest = 1 << (max(p, q, 8) - 1).bit_length()
+    ceiling = (counts.clamp(1, longest) - 1).double()
+    # frexp counts the bits of n - 1: the exponent of the power of two that n fits into.
+    exponent = torch.where(counts > 0, torch.frexp(ceiling).exponent, -1)
+    for power in range(longest.bit_length()):
+        chosen = (exponent == power).nonzero().squeeze(1)
+        if chosen.numel() == 0:
+            continue
+        length = 1 << power
+        per_bag = (counts[chosen] + length - 1) // length
+        bags = chosen.repeat_interleave(per_bag)
+        first_block = (per_bag.cumsum(0) - per_bag).repeat_interleave(per_bag)
+        place = torch.arange(bags.numel(), device=bags.device) - first_block
+        start = ptr[bags] + place * length
+        stop = ptr[bags + 1]
+        step = max(1, _BLOCK_NUMBERS // (p * q + length * (p + q)))
+        inside = torch.arange(length, device=bags.device)
+        for begin in range(0, bags.numel(), step):
+            part = slice(begin, begin + step)
+            rows = start[part, None] + inside
+            valid = rows < stop[part, None]
+            rows = rows.clamp(max=segments.num_elements - 1)
+            yield rows if perm is None else perm[rows], valid, bags[part]
