@@ -7,6 +7,7 @@ from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
+from graphpool.ops.inputs import Gather, gathered
 from graphpool.ops.softmax import segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
@@ -47,6 +48,7 @@ class AttSets(Aggregation):
     """
 
     learnable = True
+    supports_gather = True
     complexity = "E C^2"
 
     def __init__(
@@ -84,10 +86,15 @@ class AttSets(Aggregation):
         return list(score.chunk(self.num_outputs, dim=-1))
 
     def pool(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        scores = self._scores(x)
-        pooled = [segment_softmax_sum(score, x, segments, weight) for score in scores]
+        # Elements that read the same row have the same scores: one product per row is enough.
+        scores = [gathered(score, gather) for score in self._scores(x)]
+        pooled = [segment_softmax_sum(score, x, segments, weight, gather) for score in scores]
         y = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=-1)
         if not self.return_weights:
             return y

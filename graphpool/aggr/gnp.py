@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.negative import apply_policy, check_policy
 from graphpool.aggr.registry import register
+from graphpool.ops.inputs import Gather
 from graphpool.ops.power import segment_power
 from graphpool.segments import Segments
 
@@ -70,6 +71,7 @@ class GNP(Aggregation):
 
     learnable = True
     multiplicity_aware = True
+    supports_gather = True
 
     def __init__(
         self,
@@ -141,11 +143,17 @@ class GNP(Aggregation):
         yield self.a
         yield self.q
 
-    def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
         def norm(v: Tensor, p: Tensor, q: Tensor) -> Tensor:
             if self.offset:
                 v = v.abs() + self.offset
-            return segment_power(v, segments, p, q, weight)
+            return segment_power(v, segments, p, q, weight, gather)
 
         pooled = [
             apply_policy(self.negative, x, lambda v, p=p, q=q: norm(v, p, q))  # type: ignore[misc]

@@ -8,6 +8,7 @@ from torch import Tensor
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.negative import apply_policy, check_policy
 from graphpool.aggr.registry import register
+from graphpool.ops.inputs import Gather
 from graphpool.ops.power import segment_power
 from graphpool.segments import Segments
 
@@ -40,6 +41,7 @@ class PowerMean(Aggregation):
     """
 
     learnable = True
+    supports_gather = True
 
     def __init__(
         self,
@@ -82,12 +84,18 @@ class PowerMean(Aggregation):
     def reset_parameters(self) -> None:
         torch.nn.init.constant_(self.p, self.initial_p)
 
-    def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
         p = self.p
         if self.groups > 1:
             p = p.repeat_interleave(x.size(-1) // self.groups)
         return apply_policy(
-            self.negative, x, lambda v: segment_power(v, segments, p, 1 / p, weight)
+            self.negative, x, lambda v: segment_power(v, segments, p, 1 / p, weight, gather)
         )
 
     def extra_repr(self) -> str:

@@ -71,7 +71,11 @@ class TestGNP:
         with torch.no_grad():
             pool.a.copy_(torch.tensor([[-1.0, 0.0, 1.0, 2.0]]))
         expected = torch.stack(
-            [ops.segment_power(x[:, c], segments, float(pool.p[0, c].detach()), 0.5) for c in range(4)], 1
+            [
+                ops.segment_power(x[:, c], segments, float(pool.p[0, c].detach()), 0.5)
+                for c in range(4)
+            ],
+            1,
         )
         torch.testing.assert_close(pool(x, segments), expected)
 
@@ -316,3 +320,16 @@ class TestContributions:
     def test_of_integers_is_an_error(self):
         with pytest.raises(TypeError, match="floating point"):
             contributions(aggr.Sum(), torch.ones(2, 2).long())
+
+
+@pytest.mark.parametrize("name", [n for n in aggr.names() if aggr.lookup(n).supports_gather])
+def test_gather_is_the_same_as_making_the_elements(name):
+    _, segments = bags()
+    rows = torch.randn(5, 4, dtype=torch.float64)
+    weight = torch.rand(9, dtype=torch.float64)
+    gather = torch.randint(0, 5, (9,))
+    pool = aggr.resolve(name, channels=4, **aggr.lookup(name).example_arguments).double().eval()
+    expected = pool.pool(rows[gather], segments, weight)
+    torch.testing.assert_close(pool.pool(rows, segments, weight, gather=gather), expected)
+    by_rows = Segments(index=gather, num_segments=5)
+    torch.testing.assert_close(pool.pool(rows, segments, weight, gather=by_rows), expected)
