@@ -3,6 +3,7 @@
 from .brec import BREC, BRECCopies, brec_ranges
 from .cfi import cfi_graph, cfi_pair
 from .circulant import CSL, circulant_graph, relabel
+from .classification import GraphFamilies
 from .counting import SubstructureCounts, count_substructures
 from .extrapolation import HarmonicDegree, InverseSize, MaxDegree, ShortestPath
 from .graph6 import graphs_from_graph6, read_graph6, to_graph6
@@ -20,6 +21,7 @@ __all__ = [
     "CSL",
     "EXP",
     "Graph8c",
+    "GraphFamilies",
     "HarmonicDegree",
     "InverseSize",
     "MaxDegree",
