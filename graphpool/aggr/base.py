@@ -52,6 +52,8 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
     """Whether elements must come with coordinates."""
     accepts_integers: ClassVar[bool] = False
     """Whether integer elements are pooled exactly; otherwise they are refused."""
+    ragged: ClassVar[bool] = False
+    """Whether a bag gives several rows, as many as befits it: ``(values, Segments)``."""
     supports_gather: ClassVar[bool] = False
     """Whether :meth:`pool` takes ``gather``."""
     complexity: ClassVar[str] = "E C"

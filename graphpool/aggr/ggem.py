@@ -34,7 +34,7 @@ class GGeM(PowerMean):
         torch.Size([2])
     """
 
-    example_arguments = {"groups": 4}
+    example_arguments = {"groups": 2}
 
     def __init__(
         self,

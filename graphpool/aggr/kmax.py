@@ -104,6 +104,7 @@ class DynamicKMax(Aggregation):
     """
 
     multiplicity_aware = True
+    ragged = True
     complexity = "E C log E"
     exempt = {
         "ties": _TIES,

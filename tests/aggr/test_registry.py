@@ -72,6 +72,8 @@ class TestResolve:
 class TestEveryName:
     def test_inside_pyg(self, name, graph):
         x, edge_index = graph
+        if aggr.lookup(name).ragged:
+            pytest.skip("a convolution cannot take several rows per node")
         if aggr.lookup(name).needs_positions or name == "multi":
             pytest.skip("its elements are not plain messages of the layer's own width")
         pool = make(name)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphpool import Segments
+from graphpool.ops.second_moment import segment_matmul, segment_outer, segment_second_moment
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 9), st.integers(1, 9))
+def test_against_loops(sizes, p, q):
+    torch.manual_seed(0)
+    index = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    index = index[torch.randperm(len(index))]
+    segments = Segments(index=index, num_segments=len(sizes))
+    x, y = (torch.randn(len(index), c, dtype=torch.float64) for c in (p, q))
+    weight = torch.rand(len(index), dtype=torch.float64)
+    expected = torch.zeros(len(sizes), p, q, dtype=torch.float64)
+    for e, s in enumerate(index):
+        expected[s] += weight[e] * torch.outer(x[e], y[e])
+    torch.testing.assert_close(segment_outer(x, y, segments, weight), expected)
+    product = torch.einsum("ep,epq->eq", x, expected[index])
+    torch.testing.assert_close(segment_matmul(x, expected, segments), product)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 15, 16, 17, 33])
+def test_blocks_of_every_length(length):
+    x = torch.randn(length, 3, dtype=torch.float64)
+    segments = Segments(ptr=torch.tensor([0, length]))
+    torch.testing.assert_close(segment_outer(x, x, segments)[0], x.T @ x)
+
+
+def test_covariance():
+    x = torch.randn(50, 4, dtype=torch.float64) + 1e4
+    y = segment_second_moment(x, Segments(ptr=torch.tensor([0, 50, 50])), center=True)
+    torch.testing.assert_close(y[0], torch.cov(x.T, correction=0), rtol=1e-6, atol=1e-9)
+    assert (y[1] == 0).all()
+
+
+def test_two_derivatives():
+    segments = Segments(index=torch.tensor([1, 0, 1, 1, 3, 3]), num_segments=4)
+    x, y = torch.randn(6, 3).double().requires_grad_(), torch.randn(6, 2).double().requires_grad_()
+    m = torch.randn(4, 3, 2).double().requires_grad_()
+    for function, inputs in (
+        (lambda a, b: segment_outer(a, b, segments), (x, y)),
+        (lambda a, b: segment_matmul(a, b, segments), (x, m)),
+        (lambda a: segment_second_moment(a, segments, center=True), (x,)),
+    ):
+        torch.autograd.gradcheck(function, inputs)
+        torch.autograd.gradgradcheck(function, inputs)
+
+
+def test_no_outer_products_of_elements():
+    """They would take 13 GB here."""
+    x = torch.randn(200_000, 128)
+    segments = Segments(ptr=torch.tensor([0, 50_000, 200_000]))
+    y = segment_second_moment(x, segments, mean=False)
+    torch.testing.assert_close(y[0], x[:50_000].T @ x[:50_000], rtol=1e-3, atol=1e-1)
+
+
+def test_bad_shapes():
+    segments = Segments(ptr=torch.tensor([0, 2]))
+    with pytest.raises(ValueError, match="two dimensions"):
+        segment_outer(torch.ones(2, 2, 2), torch.ones(2, 2), segments)
+    with pytest.raises(ValueError, match=r"`matrices` must have shape \(1, 2, Q\)"):
+        segment_matmul(torch.ones(2, 2), torch.ones(2, 2, 2), segments)
