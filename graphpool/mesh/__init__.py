@@ -6,6 +6,10 @@ of a pool; beside it the edge-based layers of MeshCNN (Hanocka et al., SIGGRAPH 
 
 from .cleaning import CleaningReport, CleanMesh, clean
 from .conv import MeshFeatures, PrimalDualConv, PrimalDualResidual
+from .edge_conv import MeshConv
+from .edge_graph import EdgeGraph, edge_graph
+from .edge_pool import EdgeCollapsePool, EdgeCollapses, PooledEdges, unpool_edges
+from .edge_topology import EdgeTopology
 from .graph import MeshGraph, primal_dual
 from .io import MeshArrays, read_mesh, write_mesh
 from .pool import FaceClusterPool, FaceClusters, FaceClusterUnpool, PooledMesh, cluster_faces
@@ -17,22 +21,30 @@ from .topology import MeshTopology
 __all__ = [
     "CleanMesh",
     "CleaningReport",
+    "EdgeCollapsePool",
+    "EdgeCollapses",
+    "EdgeGraph",
+    "EdgeTopology",
     "FaceClusterPool",
     "FaceClusterUnpool",
     "FaceClusters",
     "MeshArrays",
+    "MeshConv",
     "MeshFeatures",
     "MeshGraph",
     "MeshStandardizer",
     "MeshTopology",
+    "PooledEdges",
     "PooledMesh",
     "PrimalDualConv",
     "PrimalDualResidual",
     "clean",
     "cluster_faces",
+    "edge_graph",
     "icosphere",
     "primal_dual",
     "read_mesh",
     "select_edges",
+    "unpool_edges",
     "write_mesh",
 ]
