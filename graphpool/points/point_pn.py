@@ -15,7 +15,7 @@ from graphpool.points.encoding import encoding_matrix
 from graphpool.points.hierarchy import Level, build_levels
 from graphpool.points.point_nn import cloud_segments, sorted_clouds
 from graphpool.points.pooling import Pool, dense_block, head
-from graphpool.points.stages import EPS, scales
+from graphpool.points.stages import scales
 from graphpool.segments import Segments
 
 _GEOMETRIES = ("std", "group_max")
