@@ -134,12 +134,15 @@ def softmax_sum(score: Tensor, value: Tensor, *layout: Tensor | None) -> tuple[T
     scores, values = working_array(score), working_array(value)
     at = Arrays(Layout(*layout), scores.dtype)
     out, lse = _softmax_sum_fake(score, value, *layout)
-    results = (out.numpy(), lse.numpy())
     if score.shape[1] == value.shape[1]:
         ones, here = np.ones(scores.shape[1], scores.dtype), np.empty(0, np.int64)
-        stands = numba_softmax.forward(scores, values, ones, at, here, *results)
+        stands = numba_softmax.forward(
+            scores, values, ones, at, here, out.numpy(), lse.numpy()
+        )
     else:
-        stands = numba_heads.forward(scores, values, at, *results)
+        heads = (-1, score.shape[1], value.shape[1] // score.shape[1])
+        values, results = values.reshape(heads), out.numpy().reshape(heads)
+        stands = numba_heads.forward(scores, values, at, results, lse.numpy())
     if not stands:
         out.copy_(_softmax_sum_composed(score.detach(), value.detach(), Layout(*layout)))
     return out, lse
@@ -183,12 +186,16 @@ def softmax_sum_backward(
             args = (scores, ones, *where, False, kept, gradient, grad_value.numpy())
             run(numba_softmax.share_backward, args, rows)
     else:
-        width = value.shape[1] // score.shape[1]
-        grad_out = (gradient * working_array(out)).reshape(*kept.shape, width).sum(-1)
+        heads = (-1, score.shape[1], value.shape[1] // score.shape[1])
+        values, gradient, results = (
+            v.reshape(heads) for v in (values, gradient, working_array(out))
+        )
+        grad_out = (gradient * results).sum(-1)
         args = (scores, values, at.index, at.gather, at.weight, kept, gradient, grad_out)
-        run(numba_heads.heads_backward, (*args, grad_score.numpy(), inline), elements)
+        here = (grad_score.numpy(), inline.reshape(heads))
+        run(numba_heads.heads_backward, (*args, *here), elements)
         if at.gather.size:
-            args = (scores, *where, kept, gradient, grad_value.numpy())
+            args = (scores, *where, kept, gradient, grad_value.numpy().reshape(heads))
             run(numba_heads.heads_value_backward, args, rows)
     return grad_score.to(score.dtype), grad_value.to(value.dtype)
 

@@ -154,7 +154,7 @@ def _largest(x):  # type: ignore[no-untyped-def]
     return lambda x: d(1.7976931348623157e308)
 
 
-@overload(exp, inline="always")
+@overload(exp)
 def _exp(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
 
@@ -203,7 +203,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return exp64
 
 
-@overload(log, inline="always")
+@overload(log)
 def _log(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
 

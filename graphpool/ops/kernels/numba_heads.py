@@ -19,10 +19,10 @@ from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.ops.kernels.numba_softmax import _NO_LIMIT, join
 
 
-def _dot(a, b, begin, end):  # type: ignore[no-untyped-def]
+def _dot(a, i, b, j, h):  # type: ignore[no-untyped-def]
     total = a.dtype.type(0)
-    for c in range(begin, end):
-        total += a[c] * b[c]
+    for c in range(a.shape[2]):
+        total += a[i, h, c] * b[j, h, c]
     return total
 
 
@@ -34,7 +34,7 @@ def heads_forward(  # type: ignore[no-untyped-def]
     score, value, perm, gather, weight, begin, end, limit, out, lse, slot, first, last
 ):
     heads = score.shape[1]
-    width = value.shape[1] // heads
+    width = value.shape[2]
     one = score.dtype.type(1)
     zero = score.dtype.type(0)
     inf = score.dtype.type(np.inf)
@@ -46,12 +46,11 @@ def heads_forward(  # type: ignore[no-untyped-def]
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
-        o = out[n]
-        for c in range(out.shape[1]):
-            o[c] = zero
         for h in range(heads):
             top[h] = least
             z[h] = zero
+            for c in range(width):
+                out[n, h, c] = zero
         for e in range(begin[n], end[n]):
             i = perm[e] if has_perm else e
             if has_weight and weight[i] == zero:
@@ -63,7 +62,7 @@ def heads_forward(  # type: ignore[no-untyped-def]
             w = weight[i] if has_weight else one
             if w == zero:
                 continue
-            x = value[gather[i] if has_gather else i]
+            r = gather[i] if has_gather else i
             for h in range(heads):
                 v = score[i, h]
                 share[h] = w * exp(zero if v == top[h] else v - top[h])
@@ -72,16 +71,17 @@ def heads_forward(  # type: ignore[no-untyped-def]
                 a = share[h]
                 if a == zero:
                     # An infinite element without share adds nothing; a NaN does.
-                    for c in range(h * width, (h + 1) * width):
-                        o[c] += x[c] if x[c] != x[c] else zero
+                    for c in range(width):
+                        x = value[r, h, c]
+                        out[n, h, c] += x if x != x else zero
                 else:
-                    for c in range(h * width, (h + 1) * width):
-                        o[c] += a * x[c]
+                    for c in range(width):
+                        out[n, h, c] += a * value[r, h, c]
         for h in range(heads):
             lse[n, h] = top[h] + log(z[h]) if z[h] != zero else -inf
             scale = one / z[h] if z[h] != zero else zero
-            for c in range(h * width, (h + 1) * width):
-                o[c] *= scale
+            for c in range(width):
+                out[n, h, c] *= scale
 
 
 @kernel
@@ -102,21 +102,20 @@ def heads_backward(  # type: ignore[no-untyped-def]
 ):
     """``grad_out`` ``[S, H]`` is the product of gradient and result, summed over each head."""
     heads = score.shape[1]
-    width = value.shape[1] // heads
+    width = value.shape[2]
     one = score.dtype.type(1)
     zero = score.dtype.type(0)
     has_gather, has_weight, has_value = gather.size > 0, weight.size > 0, grad_value.shape[0] > 0
     for i in range(first, last):
         w = weight[i] if has_weight else one
         n = index[i]
-        g, x = grad[n], value[gather[i] if has_gather else i]
+        r = gather[i] if has_gather else i
         for h in range(heads):
             a = w * exp(score[i, h] - lse[n, h])
-            b, e = h * width, (h + 1) * width
-            grad_score[i, h] = zero if a == zero else a * (dot(g, x, b, e) - grad_out[n, h])
+            grad_score[i, h] = zero if a == zero else a * (dot(grad, n, value, r, h) - grad_out[n, h])
             if has_value:
-                for c in range(b, e):
-                    grad_value[i, c] = a * g[c]
+                for c in range(width):
+                    grad_value[i, h, c] = a * grad[n, h, c]
 
 
 @kernel
@@ -125,39 +124,41 @@ def heads_value_backward(  # type: ignore[no-untyped-def]
 ):
     """Gradient to gathered values: each row adds up over the elements that read it."""
     heads = score.shape[1]
-    width = grad.shape[1] // heads
+    width = grad.shape[2]
     one = score.dtype.type(1)
     zero = score.dtype.type(0)
     has_elements, has_weight = row_elements.size > 0, weight.size > 0
     for r in range(first, last):
-        o = grad_value[r]
-        for c in range(o.size):
-            o[c] = zero
+        for h in range(heads):
+            for c in range(width):
+                grad_value[r, h, c] = zero
         for j in range(row_ptr[r], row_ptr[r + 1]):
             i = row_elements[j] if has_elements else j
             w = weight[i] if has_weight else one
             n = index[i]
-            g = grad[n]
             for h in range(heads):
                 a = w * exp(score[i, h] - lse[n, h])
-                for c in range(h * width, (h + 1) * width):
-                    o[c] += a * g[c]
+                for c in range(width):
+                    grad_value[r, h, c] += a * grad[n, h, c]
 
 
 def forward(
     score: np.ndarray, value: np.ndarray, at: Arrays, out: np.ndarray, lse: np.ndarray
 ) -> bool:
-    """Fills ``out`` ``[S, C]`` and ``lse`` ``[S, H]``; the result as in :func:`numba_softmax.forward`."""
-    chunks, limit, long_bags = bag_chunks(at.ptr, value.shape[1])
+    """Fills ``out`` ``[S, H, C / H]`` and ``lse`` ``[S, H]``; the result as in :func:`numba_softmax.forward`."""
+    channels = value.shape[1] * value.shape[2]
+    chunks, limit, long_bags = bag_chunks(at.ptr, channels)
     where = (score, value, at.perm, at.gather, at.weight)
     run(heads_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, out, lse), chunks)
     if long_bags is None:
         return True
     cut = pieces(at.ptr, long_bags, limit)
     part_lse = np.empty((len(cut.begin), lse.shape[1]), lse.dtype)
-    part_out = np.empty((len(cut.begin), out.shape[1]), out.dtype)
-    work = int((cut.end - cut.begin).sum()) * value.shape[1]
+    part_out = np.empty((len(cut.begin), *out.shape[1:]), out.dtype)
+    work = int((cut.end - cut.begin).sum()) * channels
     args = (*where, cut.begin, cut.end, _NO_LIMIT, part_out, part_lse)
     run(heads_forward, args, row_chunks(len(cut.begin), work))
-    join(part_lse, part_out, cut.owner, cut.first, long_bags, out, lse)
+    flat_out = out.reshape(len(out), channels)
+    flat_part = part_out.reshape(len(part_out), channels)
+    join(part_lse, flat_part, cut.owner, cut.first, long_bags, flat_out, lse)
     return not bool(np.isposinf(part_lse).any())

@@ -43,13 +43,13 @@ def moments_forward(  # type: ignore[no-untyped-def]
             if w == zero:
                 continue
             present += one
-            row = x[gather[i] if has_gather else i]
+            r = gather[i] if has_gather else i
             if sums:
                 for c in range(channels):
-                    total[c] += w * row[c]
+                    total[c] += w * x[r, c]
             if lows:
                 for c in range(channels):
-                    v = row[c]
+                    v = x[r, c]
                     lost = low[c] != low[c]
                     new = (v < low[c]) | ((v != v) & (not lost))
                     same = (v == low[c]) | ((v != v) & lost)
@@ -57,7 +57,7 @@ def moments_forward(  # type: ignore[no-untyped-def]
                     low[c] = v if new else low[c]
             if highs:
                 for c in range(channels):
-                    v = row[c]
+                    v = x[r, c]
                     lost = high[c] != high[c]
                     new = (v > high[c]) | ((v != v) & (not lost))
                     same = (v == high[c]) | ((v != v) & lost)
@@ -99,9 +99,9 @@ def moments_forward(  # type: ignore[no-untyped-def]
                 w = weight[i] if has_weight else one
                 if w == zero:
                     continue
-                row = x[gather[i] if has_gather else i]
+                r = gather[i] if has_gather else i
                 for c in range(channels):
-                    v = row[c] - total[c]
+                    v = x[r, c] - total[c]
                     high[c] += w * v
                     low[c] += w * v * v
             for c in range(channels):
@@ -137,9 +137,8 @@ def moments_backward(  # type: ignore[no-untyped-def]
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     sums, lows, highs = want[0] >= 0 or want[1] >= 0, want[3] >= 0, want[4] >= 0
     for r in range(first, last):
-        row, o = x[r], grad_x[r]
         for c in range(channels):
-            o[c] = zero
+            grad_x[r, c] = zero
         for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
             i = row_elements[j] if has_elements else j
             w = weight[i] if has_weight else one
@@ -148,18 +147,18 @@ def moments_backward(  # type: ignore[no-untyped-def]
             n = index[i]
             if sums:
                 for c in range(channels):
-                    o[c] += w * linear[n, c]
+                    grad_x[r, c] += w * linear[n, c]
             if want[2] >= 0:
                 for c in range(channels):
-                    o[c] += w * (twice[n, c] * (row[c] - mean[n, c]))
+                    grad_x[r, c] += w * (twice[n, c] * (x[r, c] - mean[n, c]))
             if lows:
                 for c in range(channels):
-                    hit = (row[c] == low[n, c]) | (row[c] != row[c])
-                    o[c] += w * low_share[n, c] if hit else zero
+                    hit = (x[r, c] == low[n, c]) | (x[r, c] != x[r, c])
+                    grad_x[r, c] += w * low_share[n, c] if hit else zero
             if highs:
                 for c in range(channels):
-                    hit = (row[c] == high[n, c]) | (row[c] != row[c])
-                    o[c] += w * high_share[n, c] if hit else zero
+                    hit = (x[r, c] == high[n, c]) | (x[r, c] != x[r, c])
+                    grad_x[r, c] += w * high_share[n, c] if hit else zero
 
 
 def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, tied: np.ndarray) -> None:

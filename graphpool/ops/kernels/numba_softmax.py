@@ -66,28 +66,28 @@ def softmax_forward(  # type: ignore[no-untyped-def]
             i = perm[e] if has_perm else e
             if has_weight and weight[i] == zero:
                 continue
-            s = score[score_gather[i] if moves_score else i]
+            s = score_gather[i] if moves_score else i
             for c in range(channels):
-                v = t[c] * s[c]
+                v = t[c] * score[s, c]
                 top[c] = v if v > top[c] else top[c]
         for e in range(begin[n], end[n]):
             i = perm[e] if has_perm else e
             w = weight[i] if has_weight else one
             if w == zero:
                 continue
-            s = score[score_gather[i] if moves_score else i]
+            s = score_gather[i] if moves_score else i
             if has_out:
-                x = value[value_gather[i] if moves_value else i]
-                o = out[n]
+                r = value_gather[i] if moves_value else i
                 for c in range(channels):
-                    v = t[c] * s[c]
+                    v = t[c] * score[s, c]
                     a = w * exp(zero if v == top[c] else v - top[c])
                     z[c] += a
                     # The limit of exp(-s) * s is 0.
-                    o[c] += zero if (a == zero) & (abs(x[c]) == inf) else a * x[c]
+                    x = value[r, c]
+                    out[n, c] += zero if (a == zero) & (abs(x) == inf) else a * x
             else:
                 for c in range(channels):
-                    v = t[c] * s[c]
+                    v = t[c] * score[s, c]
                     z[c] += w * exp(zero if v == top[c] else v - top[c])
         if has_out:
             for c in range(channels):
@@ -109,21 +109,20 @@ def softpool_backward(  # type: ignore[no-untyped-def]
     for c in range(channels):
         grad_t[slot, c] = 0.0
     for r in range(first, last):
-        row, o = x[r], grad_x[r]
         for c in range(channels):
-            o[c] = zero
+            grad_x[r, c] = zero
         for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
             i = row_elements[j] if has_elements else j
             w = weight[i] if has_weight else one
             if w == zero:
                 continue
             n = index[i]
-            y, lz, g = out[n], lse[n], grad[n]
             for c in range(channels):
-                a = w * exp(t[c] * row[c] - lz[c])
-                d = zero if a == zero else row[c] - y[c]
-                a *= g[c]
-                o[c] += a * (one + t[c] * d)
+                v = x[r, c]
+                a = w * exp(t[c] * v - lse[n, c])
+                d = zero if a == zero else v - out[n, c]
+                a *= grad[n, c]
+                grad_x[r, c] += a * (one + t[c] * d)
                 total[c] += a * d * d
         if (r - first) % _ROWS_PER_SUM == _ROWS_PER_SUM - 1 or r == last - 1:
             for c in range(channels):
@@ -143,15 +142,18 @@ def softmax_backward(  # type: ignore[no-untyped-def]
     for i in range(first, last):
         w = weight[i] if has_weight else one
         n = index[i]
-        s, x, o = score[i], value[gather[i] if has_gather else i], grad_score[i]
-        y, lz, g = out[n], lse[n], grad[n]
-        for c in range(channels):
-            a = w * exp(s[c] - lz[c])
-            o[c] = zero if a == zero else a * g[c] * (x[c] - y[c])
+        r = gather[i] if has_gather else i
         if has_value:
-            v = grad_value[i]
             for c in range(channels):
-                v[c] = w * exp(s[c] - lz[c]) * g[c]
+                a = w * exp(score[i, c] - lse[n, c])
+                g = a * grad[n, c]
+                grad_score[i, c] = zero if a == zero else g * (value[r, c] - out[n, c])
+                grad_value[i, c] = g
+        else:
+            for c in range(channels):
+                a = w * exp(score[i, c] - lse[n, c])
+                d = a * grad[n, c] * (value[r, c] - out[n, c])
+                grad_score[i, c] = zero if a == zero else d
 
 
 @kernel
@@ -168,22 +170,21 @@ def share_backward(  # type: ignore[no-untyped-def]
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     has_grad = grad.shape[0] > 0
     for r in range(first, last):
-        o = out[r]
         for c in range(channels):
-            o[c] = zero
+            out[r, c] = zero
         for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
             i = row_elements[j] if has_elements else j
             w = weight[i] if has_weight else one
             if w == zero:
                 continue
             n = index[i]
-            s, lz = score[r if by_row else i], lse[n]
+            s = r if by_row else i
             if has_grad:
                 for c in range(channels):
-                    o[c] += w * exp(t[c] * s[c] - lz[c]) * grad[n, c]
+                    out[r, c] += w * exp(t[c] * score[s, c] - lse[n, c]) * grad[n, c]
             else:
                 for c in range(channels):
-                    o[c] += w * exp(t[c] * s[c] - lz[c])
+                    out[r, c] += w * exp(t[c] * score[s, c] - lse[n, c])
 
 
 def forward(
