@@ -65,7 +65,7 @@ def test_flipped_faces_are_turned_back_or_dropped():
     assert graph.y.tolist() == list(range(320))
     assert np.array_equal(mesh.faces, faces)
     _, fewer = through_everything(vertices, flipped, np.arange(320), orientation="discard")
-    assert 0 < len(fewer.report.non_manifold_faces) and len(fewer.faces) < 320
+    assert len(fewer.report.non_manifold_faces) > 0 and len(fewer.faces) < 320
     assert fewer.labels.tolist() == fewer.kept_faces.tolist()
 
 
