@@ -6,12 +6,15 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "cluster_colors": "mesh",
-    "export_ply": "mesh",
-    "face_colors": "mesh",
-    "mesh": "mesh",
-    "mesh_sheet": "mesh",
-    "show_mesh": "mesh",
+    "cloud": "points",
+    "cloud_gallery": "points",
+    "cluster_colors": "meshes",
+    "confusion_matrix": "points",
+    "export_ply": "meshes",
+    "face_colors": "meshes",
+    "mesh": "meshes",
+    "mesh_sheet": "meshes",
+    "show_mesh": "meshes",
 }
 
 __all__ = sorted(_HOMES)

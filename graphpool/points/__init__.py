@@ -5,15 +5,24 @@ from .fusion import fuse, tune_fusion
 from .hierarchy import Level, build_levels
 from .memory import GAMMAS, MemoryBank
 from .point_nn import PointNN
+from .point_pn import PointPN
+from .pooling import MaxPlusMean, Pool
 from .segmentation import PartMemory, PointNNSegmenter, part_iou
+from .set_abstraction import FeaturePropagation, GlobalAbstraction, SetAbstraction
 
 __all__ = [
     "GAMMAS",
+    "FeaturePropagation",
+    "GlobalAbstraction",
     "Level",
+    "MaxPlusMean",
     "MemoryBank",
     "PartMemory",
     "PointNN",
     "PointNNSegmenter",
+    "PointPN",
+    "Pool",
+    "SetAbstraction",
     "build_levels",
     "encoding_matrix",
     "frequencies",

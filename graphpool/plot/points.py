@@ -1,0 +1,159 @@
+"""Pictures of point clouds and of classifications: matplotlib, without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphpool._optional import require
+
+__all__ = ["cloud", "cloud_gallery", "confusion_matrix"]
+
+
+def _figure(width: float, height: float) -> Any:
+    return require("matplotlib.figure", purpose="pictures of point clouds").Figure(
+        figsize=(width, height), layout="constrained"
+    )
+
+
+def cloud(
+    ax: Any,
+    pos: Tensor | np.ndarray,
+    values: Tensor | np.ndarray | None = None,
+    size: float = 4.0,
+    view: tuple[float, float] = (20.0, -60.0),
+    num_values: int | None = None,
+) -> None:
+    """Draws one cloud into a plain 2-D ``ax``: a parallel projection, near points over far ones.
+
+    Args:
+        ax: Axes of matplotlib.
+        pos: Points ``[N, 3]``; z points up.
+        values: Labels ``[N]`` (integers, one colour each) or numbers (a colour scale); depth if ``None``.
+        size: Area of a point.
+        view: Elevation and azimuth in degrees.
+        num_values: Number of labels that share the colours; the largest label plus one if ``None``.
+
+    Raises:
+        ValueError: Shapes do not fit.
+    """
+    points = np.asarray(torch.as_tensor(pos).detach().cpu(), dtype=float)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f"`pos` must have shape [N, 3]; got {points.shape}.")
+    elevation, azimuth = np.radians(view)
+    right = np.array([-np.sin(azimuth), np.cos(azimuth), 0])
+    toward = np.array([
+        np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)
+    ])  # fmt: skip
+    depth = points @ toward
+    order = depth.argsort()
+    color, options = depth, {"cmap": "viridis"}
+    if values is not None:
+        color = np.asarray(torch.as_tensor(values).detach().cpu())
+        if color.shape != points.shape[:1]:
+            raise ValueError(f"`values` must have shape ({len(points)},); got {color.shape}.")
+        if color.dtype.kind in "iu":
+            top = int(num_values or color.max(initial=0) + 1)
+            options = {
+                "cmap": "tab10" if top <= 10 else "tab20",
+                "vmin": 0,
+                "vmax": max(top - 1, 1),
+            }
+            if top <= 20:
+                options["vmax"] = 9 if top <= 10 else 19
+    up = np.cross(toward, right)
+    ax.scatter(
+        (points @ right)[order],
+        (points @ up)[order],
+        c=color[order],
+        s=size,
+        linewidths=0,
+        **options,
+    )
+    ax.set_aspect("equal")
+    ax.axis("off")
+
+
+def cloud_gallery(
+    clouds: Sequence[Tensor],
+    titles: Sequence[str],
+    path: str | Path,
+    values: Sequence[Tensor] | None = None,
+    columns: int = 4,
+    num_values: int | None = None,
+) -> None:
+    """Writes a picture with many clouds, one per cell.
+
+    Args:
+        clouds: Points ``[N_i, 3]``.
+        titles: One per cloud.
+        path: File to write, such as ``errors.png``.
+        values: What colours the points of each cloud; see :func:`cloud`.
+        columns: Cells per row.
+        num_values: Number of labels that share the colours.
+
+    Raises:
+        ValueError: There is no cloud, or the numbers of clouds, titles and values differ.
+    """
+    if not clouds or len(clouds) != len(titles) or (values and len(values) != len(clouds)):
+        raise ValueError("`clouds`, `titles` and `values` must have the same length >= 1.")
+    columns = min(columns, len(clouds))
+    rows = -(-len(clouds) // columns)
+    figure = _figure(2.4 * columns, 2.6 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for i, ax in enumerate(axes):
+        ax.axis("off")
+        if i < len(clouds):
+            cloud(ax, clouds[i], None if values is None else values[i], num_values=num_values)
+            ax.set_title(titles[i], fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def confusion_matrix(
+    predicted: Tensor, labels: Tensor, classes: Sequence[str], path: str | Path
+) -> Tensor:
+    """Writes a picture of how often each class (row) was taken for each (column).
+
+    Args:
+        predicted: Predicted classes ``[N]``.
+        labels: True classes ``[N]``.
+        classes: Names of the classes.
+        path: File to write.
+
+    Returns:
+        The counts ``[classes, classes]``.
+
+    Raises:
+        ValueError: Shapes differ, or a class is out of range.
+    """
+    size = len(classes)
+    if predicted.shape != labels.shape or labels.dim() != 1:
+        raise ValueError(
+            f"`predicted` and `labels` must both be [N]; got {tuple(predicted.shape)} and "
+            f"{tuple(labels.shape)}."
+        )
+    both = torch.cat([predicted, labels])
+    if both.numel() and not (int(both.min()) >= 0 and int(both.max()) < size):
+        raise ValueError(f"Classes must lie in [0, {size}).")
+    counts = torch.bincount(labels * size + predicted, minlength=size * size).view(size, size)
+    share = counts / counts.sum(1, keepdim=True).clamp_min(1)
+    side = max(4.0, 0.42 * size + 2)
+    figure = _figure(side, side)
+    ax = figure.subplots()
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ax.set_xticks(range(size), classes, rotation=90)
+    ax.set_yticks(range(size), classes)
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true")
+    for i in range(size):
+        for j in range(size):
+            if counts[i, j]:
+                tone = "white" if share[i, j] > 0.5 else "black"
+                ax.text(j, i, int(counts[i, j]), ha="center", va="center", color=tone, fontsize=7)
+    figure.savefig(path, dpi=130)
+    return counts
