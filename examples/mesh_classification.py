@@ -22,7 +22,7 @@ from tqdm import tqdm
 from graphpool.datasets.generated_meshes import GeneratedMeshes
 from graphpool.datasets.mesh_folders import MeshClassificationFolder
 from graphpool.models.mesh_classifier import MeshClassifier
-from graphpool.plot.mesh import cluster_colors, mesh_sheet
+from graphpool.plot.meshes import cluster_colors, mesh_sheet
 
 
 def parse() -> argparse.Namespace:

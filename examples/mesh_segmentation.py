@@ -25,7 +25,7 @@ from graphpool.datasets.mesh_folders import MeshSegmentationFolder
 from graphpool.models.mesh_face_mlp import FaceMLP
 from graphpool.models.mesh_segmenter import MeshSegmenter
 from graphpool.models.mesh_superpixel import MeshSuperpixelSegmenter
-from graphpool.plot.mesh import cluster_colors, mesh_sheet
+from graphpool.plot.meshes import cluster_colors, mesh_sheet
 
 
 def parse() -> argparse.Namespace:
@@ -42,6 +42,7 @@ def parse() -> argparse.Namespace:
         "--meshes", type=int, help="generated training meshes; a third more to test"
     )
     parser.add_argument("--faces", type=int, nargs=2, default=(500, 1500), help="fewest and most")
+    parser.add_argument("--keep", type=float, nargs=2, default=(0.5, 0.5), help="of the edges")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--batch-size", type=int, default=4)
@@ -106,10 +107,13 @@ def build(pool: str, num_classes: int, graph, args: argparse.Namespace) -> torch
     widths = (graph.x.size(1), graph.x_dual.size(1))
     improved = not args.published
     if args.model == "superpixel":
-        return MeshSuperpixelSegmenter(num_classes, widths, reduce=pool, own_feature=improved)
+        return MeshSuperpixelSegmenter(
+            num_classes, widths, keep=args.keep, reduce=pool, own_feature=improved
+        )
     return MeshSegmenter(
         num_classes,
         widths,
+        keep=args.keep,
         reduce=pool,
         own_feature=improved,
         head="linear" if improved else "conv",

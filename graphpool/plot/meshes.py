@@ -102,13 +102,10 @@ def mesh(
         raise ValueError(
             f"`colors` must have one entry per face, {len(corners)}; got shape {paint.shape}."
         )
-    require("matplotlib", purpose="drawing meshes")
-    from matplotlib.collections import PolyCollection
-
+    collections = require("matplotlib.collections", purpose="drawing meshes")
     if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure(figsize=(4, 4), layout="constrained").add_subplot()
+        figure = require("matplotlib.figure", purpose="drawing meshes")
+        ax = figure.Figure(figsize=(4, 4), layout="constrained").add_subplot()
 
     elevation, azimuth = np.radians(view)
     toward = np.array(
@@ -130,7 +127,7 @@ def mesh(
     flat = np.stack([triangles @ right, triangles @ up], axis=-1)
     painted = np.clip(paint * shade[:, None], 0, 1)[order]
     ax.add_collection(
-        PolyCollection(
+        collections.PolyCollection(
             list(flat[order]),
             facecolors=painted,
             edgecolors=(0, 0, 0, 0.35) if edges else painted,
@@ -163,14 +160,12 @@ def mesh_sheet(
         view: See :func:`mesh`.
         title: Above the table.
     """
-    require("matplotlib", purpose="drawing meshes")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    agg = require("matplotlib.backends.backend_agg", purpose="drawing meshes")
+    figures = require("matplotlib.figure", purpose="drawing meshes")
     if not rows or not any(len(row) for row in rows):
         raise ValueError("`rows` is empty: there is nothing to draw.")
     width = max(len(row) for row in rows)
-    figure = Figure(figsize=(2.6 * width, 2.6 * len(rows)), dpi=110, layout="constrained")
+    figure = figures.Figure(figsize=(2.6 * width, 2.6 * len(rows)), dpi=110, layout="constrained")
     grid = figure.subplots(len(rows), width, squeeze=False)
     for axes, row in zip(grid, rows, strict=True):
         for ax in axes:
@@ -181,7 +176,7 @@ def mesh_sheet(
         figure.suptitle(title, fontsize=11)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(str(target))
+    agg.FigureCanvasAgg(figure).print_png(str(target))
     return target
 
 
