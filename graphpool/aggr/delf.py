@@ -1,0 +1,77 @@
+"""Attention by a positive score for each element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphpool.aggr.flat import FlatAggregation, bag_sizes, check_count, l2_normalize, reset
+from graphpool.aggr.registry import register
+from graphpool.ops.kernels.composed import align
+from graphpool.ops.reduce import segment_sum
+from graphpool.segments import Segments
+
+
+@register("delf")
+class DELF(FlatAggregation):
+    r"""Positive scores times directions, averaged:
+
+    .. math:: y_s = \frac{1}{n_s} \sum_{e \in s} a_e \frac{x_e}{|x_e|}, \qquad
+              a_e = \mathrm{softplus}(\mathrm{MLP}(x_e))
+
+    The scores have no upper bound and are not normalised, so the length of the result says how much the
+    bag has to tell. With ``normalize`` they are divided by their sum instead of the size.
+
+    Noh, Araujo, Sim, Weyand, Han, "Large-scale image retrieval with attentive deep local features", ICCV
+    2017 (without its batch norm, by which a bag would depend on others).
+
+    Args:
+        channels: Number of channels ``C``.
+        hidden: Width of the score network; ``C`` if ``None``.
+        normalize: Divide by the sum of the scores.
+
+    Raises:
+        ValueError: ``hidden`` is less than 1.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> aggr.DELF(4, normalize=True)(torch.tensor([[3.0, 0.0, 4.0, 0.0]])).detach()
+        tensor([[0.6000, 0.0000, 0.8000, 0.0000]])
+    """
+
+    learnable = True
+    complexity = "E C^2"
+
+    def __init__(self, channels: int, hidden: int | None = None, normalize: bool = False) -> None:
+        super().__init__(channels)
+        self.hidden = None if hidden is None else check_count(hidden, "hidden")
+        self.normalize = normalize
+        self.finish_init()
+
+    def build(self, channels: int) -> None:
+        hidden = self.hidden or channels
+        self.network = torch.nn.Sequential(
+            torch.nn.Linear(channels, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 1)
+        )
+
+    def reset_parameters(self) -> None:
+        reset(*self.children())
+
+    def scores(self, x: Tensor) -> Tensor:
+        """The score of each element, ``[..., C]`` to ``[...]``, positive."""
+        return torch.nn.functional.softplus(self.network(x)).squeeze(-1)
+
+    def pool_flat(
+        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
+        score = self.scores(x)
+        y = segment_sum(score.unsqueeze(-1) * l2_normalize(x), segments, weight)
+        if not self.normalize:
+            return y / bag_sizes(segments, weight, y)
+        total = segment_sum(score, segments, weight)
+        return y / align(torch.where(total == 0, 1, total), y)
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, hidden={self.hidden}, normalize={self.normalize}"

@@ -1,0 +1,346 @@
+"""Pools of bags too large to be seen at once: exact, and from samples with a memory for each bag."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphpool.aggr.flat import FlatAggregation, check_count, perceptron, reset
+from graphpool.aggr.registry import register
+from graphpool.ops.kernels.composed import align
+from graphpool.ops.softmax import segment_logsumexp, segment_softmax, segment_softmax_sum
+from graphpool.segments import Segments
+
+
+class _Stochastic(FlatAggregation):
+    """The memory: one row per training bag, written whenever a sample of the bag is pooled."""
+
+    def __init__(self, channels: int | None, num_bags: int, gamma: float) -> None:
+        super().__init__(channels)
+        self.num_bags = check_count(num_bags, "num_bags", low=0)
+        if not 0 < gamma <= 1:
+            raise ValueError(f"`gamma` must lie in (0, 1]; got {gamma}.")
+        self.gamma = float(gamma)
+
+    def _make_memory(self, width: int, *names: str) -> None:
+        for name in names:
+            self.register_buffer(name, torch.zeros(self.num_bags, width))
+        self.register_buffer("visited", torch.zeros(self.num_bags, dtype=torch.bool))
+
+    def forget(self) -> None:
+        """Clears the memory: every bag counts as never visited."""
+        self.visited.zero_()
+
+    def _check_bags(self, bag_id: Tensor, segments: Segments) -> None:
+        if not isinstance(bag_id, Tensor) or bag_id.dtype != torch.int64:
+            raise TypeError("`bag_id` must be an int64 tensor [S].")
+        if bag_id.shape != (segments.num_segments,):
+            raise ValueError(
+                f"`bag_id` must have shape ({segments.num_segments},), one id per bag; "
+                f"got {tuple(bag_id.shape)}."
+            )
+        bad = (bag_id < 0) | (bag_id >= self.num_bags)
+        if bool(bad.any()):
+            first = int(bad.nonzero()[0])
+            raise ValueError(
+                f"`bag_id` must lie in [0, num_bags) = [0, {self.num_bags}); "
+                f"got {int(bag_id[first])} at position {first}."
+            )
+        if bag_id.unique().numel() != bag_id.numel():
+            raise ValueError("`bag_id` must name each bag once; join its elements in one bag.")
+        if bool((segments.counts == 0).any()):
+            raise ValueError("A bag with a `bag_id` must have at least one sampled element.")
+
+    def _check_visited(self, bag_id: Tensor) -> None:
+        unseen = ~self.visited[bag_id]
+        if bool(unseen.any()):
+            raise ValueError(
+                f"Bag {int(bag_id[unseen][0])} has never been pooled, so nothing is known of it."
+            )
+
+
+def _log_blend(old: Tensor, new: Tensor, gamma: float, known: Tensor) -> Tensor:
+    """``log((1 - gamma) e^old + gamma e^new)``; where nothing is known, ``new``."""
+    if gamma == 1:
+        return new
+    blend = torch.logaddexp(old + math.log1p(-gamma), new + math.log(gamma))
+    return torch.where(known, blend, new)
+
+
+@register("midam_lse")
+class MIDAMLogSumExp(_Stochastic):
+    r"""Smoothed maximum, :math:`y_s = \tau \log \frac{1}{n_s} \sum_{e \in s} e^{x_e / \tau}`, exact or from
+    samples.
+
+    Called with ``bag_id`` in training mode, ``x`` holds a few sampled elements of each bag. A running
+    estimate of the inner mean, one per training bag, makes up for the rest:
+
+    .. math:: u_s \leftarrow (1 - \gamma) u_s + \gamma\, \frac{1}{|B|} \sum_{e \in B} e^{x_e / \tau},
+              \qquad y_s = \tau \log u_s, \qquad
+              \nabla y_s = \frac{\tau}{u_s} \nabla \frac{1}{|B|} \sum_{e \in B} e^{x_e / \tau}
+
+    It is kept as a logarithm, so nothing overflows, and starts with the first sample. The memory is part
+    of the state. Without ``bag_id``, and in evaluation mode, the pool is exact.
+
+    Zhu, Chen, et al., "Provable multi-instance deep AUC maximization with stochastic pooling", ICML 2023.
+
+    Args:
+        channels: Number of channels ``C``.
+        tau: Temperature, positive; 0 is the maximum, infinity the mean.
+        num_bags: Number of training bags, whose ids are 0, ..., ``num_bags - 1``.
+        gamma: Share of the new sample in the estimate, in (0, 1].
+
+    Raises:
+        ValueError: ``tau`` or ``gamma`` is out of range; an id is not in ``[0, num_bags)`` or comes twice.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> pool = aggr.MIDAMLogSumExp(1, num_bags=10)
+        >>> pool(torch.zeros(4, 1), torch.tensor([0, 0, 1, 1]), bag_id=torch.tensor([7, 2]))
+        tensor([[0.],
+                [0.]])
+        >>> pool.estimate(torch.tensor([2]))
+        tensor([[0.]])
+    """
+
+    def __init__(
+        self, channels: int, tau: float = 0.1, num_bags: int = 0, gamma: float = 0.9
+    ) -> None:
+        super().__init__(channels, num_bags, gamma)
+        if not 0 < tau < math.inf:
+            raise ValueError(f"`tau` must be positive and finite; got {tau}.")
+        self.tau = float(tau)
+        self.finish_init()
+
+    def build(self, channels: int) -> None:
+        self._make_memory(channels, "log_mean")
+
+    def pool_flat(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        bag_id: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        log_mean = _log_mean_exp(x / self.tau, segments, weight)
+        if bag_id is None or not self.training:
+            return self.tau * log_mean
+        self._check_bags(bag_id, segments)
+        new, known = log_mean.detach().to(self.log_mean.dtype), self.visited[bag_id, None]
+        updated = _log_blend(self.log_mean[bag_id], new, self.gamma, known)
+        self.log_mean[bag_id] = updated
+        self.visited[bag_id] = True
+        # tau * (e^new / e^updated) has the gradient that tau * log e^updated lacks.
+        slope = (log_mean - updated).exp()
+        return self.tau * (updated + (slope - slope.detach())).to(x.dtype)
+
+    def estimate(self, bag_id: Tensor) -> Tensor:
+        """What is known of whole bags, ``[n, C]``.
+
+        Raises:
+            ValueError: A bag has never been pooled.
+        """
+        self._check_visited(bag_id)
+        return self.tau * self.log_mean[bag_id]
+
+    def extra_repr(self) -> str:
+        return (
+            f"channels={self.channels}, tau={self.tau}, num_bags={self.num_bags}, "
+            f"gamma={self.gamma}"
+        )
+
+
+def _log_mean_exp(x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
+    total = segment_logsumexp(x, segments, weight)
+    ones = x.new_zeros(x.size(0))
+    return total - align(segment_logsumexp(ones, segments, weight), total)
+
+
+@register("midam_attention")
+class MIDAMAttention(_Stochastic):
+    r"""Attention pool of scores for whole bags, exact or from samples:
+
+    .. math:: y_s = \frac{\sum_{e \in s} e^{g(x_e)} \delta(x_e)}{\sum_{e \in s} e^{g(x_e)}}
+
+    with :math:`g` a perceptron and :math:`\delta` linear, and a sigmoid on top if asked for. From samples
+    (called with ``bag_id`` in training mode), running means of numerator and denominator are kept for each
+    training bag, and the gradient is that of the quotient at the running means. They are stored as the
+    logarithm of the denominator and the quotient, so scores of any size do no harm.
+
+    Zhu, Chen, et al., "Provable multi-instance deep AUC maximization with stochastic pooling", ICML 2023.
+
+    Args:
+        channels: Number of channels ``C``.
+        num_outputs: Number of scores for a bag.
+        hidden: Width of the attention network; ``C`` if ``None``.
+        sigmoid: Sigmoid on top, as the paper has it.
+        num_bags: Number of training bags, whose ids are 0, ..., ``num_bags - 1``.
+        gamma: Share of the new sample in the estimate, in (0, 1].
+
+    Shapes:
+        ``[E, ..., C]`` to ``[S, ..., num_outputs]``
+
+    Raises:
+        ValueError: ``gamma`` or a width is out of range; an id is not in ``[0, num_bags)`` or comes twice.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> aggr.MIDAMAttention(8)(torch.randn(5, 8)).shape
+        torch.Size([1, 1])
+    """
+
+    learnable = True
+    complexity = "E C^2"
+
+    def __init__(
+        self,
+        channels: int,
+        num_outputs: int = 1,
+        hidden: int | None = None,
+        sigmoid: bool = True,
+        num_bags: int = 0,
+        gamma: float = 0.9,
+    ) -> None:
+        super().__init__(channels, num_bags, gamma)
+        self.num_outputs = check_count(num_outputs, "num_outputs")
+        self.hidden = None if hidden is None else check_count(hidden, "hidden")
+        self.sigmoid = sigmoid
+        self.finish_init()
+
+    def build(self, channels: int) -> None:
+        hidden = self.hidden or channels
+        self.gate = perceptron(channels, hidden, 1)
+        self.gate[1] = torch.nn.Tanh()
+        self.delta = torch.nn.Linear(channels, self.num_outputs)
+        self._make_memory(1, "log_total")
+        self.register_buffer("quotient", torch.zeros(self.num_bags, self.num_outputs))
+
+    def reset_parameters(self) -> None:
+        reset(*self.children())
+
+    @property
+    def out_channels(self) -> int:
+        return self.num_outputs
+
+    def pool_flat(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        bag_id: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        gate, delta = self.gate(x), self.delta(x)
+        y = segment_softmax_sum(gate, delta, segments, weight)
+        if bag_id is not None and self.training:
+            self._check_bags(bag_id, segments)
+            y = self._remember(y, _log_mean_exp(gate, segments, weight), bag_id)
+        return y.sigmoid() if self.sigmoid else y
+
+    def _remember(self, sampled: Tensor, log_total: Tensor, bag_id: Tensor) -> Tensor:
+        """Mean of the sample and logarithm of its mean weight, blended with what is known."""
+        known = self.visited[bag_id, None]
+        new = log_total.detach().to(self.log_total.dtype)
+        total = _log_blend(self.log_total[bag_id], new, self.gamma, known)
+        # The share that the sample has in the running mean, by weight.
+        share = torch.where(known, (new - total).exp() * self.gamma, 1)
+        old = self.quotient[bag_id]
+        value = old + share * (sampled.detach().to(old.dtype) - old)
+        self.log_total[bag_id], self.quotient[bag_id] = total, value
+        self.visited[bag_id] = True
+        # d(N / D) = (dN - (N / D) dD) / D, with N = e^log_total * sampled and D = e^log_total.
+        slope = (log_total - total).exp() * (sampled - value)
+        return (value + (slope - slope.detach())).to(sampled.dtype)
+
+    def estimate(self, bag_id: Tensor) -> Tensor:
+        """What is known of whole bags, ``[n, num_outputs]``.
+
+        Raises:
+            ValueError: A bag has never been pooled.
+        """
+        self._check_visited(bag_id)
+        y = self.quotient[bag_id]
+        return y.sigmoid() if self.sigmoid else y
+
+    def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+        """The weights ``[E, ..., 1]``; each bag sums to 1."""
+        return segment_softmax(self.gate(x.to(self.delta.weight.dtype)), segments, weight)
+
+    def extra_repr(self) -> str:
+        return (
+            f"channels={self.channels}, num_outputs={self.num_outputs}, hidden={self.hidden}, "
+            f"num_bags={self.num_bags}, gamma={self.gamma}"
+        )
+
+
+class MinMaxAUCLoss(torch.nn.Module):
+    r"""Margin loss whose minimum over ``a`` and ``b`` and maximum over :math:`\alpha \ge 0` is a squared
+    surrogate of one minus the area under the ROC curve:
+
+    .. math:: F = E_+ (h - a)^2 + E_- (h - b)^2 + 2 \alpha (c + E_- h - E_+ h) - \alpha^2
+
+    Minimise it over the network and this module's ``a`` and ``b``; after each step call :meth:`ascend`.
+
+    Yuan, Yan, Sonka, Yang, "Large-scale robust deep AUC maximization", ICCV 2021.
+
+    Args:
+        margin: The margin ``c``.
+        released: Take :math:`\alpha` instead of :math:`2 \alpha` in the gradient of the scores, as the
+            released code does; the fixed point is the same.
+
+    Example:
+        >>> loss = MinMaxAUCLoss(margin=1.0)
+        >>> loss(torch.tensor([0.9, 0.1]), torch.tensor([1, 0]))
+        tensor(0.8200, grad_fn=...)
+    """
+
+    def __init__(self, margin: float = 1.0, released: bool = False) -> None:
+        super().__init__()
+        self.margin = float(margin)
+        self.released = released
+        self.a = torch.nn.Parameter(torch.zeros(()))
+        self.b = torch.nn.Parameter(torch.zeros(()))
+        self.register_buffer("alpha", torch.zeros(()))
+        self.register_buffer("gap", torch.zeros(()))
+
+    def forward(self, score: Tensor, label: Tensor) -> Tensor:
+        """The loss of scores ``[n]`` (or ``[n, 1]``) with labels ``[n]`` that are 1 or 0.
+
+        Raises:
+            ValueError: Sizes differ, or one class is missing, whose mean would not exist.
+        """
+        score, label = score.reshape(-1), label.reshape(-1)
+        if score.shape != label.shape:
+            raise ValueError(f"`score` has {score.numel()} entries, `label` {label.numel()}.")
+        positive = label > 0
+        if bool(positive.all()) or not bool(positive.any()):
+            raise ValueError("`label` must hold both classes: sample batches with some of each.")
+        up, down = score[positive], score[~positive]
+        difference = down.mean() - up.mean()
+        self.gap.copy_(difference.detach())
+        factor = 1 if self.released else 2
+        return (
+            (up - self.a).square().mean()
+            + (down - self.b).square().mean()
+            + factor * self.alpha * (self.margin + difference)
+            - self.alpha.square()
+        )
+
+    @torch.no_grad()
+    def ascend(self, lr: float, from_batch: bool = False) -> None:
+        r"""A step of :math:`\alpha` upwards, kept at 0 or above:
+        :math:`\alpha \leftarrow \max(0, \alpha + \eta (c + b - a - \alpha))`.
+
+        Args:
+            lr: Step size.
+            from_batch: Take the means of the last batch in place of ``a`` and ``b``.
+        """
+        gap = self.gap if from_batch else self.b - self.a
+        self.alpha.add_(lr * (self.margin + gap - self.alpha)).clamp_(min=0)
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin}, released={self.released}"
