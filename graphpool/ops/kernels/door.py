@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from graphpool import sorting
 from graphpool.ops.kernels import backends
 
 FUSED: dict[str, Callable[..., Any]] = {}
-"""The fused form of each op that has one. Same arguments as the public function."""
+"""The fused form of each op that has one, once :func:`load` has run. Same arguments as the public function."""
+
+_trouble: list[str] = []
+
+
+@torch.compiler.assume_constant_result
+def load() -> str:
+    """Imports the fused ops, at the first call only: Numba takes a while.
+
+    Returns:
+        Why they cannot be had; empty where they can.
+    """
+    if not FUSED and not _trouble:
+        try:
+            from graphpool.ops.kernels import fused
+        except ImportError as error:
+            _trouble.append(f"the kernels cannot be imported: {error}")
+            warnings.warn(
+                f"graphpool computes without its fused kernels: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        else:
+            FUSED.update(fused.OPS)
+            sorting.use(fused.sort_index)
+    return _trouble[0] if _trouble else ""
 
 
 class Path(NamedTuple):
@@ -26,6 +53,8 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
     composed = backends.composed_backend()
     if not backends.fused_is_allowed():
         return Path(composed, f"use_backend({backends.backend()!r}) is in force")
+    if trouble := load():
+        return Path(composed, trouble)
     if op not in FUSED:
         return Path(composed, f"{op} has no fused kernel")
     if not x.is_floating_point():

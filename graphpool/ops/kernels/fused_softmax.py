@@ -179,11 +179,10 @@ def softmax_sum_backward(
     rows = at.backward_chunks(value.shape[1])
     where = (at.index, at.weight, at.row_ptr, at.row_elements)
     if score.shape[1] == value.shape[1]:
-        ones = np.ones(scores.shape[1], scores.dtype)
         args = (scores, values, at.index, at.gather, at.weight, working_array(out), kept, gradient)
         run(numba_softmax.softmax_backward, (*args, grad_score.numpy(), inline), elements)
         if at.gather.size:
-            args = (scores, ones, *where, False, kept, gradient, grad_value.numpy())
+            args = (scores, *where, False, kept, gradient, grad_value.numpy())
             run(numba_softmax.share_backward, args, rows)
     else:
         heads = (-1, score.shape[1], value.shape[1] // score.shape[1])

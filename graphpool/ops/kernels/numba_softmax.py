@@ -158,17 +158,16 @@ def softmax_backward(  # type: ignore[no-untyped-def]
 
 @kernel
 def share_backward(  # type: ignore[no-untyped-def]
-    score, t, index, weight, row_ptr, row_elements, by_row, lse, grad, out, slot, first, last
+    score, index, weight, row_ptr, row_elements, by_row, lse, grad, out, slot, first, last
 ):
     """Rows of ``sum_e a_e g_s(e)``: the gradient to gathered values, and that of ``lse`` to its scores.
 
-    ``by_row``: scores lie by row, not by element. With an empty ``grad`` this is the softmax itself.
+    ``by_row``: scores lie by row, not by element.
     """
     channels = lse.shape[1]
     one = score.dtype.type(1)
     zero = score.dtype.type(0)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
-    has_grad = grad.shape[0] > 0
     for r in range(first, last):
         for c in range(channels):
             out[r, c] = zero
@@ -179,12 +178,8 @@ def share_backward(  # type: ignore[no-untyped-def]
                 continue
             n = index[i]
             s = r if by_row else i
-            if has_grad:
-                for c in range(channels):
-                    out[r, c] += w * exp(t[c] * score[s, c] - lse[n, c]) * grad[n, c]
-            else:
-                for c in range(channels):
-                    out[r, c] += w * exp(t[c] * score[s, c] - lse[n, c])
+            for c in range(channels):
+                out[r, c] += w * exp(score[s, c] - lse[n, c]) * grad[n, c]
 
 
 def forward(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphpool.ops.kernels import composed, fused_moments, fused_power, fused_softmax
+from graphpool.ops.kernels import composed, fused_moments, fused_power, fused_scores, fused_softmax, fused_sort
 from graphpool.ops.kernels.fused_common import working_dtype
 from graphpool.segments import Segments
 
@@ -154,3 +154,34 @@ def test_power(case, dtype):
     theirs = composed.segment_power(elements, p, q, segments, w)
     ours = fused_power.segment_power(x, segments, p, q, weight, gather)
     assert_same([ours], [theirs], [x, p, q], DTYPES[dtype])
+
+
+@cases
+def test_logsumexp(case, dtype):
+    x, segments, weight, gather = case.build(dtype)
+    x.requires_grad_()
+    elements, w = reference(x, gather, weight)
+    theirs = composed.segment_logsumexp(elements, segments, w)
+    ours = fused_scores.segment_logsumexp(x, segments, weight, gather)
+    assert_same([ours], [theirs], [x], DTYPES[dtype])
+
+
+@cases
+def test_softmax(case, dtype):
+    if case.gathered:
+        pytest.skip("scores belong to elements")
+    score, segments, weight, _ = case.build(dtype)
+    score.requires_grad_()
+    elements, w = reference(score, None, weight)
+    theirs = composed.segment_softmax(elements, segments, w)
+    ours = fused_scores.segment_softmax(score, segments, weight)
+    assert_same([ours], [theirs], [score], DTYPES[dtype])
+
+
+@pytest.mark.parametrize("elements, bags", [(0, 0), (0, 3), (1, 1), (1000, 7), (600_000, 50)])
+def test_sort_index_is_a_stable_sort(elements, bags):
+    index = torch.randint(max(bags, 1), (elements,))
+    ptr, perm = fused_sort.sort_index(index, bags)
+    assert torch.equal(perm, index.argsort(stable=True))
+    assert torch.equal(ptr.diff(), torch.bincount(index, minlength=bags))
+    assert ptr[0] == 0

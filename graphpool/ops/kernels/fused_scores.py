@@ -1,0 +1,179 @@
+"""Softmax and log-sum-exp of each bag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphpool.ops.inputs import Gather
+from graphpool.ops.kernels import composed, numba_share, numba_softmax
+from graphpool.ops.kernels.fused_common import (
+    differentiate_again,
+    flat,
+    layout_of,
+    working_array,
+    working_dtype,
+)
+from graphpool.ops.kernels.layout import SCHEMA, Layout
+from graphpool.ops.kernels.memory import empty
+from graphpool.ops.kernels.numba_core import run
+from graphpool.ops.kernels.numba_layout import Arrays
+from graphpool.segments import Segments
+
+def _ones(x: np.ndarray) -> np.ndarray:
+    return np.ones(x.shape[1], x.dtype)
+
+
+# ----------------------------------------------------------------------------------------- logsumexp
+
+
+@torch.library.custom_op(
+    "graphpool::segment_logsumexp",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor x, {SCHEMA}) -> Tensor",
+)
+def logsumexp(x: Tensor, *layout: Tensor | None) -> Tensor:
+    elements = working_array(x)
+    at = Arrays(Layout(*layout), elements.dtype)
+    lse = _logsumexp_fake(x, *layout)
+    none, y = np.empty((0, x.shape[1]), elements.dtype), lse.numpy()
+    if not numba_softmax.forward(elements, none, _ones(elements), at, at.gather, none, y):
+        lse.copy_(_logsumexp_composed(x.detach(), Layout(*layout)))
+    y[~at.present(at.ptr[:-1], at.ptr[1:])] = 0
+    return lse
+
+
+@logsumexp.register_fake
+def _logsumexp_fake(x: Tensor, *layout: Tensor | None) -> Tensor:
+    return x.new_empty((Layout(*layout).ptr.shape[0] - 1, x.shape[1]), dtype=working_dtype(x))
+
+
+@torch.library.custom_op(
+    "graphpool::segment_logsumexp_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor grad, Tensor x, Tensor lse, {SCHEMA}) -> Tensor",
+)
+def logsumexp_backward(grad: Tensor, x: Tensor, lse: Tensor, *layout: Tensor | None) -> Tensor:
+    elements = working_array(x)
+    at = Arrays(Layout(*layout), elements.dtype)
+    grad_x = empty(tuple(x.shape), x, working_dtype(x))
+    where = (at.index, at.weight, at.row_ptr, at.row_elements, True)
+    kept = (numba_softmax.absent_as_inf(working_array(lse)), working_array(grad))
+    args = (elements, *where, *kept, grad_x.numpy())
+    run(numba_softmax.share_backward, args, at.backward_chunks(x.shape[1]))
+    return grad_x.to(x.dtype)
+
+
+@logsumexp_backward.register_fake
+def _logsumexp_backward_fake(
+    grad: Tensor, x: Tensor, lse: Tensor, *layout: Tensor | None
+) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _logsumexp_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0], output, *inputs[1:])
+
+
+def _logsumexp_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, lse, *layout = ctx.saved_tensors
+    none = (None,) * len(layout)
+    if torch.is_grad_enabled():
+        again = differentiate_again(
+            lambda x: _logsumexp_composed(x, Layout(*layout)), [x], [True], grad
+        )
+        return again[0], *none
+    return torch.ops.graphpool.segment_logsumexp_backward(grad, x, lse, *layout), *none
+
+
+def _logsumexp_composed(x: Tensor, layout: Layout) -> Tensor:
+    x = layout.gathered(x).to(working_dtype(x))
+    return composed.segment_logsumexp(x, layout.segments(), layout.weight)
+
+
+logsumexp.register_autograd(_logsumexp_derive, setup_context=_logsumexp_setup)
+
+
+def segment_logsumexp(
+    x: Tensor, segments: Segments, weight: Tensor | None = None, gather: Gather | None = None
+) -> Tensor:
+    layout = layout_of(segments, weight, gather, x)
+    y = torch.ops.graphpool.segment_logsumexp(flat(x), *layout)
+    return y.view(segments.num_segments, *x.shape[1:]).to(x.dtype)
+
+
+# ------------------------------------------------------------------------------------------- softmax
+
+
+@torch.library.custom_op(
+    "graphpool::segment_softmax",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor score, {SCHEMA}) -> Tensor",
+)
+def softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
+    """The softmax ``[E, C]``, in the working precision: the backward pass reads nothing else."""
+    scores = working_array(score)
+    out = empty(tuple(score.shape), score, working_dtype(score))
+    numba_share.forward(scores, Arrays(Layout(*layout), scores.dtype), out.numpy())
+    return out
+
+
+@softmax.register_fake
+def _softmax_fake(score: Tensor, *layout: Tensor | None) -> Tensor:
+    return torch.empty_like(score, dtype=working_dtype(score))
+
+
+@torch.library.custom_op(
+    "graphpool::segment_softmax_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor grad, Tensor share, {SCHEMA}) -> Tensor",
+)
+def softmax_backward(grad: Tensor, share: Tensor, *layout: Tensor | None) -> Tensor:
+    shares = working_array(share)
+    out = empty(tuple(share.shape), share, share.dtype)
+    at = Arrays(Layout(*layout), shares.dtype)
+    numba_share.backward(shares, working_array(grad), at, out.numpy())
+    return out
+
+
+@softmax_backward.register_fake
+def _softmax_backward_fake(grad: Tensor, share: Tensor, *layout: Tensor | None) -> Tensor:
+    return torch.empty_like(share)
+
+
+def _softmax_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0], output, *inputs[1:])
+
+
+def _softmax_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    score, share, *layout = ctx.saved_tensors
+    none = (None,) * len(layout)
+    if torch.is_grad_enabled():
+        again = differentiate_again(
+            lambda score: _softmax_composed(score, Layout(*layout)), [score], [True], grad
+        )
+        return again[0], *none
+    found = torch.ops.graphpool.segment_softmax_backward(grad, share, *layout)
+    return found.to(score.dtype), *none
+
+
+def _softmax_composed(score: Tensor, layout: Layout) -> Tensor:
+    return composed.segment_softmax(
+        score.to(working_dtype(score)), layout.segments(), layout.weight
+    )
+
+
+softmax.register_autograd(_softmax_derive, setup_context=_softmax_setup)
+
+
+def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    layout = layout_of(segments, weight, None, score)
+    share = torch.ops.graphpool.segment_softmax(flat(score), *layout)
+    return share.view(score.shape).to(score.dtype)

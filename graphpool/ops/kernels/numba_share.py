@@ -1,0 +1,130 @@
+"""CPU kernels of the softmax itself: the share of each element in its bag."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphpool.ops.kernels.numba_core import (
+    bag_chunks,
+    exp,
+    kernel,
+    largest,
+    pieces,
+    row_chunks,
+    run,
+)
+from graphpool.ops.kernels.numba_layout import Arrays
+
+_NO_LIMIT = np.iinfo(np.int64).max
+
+
+@kernel
+def share_forward(  # type: ignore[no-untyped-def]
+    score, perm, weight, begin, end, limit, known, top, z, out, slot, first, last
+):
+    """``known``: ``top`` and ``z`` are given, else computed. Without ``out`` that is all."""
+    channels = score.shape[1]
+    one = score.dtype.type(1)
+    zero = score.dtype.type(0)
+    least = -largest(zero)
+    has_perm, has_weight, has_out = perm.size > 0, weight.size > 0, out.shape[0] > 0
+    for n in range(first, last):
+        if end[n] - begin[n] > limit:
+            continue
+        if not known:
+            for c in range(channels):
+                top[n, c] = least
+                z[n, c] = zero
+            for e in range(begin[n], end[n]):
+                i = perm[e] if has_perm else e
+                if has_weight and weight[i] == zero:
+                    continue
+                for c in range(channels):
+                    v = score[i, c]
+                    top[n, c] = v if v > top[n, c] else top[n, c]
+            for e in range(begin[n], end[n]):
+                i = perm[e] if has_perm else e
+                w = weight[i] if has_weight else one
+                if w == zero:
+                    continue
+                for c in range(channels):
+                    v = score[i, c]
+                    z[n, c] += w * exp(zero if v == top[n, c] else v - top[n, c])
+        if not has_out:
+            continue
+        for e in range(begin[n], end[n]):
+            i = perm[e] if has_perm else e
+            w = weight[i] if has_weight else one
+            for c in range(channels):
+                v = score[i, c]
+                a = w * exp(zero if v == top[n, c] else v - top[n, c])
+                out[i, c] = a / z[n, c] if (z[n, c] != zero) & (w != zero) else zero
+
+
+@kernel
+def share_backward(  # type: ignore[no-untyped-def]
+    share, grad, perm, begin, end, limit, known, total, out, slot, first, last
+):
+    """``a (g - sum a g)``; ``known``: the sum is given, else computed. Without ``out`` that is all."""
+    channels = share.shape[1]
+    zero = share.dtype.type(0)
+    has_perm, has_out = perm.size > 0, out.shape[0] > 0
+    for n in range(first, last):
+        if end[n] - begin[n] > limit:
+            continue
+        if not known:
+            for c in range(channels):
+                total[n, c] = zero
+            for e in range(begin[n], end[n]):
+                i = perm[e] if has_perm else e
+                for c in range(channels):
+                    total[n, c] += share[i, c] * grad[i, c]
+        if not has_out:
+            continue
+        for e in range(begin[n], end[n]):
+            i = perm[e] if has_perm else e
+            for c in range(channels):
+                out[i, c] = share[i, c] * (grad[i, c] - total[n, c])
+
+
+def forward(score: np.ndarray, at: Arrays, out: np.ndarray) -> None:
+    """Fills ``out`` ``[E, C]``."""
+    channels, bags = score.shape[1], len(at.ptr) - 1
+    top, z = np.empty((2, bags, channels), score.dtype)
+    chunks, limit, long_bags = bag_chunks(at.ptr, channels)
+    where = (score, at.perm, at.weight)
+    run(share_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, top, z, out), chunks)
+    if long_bags is None:
+        return
+    cut = pieces(at.ptr, long_bags, limit)
+    count = len(cut.begin)
+    chunks = row_chunks(count, int((cut.end - cut.begin).sum()) * channels)
+    top, z = np.empty((2, count, channels), score.dtype)
+    where = (*where, cut.begin, cut.end, _NO_LIMIT)
+    run(share_forward, (*where, False, top, z, out[:0]), chunks)
+    # In float64 and in order: the pieces of a bag are brought to its common top.
+    best = np.maximum.reduceat(top, cut.first)
+    with np.errstate(invalid="ignore"):
+        shift = np.where(top == best[cut.owner], 0.0, top.astype(np.float64) - best[cut.owner])
+        total = np.add.reduceat(z * np.exp(shift), cut.first)
+    top, z = best[cut.owner], total[cut.owner].astype(z.dtype)
+    run(share_forward, (*where, True, top, z, out), chunks)
+
+
+def backward(share: np.ndarray, grad: np.ndarray, at: Arrays, out: np.ndarray) -> None:
+    """Fills ``out`` ``[E, C]``, the gradient of the scores."""
+    channels, bags = share.shape[1], len(at.ptr) - 1
+    total = np.empty((bags, channels), share.dtype)
+    chunks, limit, long_bags = bag_chunks(at.ptr, channels)
+    where = (share, grad, at.perm)
+    run(share_backward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, total, out), chunks)
+    if long_bags is None:
+        return
+    cut = pieces(at.ptr, long_bags, limit)
+    count = len(cut.begin)
+    chunks = row_chunks(count, int((cut.end - cut.begin).sum()) * channels)
+    part = np.empty((count, channels), share.dtype)
+    where = (*where, cut.begin, cut.end, _NO_LIMIT)
+    run(share_backward, (*where, False, part, out[:0]), chunks)
+    joined = np.add.reduceat(part.astype(np.float64), cut.first)[cut.owner].astype(part.dtype)
+    run(share_backward, (*where, True, joined, out), chunks)
