@@ -92,7 +92,7 @@ class MeshSegmentationFolder(_MeshFolder):
     smallest over *all* files of the folder is 0.
 
     Args:
-        root, split, config, progress, **clean_kwargs: As in :class:`MeshClassificationFolder`.
+        root, split, config, progress, clean_kwargs: As in :class:`MeshClassificationFolder`.
 
     Attributes:
         num_classes: One more than the largest label.
