@@ -42,7 +42,9 @@ def parse() -> argparse.Namespace:
         "--meshes", type=int, help="generated training meshes; a third more to test"
     )
     parser.add_argument("--faces", type=int, nargs=2, default=(500, 1500), help="fewest and most")
-    parser.add_argument("--keep", type=float, nargs=2, default=(0.5, 0.5), help="of the edges")
+    parser.add_argument(
+        "--keep", type=float, nargs="+", default=(0.5, 0.5, 0.5), help="of the edges"
+    )
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--batch-size", type=int, default=4)
@@ -107,12 +109,14 @@ def build(pool: str, num_classes: int, graph, args: argparse.Namespace) -> torch
     widths = (graph.x.size(1), graph.x_dual.size(1))
     improved = not args.published
     if args.model == "superpixel":
+        channels = (64, *[96] * (len(args.keep) - 1))
         return MeshSuperpixelSegmenter(
-            num_classes, widths, keep=args.keep, reduce=pool, own_feature=improved
+            num_classes, widths, channels, args.keep, reduce=pool, own_feature=improved
         )
     return MeshSegmenter(
         num_classes,
         widths,
+        (32, 64, *[128] * (len(args.keep) - 1))[: len(args.keep) + 1],
         keep=args.keep,
         reduce=pool,
         own_feature=improved,

@@ -30,6 +30,15 @@ class DownStep(NamedTuple):
     clusters: FaceClusters
 
 
+class NodeGroupNorm(nn.GroupNorm):
+    """Group normalisation of ``[n, C]`` as layer normalisation of the groups, which is faster."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = x.unflatten(1, (self.num_groups, -1))
+        normal = nn.functional.layer_norm(groups, groups.shape[2:], eps=self.eps).flatten(1)
+        return torch.addcmul(self.bias, normal, self.weight)
+
+
 def make_norm(norm: str, channels: int, groups: int = 16) -> nn.Module:
     """``"group"``: over groups of channels inside each node; ``"batch"``: over all nodes."""
     if norm == "group":
@@ -37,7 +46,7 @@ def make_norm(norm: str, channels: int, groups: int = 16) -> nn.Module:
             raise ValueError(
                 f"group normalisation needs channels divisible by {groups}; got {channels}."
             )
-        return nn.GroupNorm(groups, channels)
+        return NodeGroupNorm(groups, channels)
     if norm == "batch":
         return nn.BatchNorm1d(channels)
     raise ValueError(f"`norm` must be 'group' or 'batch'; got {norm!r}.")

@@ -16,6 +16,8 @@ from graphpool.mesh.edge_topology import EdgeTopology
 from graphpool.mesh.pool import aggregated_width, apply_reduce
 from graphpool.segments import Segments
 
+from .mesh_blocks import NodeGroupNorm
+
 __all__ = ["EdgeStandardizer", "MeshCNNClassifier", "MeshCNNSegmenter"]
 
 
@@ -119,7 +121,7 @@ class MeshCNNClassifier(nn.Module):
         width = in_channels
         for size, target in zip(channels, targets, strict=True):
             self.convs.append(_Residual(width, size, num_skips))
-            self.norms.append(nn.GroupNorm(groups, size))
+            self.norms.append(NodeGroupNorm(groups, size))
             self.pools.append(EdgeCollapsePool(size, target, reduce, strict=strict))
             width = self.pools[-1].out_channels
         self.readout = aggr.resolve(readout, channels=width)

@@ -12,6 +12,7 @@ from graphpool.models import (
     MeshSegmenter,
     MeshSuperpixelSegmenter,
 )
+from graphpool.models.mesh_blocks import NodeGroupNorm
 
 
 def bumpy(subdivisions, seed, config="A"):
@@ -146,3 +147,12 @@ def test_wrong_arguments_are_named():
         MeshSegmenter(3, keep=(0.5,))
     with pytest.raises(ValueError, match="keep the number of channels"):
         MeshCNNSegmenter(3, reduce=["mean", "max"])
+
+
+def test_group_normalisation_of_nodes_is_that_of_torch():
+    ours, theirs = NodeGroupNorm(4, 12), torch.nn.GroupNorm(4, 12)
+    for norm in (ours, theirs):
+        torch.nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
+        torch.nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(9, 12)
+    torch.testing.assert_close(ours(x), theirs(x))
