@@ -8,6 +8,7 @@ from pathlib import Path
 REFERENCE = [
     ("graphpool", "Top level", "What a user needs first."),
     ("graphpool.ops", "Segment operations", "Functions of values and segments, no parameters."),
+    ("graphpool.ops.neighbors", "Neighbours", "Sampling, searches, voxels, interpolation."),
     ("graphpool.aggr", "Aggregations", "Learnable pools, and the registry of their names."),
     ("graphpool.conv", "Convolutions", "Message passing that takes any aggregation."),
     ("graphpool.relational", "Relational pooling", "Pools over labelled copies of a graph."),
