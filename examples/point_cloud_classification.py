@@ -1,0 +1,226 @@
+"""Classify point clouds: without training (Point-NN), or with a network and any pool.
+
+    python examples/point_cloud_classification.py --model point-nn
+    python examples/point_cloud_classification.py --model point-pn --pool gnp --epochs 10
+    python examples/point_cloud_classification.py --model point-nn --data modelnet10_1024_int16.npz
+
+--data is "generated" (surfaces of 17 classes, nothing to download), a packed .npz, a folder with one
+folder of files per class in each of its train and test folders, or modelnet10 / modelnet40, which PyTorch
+Geometric downloads to --root. Writes a table, the confusion matrix, and a gallery of clouds that were
+misclassified. Training stops and goes on where --checkpoint says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _points import predict, train
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.loader import DataLoader
+from torch_geometric.transforms import Compose
+from tqdm import tqdm
+
+from graphpool import plot
+from graphpool.datasets import GeneratedShapes, PackedPointClouds, PointCloudFolder, model_net
+from graphpool.models import EdgeConvClassifier, PointNet2Classifier
+from graphpool.points import MemoryBank, PointNN, PointPN
+from graphpool.points.transforms import Jitter, Normalize, Sample, Scale, Shift
+
+MODELS = ("point-nn", "point-pn", "pointnet2", "edgeconv")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_common_arguments(parser)
+    parser.add_argument("--model", choices=MODELS, default="point-nn")
+    parser.add_argument(
+        "--pool", default="max+mean", help="pool over neighbours and over the cloud"
+    )
+    parser.add_argument("--data", default="generated")
+    parser.add_argument("--root", type=Path, default=Path("datasets"), help="for downloads")
+    parser.add_argument("--num-points", type=int, default=None, help="points per cloud")
+    parser.add_argument("--k", type=int, default=None, help="neighbours (90 for point-nn, else 16)")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=None)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--smoothing", type=float, default=0.2, help="label smoothing")
+    parser.add_argument("--votes", type=int, default=1, help="test passes over drawn points")
+    parser.add_argument("--statistics", choices=("cloud", "batch"), default="cloud")
+    parser.add_argument("--start", choices=("first", "centroid"), default="first")
+    parser.add_argument("--few-shot", nargs=2, type=int, metavar=("WAYS", "SHOTS"), action="append")
+    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file to write after every epoch and resume from"
+    )
+    parser.add_argument("--limit", type=int, help="use only so many clouds of each split")
+    return parser.parse_args()
+
+
+def load(args: argparse.Namespace) -> tuple[Any, Any]:
+    """The training and the test clouds."""
+    if args.data == "generated":
+        count = 6 if args.quick else 40
+        sets = [
+            GeneratedShapes(count if split == "train" else count // 2, args.num_points or 512, split,
+                            seed=args.seed)
+            for split in ("train", "test")
+        ]  # fmt: skip
+    elif args.data in ("modelnet10", "modelnet40"):
+        sets = [
+            model_net(args.root, args.data[8:], split, args.num_points or 1024)
+            for split in ("train", "test")
+        ]
+    elif args.data.endswith(".npz"):
+        sets = [PackedPointClouds(args.data, split) for split in ("train", "test")]
+    else:
+        sets = [
+            PointCloudFolder(
+                Path(args.data) / split, args.num_points or 1024, transform=Normalize()
+            )
+            for split in ("train", "test")
+        ]
+    if args.limit is not None:
+        generator = torch.Generator().manual_seed(args.seed)
+        sets = [s[torch.randperm(len(s), generator=generator)[: args.limit]] for s in sets]
+    return sets[0], sets[1]
+
+
+def describe(encoder: PointNN, clouds: Any, batch_size: int, name: str) -> tuple[Tensor, Tensor]:
+    """Descriptors and labels."""
+    rows, labels = [], []
+    for batch in tqdm(DataLoader(clouds, batch_size), desc=f"encode {name}", leave=False):
+        rows.append(encoder(batch.pos, ptr=batch.ptr))
+        labels.append(batch.y)
+    return torch.cat(rows), torch.cat(labels)
+
+
+def few_shot(
+    features: Tensor, labels: Tensor, ways: int, shots: int, args: argparse.Namespace
+) -> str:
+    """Accuracy over episodes: ``ways`` classes, ``shots`` clouds of each to remember, 20 to classify."""
+    generator = torch.Generator().manual_seed(args.seed)
+    accuracy = []
+    for _ in range(args.episodes):
+        classes = torch.randperm(int(labels.max()) + 1, generator=generator)[:ways]
+        seen, asked = [], []
+        for c in classes:
+            mine = (labels == c).nonzero().squeeze(1)
+            mine = mine[torch.randperm(mine.numel(), generator=generator)]
+            seen.append(mine[:shots])
+            asked.append(mine[shots : shots + 20])
+        bank = MemoryBank().fit(features[torch.cat(seen)], labels[torch.cat(seen)])
+        guess = bank.predict(features[torch.cat(asked)])
+        accuracy.append((guess == labels[torch.cat(asked)]).double().mean())
+    values = 100 * torch.stack(accuracy)
+    return f"{values.mean():.1f} ± {values.std():.1f}"
+
+
+def run_point_nn(
+    args: argparse.Namespace, train_set: Any, test_set: Any
+) -> tuple[Tensor, Tensor, list]:
+    encoder = PointNN(
+        k=args.k or (24 if args.quick else 90),
+        statistics=args.statistics,
+        start=0 if args.start == "first" else "centroid",
+    )
+    size = args.batch_size or (16 if args.statistics == "batch" else 64)
+    begin = time.perf_counter()
+    keys, labels = describe(encoder, train_set, size, "train")
+    queries, truth = describe(encoder, test_set, size, "test")
+    spent = time.perf_counter() - begin
+    bank = MemoryBank().fit(keys, labels, len(train_set.classes))
+    scores = bank.scores(queries)
+    rows = [
+        ["statistics, start", f"{args.statistics}, {args.start}"],
+        ["gamma (leave-one-out)", f"{float(bank.gamma):g}"],
+        ["leave-one-out accuracy", f"{100 * float(bank.leave_one_out().max()):.1f}"],
+        ["seconds to encode", f"{spent:.1f} for {len(keys) + len(queries)} clouds"],
+    ]
+    for ways, shots in args.few_shot or []:
+        cell = few_shot(torch.cat([keys, queries]), torch.cat([labels, truth]), ways, shots, args)
+        rows.append([f"{ways}-way {shots}-shot", cell])
+    return scores, truth, rows
+
+
+def build(args: argparse.Namespace, classes: int) -> nn.Module:
+    k = args.k or (8 if args.quick else 16)
+    if args.model == "point-pn":
+        return PointPN(classes, pool=args.pool, readout=args.pool, k=k)
+    if args.model == "pointnet2":
+        return PointNet2Classifier(classes, pool=args.pool, k=k, radii=(None, None), width=32)
+    return EdgeConvClassifier(classes, pool=args.pool, k=k, widths=(32, 32, 64))
+
+
+def run_network(
+    args: argparse.Namespace, train_set: Any, test_set: Any
+) -> tuple[Tensor, Tensor, list]:
+    generator = torch.Generator().manual_seed(args.seed)
+    points = args.num_points or (64 if args.quick else 256)
+    train_set.transform = Compose(
+        [Sample(points, generator=generator), Scale(generator=generator),
+         Shift(generator=generator), Jitter(generator=generator)]
+    )  # fmt: skip
+    test_set.transform = Sample(points, random=args.votes > 1, generator=generator)
+    size = args.batch_size or 32
+    order = torch.Generator().manual_seed(args.seed)
+    loader = DataLoader(train_set, size, shuffle=True, drop_last=True, generator=order)
+    model = build(args, len(train_set.classes)).to(args.device)
+
+    def forward(network: nn.Module, batch: Batch) -> Tensor:
+        return network(batch.pos, ptr=batch.ptr)
+
+    epochs = 1 if args.quick else args.epochs
+    spent = train(
+        model, loader, forward, epochs, args.lr, args.smoothing, args.checkpoint, args.device
+    )
+    scores, truth = predict(model, DataLoader(test_set, size), forward, args.votes, args.device)
+    rows = [
+        ["pool", args.pool],
+        ["parameters", f"{sum(p.numel() for p in model.parameters()):,}"],
+        ["points, k, epochs", f"{points}, {args.k or 16}, {epochs}"],
+        ["core seconds of training", f"{spent:.0f}"],
+    ]
+    return scores, truth, rows
+
+
+def main() -> None:
+    args = parse_arguments()
+    seed_everything(args.seed)
+    folder = out_dir(args)
+    train_set, test_set = load(args)
+    run = run_point_nn if args.model == "point-nn" else run_network
+    scores, truth, rows = run(args, train_set, test_set)
+    guess = scores.argmax(1)
+    accuracy = float((guess == truth).double().mean())
+    rows = [
+        ["model", args.model],
+        ["test accuracy", f"{100 * accuracy:.1f} ({int((guess == truth).sum())} of {len(truth)})"],
+        *rows,
+    ]
+    table = format_table(rows, ["", args.data.rpartition("/")[2]])
+    print(table)
+    name = f"points_{args.model}"
+    (folder / f"{name}.md").write_text(table + "\n", encoding="utf-8")
+    plot.confusion_matrix(guess, truth, train_set.classes, folder / f"{name}_confusion.png")
+    wrong = (guess != truth).nonzero().squeeze(1).tolist()
+    wrong = wrong[:: max(len(wrong) // 12, 1)][:12]
+    test_set.transform = None
+    titles = [
+        f"{train_set.classes[int(truth[i])]}\ntaken for {train_set.classes[int(guess[i])]}"
+        for i in wrong
+    ]
+    if wrong:
+        plot.cloud_gallery([test_set[i].pos for i in wrong], titles, folder / f"{name}_errors.png")
+    print(f"pictures in {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Find the parts of objects: without training (Point-NN), or with PointNet++ and any pool.
+
+    python examples/point_cloud_segmentation.py --model point-nn
+    python examples/point_cloud_segmentation.py --model pointnet2 --pool gnp --epochs 10
+
+--data is "generated" (six categories, fifteen parts, nothing to download) or "shapenet", the ShapeNet part
+annotations, which PyTorch Geometric downloads to --root. The category of an object is given, as is usual.
+Writes a table and a gallery of clouds coloured by their true and their predicted parts. Training stops
+and goes on where --checkpoint says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _points import predict, train
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.datasets import ShapeNet
+from torch_geometric.loader import DataLoader
+from torch_geometric.transforms import Compose
+from tqdm import tqdm
+
+from graphpool import Segments, plot
+from graphpool.datasets import GeneratedParts
+from graphpool.models import PointNet2Segmenter
+from graphpool.points import PartMemory, PointNNSegmenter, part_iou
+from graphpool.points.transforms import Jitter, Normalize, Sample, Scale
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_common_arguments(parser)
+    parser.add_argument("--model", choices=("point-nn", "pointnet2"), default="point-nn")
+    parser.add_argument("--pool", default="max")
+    parser.add_argument("--data", choices=("generated", "shapenet"), default="generated")
+    parser.add_argument("--root", type=Path, default=Path("datasets"), help="for downloads")
+    parser.add_argument("--num-points", type=int, default=None, help="points per cloud")
+    parser.add_argument("--k", type=int, default=None, help="neighbours (60 for point-nn, else 16)")
+    parser.add_argument("--gamma", type=float, default=300.0, help="sharpness of the memory")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file to write after every epoch and resume from"
+    )
+    return parser.parse_args()
+
+
+def load(args: argparse.Namespace) -> tuple[Any, Any, list[str], int]:
+    """Training and test clouds, the names of the categories, and the number of parts."""
+    if args.data == "generated":
+        count, points = (3, 128) if args.quick else (24, 512)
+        train_set, test_set = (
+            GeneratedParts(count, args.num_points or points, split, seed=args.seed)
+            for split in ("train", "test")
+        )
+        return train_set, test_set, train_set.classes, len(train_set.parts)
+    folder = str(args.root / "ShapeNet")
+    generator = torch.Generator().manual_seed(args.seed)
+    transform = Compose([Sample(args.num_points or 1024, generator=generator), Normalize()])
+    train_set, test_set = (
+        ShapeNet(folder, split=split, transform=transform) for split in ("trainval", "test")
+    )
+    return train_set, test_set, train_set.categories, train_set.num_classes
+
+
+def run_point_nn(args: argparse.Namespace, train_set: Any, test_set: Any, parts: int) -> tuple:
+    encoder = PointNNSegmenter(channels=72, k=args.k or (16 if args.quick else 60))
+    memory = PartMemory(parts, args.gamma)
+    begin = time.perf_counter()
+    for batch in tqdm(DataLoader(train_set, args.batch_size), desc="remember", leave=False):
+        clouds = Segments(ptr=batch.ptr)
+        memory.add(encoder(batch.pos, clouds), batch.y, clouds, batch.category)
+    guess, truth = [], []
+    for batch in tqdm(DataLoader(test_set, args.batch_size), desc="segment", leave=False):
+        clouds = Segments(ptr=batch.ptr)
+        guess.append(memory.predict(encoder(batch.pos, clouds), clouds, batch.category))
+        truth.append(batch.y)
+    rows = [
+        [
+            "seconds",
+            f"{time.perf_counter() - begin:.1f} for {len(train_set) + len(test_set)} clouds",
+        ]
+    ]
+    return torch.cat(guess), torch.cat(truth), rows
+
+
+def run_network(args: argparse.Namespace, train_set: Any, test_set: Any, parts: int) -> tuple:
+    generator = torch.Generator().manual_seed(args.seed)
+    if args.data == "generated":
+        train_set.transform = Compose([Scale(generator=generator), Jitter(generator=generator)])
+    categories = int(train_set._data.category.max()) + 1
+    model = PointNet2Segmenter(
+        parts,
+        num_categories=categories,
+        pool=args.pool,
+        k=args.k or 16,
+        radii=(None, None),
+        width=32,
+    ).to(args.device)
+
+    def forward(network: nn.Module, batch: Batch) -> Tensor:
+        return network(batch.pos, ptr=batch.ptr, category=batch.category)
+
+    epochs = 1 if args.quick else args.epochs
+    loader = DataLoader(train_set, args.batch_size, shuffle=True, generator=generator)
+    spent = train(model, loader, forward, epochs, args.lr, 0.0, args.checkpoint, args.device)
+    test = DataLoader(test_set, args.batch_size)
+    scores, truth = predict(model, test, forward, 1, args.device)
+    rows = [
+        ["pool", args.pool],
+        ["parameters", f"{sum(p.numel() for p in model.parameters()):,}"],
+        ["core seconds of training", f"{spent:.0f} for {epochs} epochs"],
+    ]
+    return scores.argmax(1), truth, rows
+
+
+def main() -> None:
+    args = parse_arguments()
+    seed_everything(args.seed)
+    folder = out_dir(args)
+    train_set, test_set, categories, parts = load(args)
+    run = run_point_nn if args.model == "point-nn" else run_network
+    guess, truth, rows = run(args, train_set, test_set, parts)
+    sizes = torch.tensor([data.num_nodes for data in test_set])
+    clouds = Segments.from_counts(sizes)
+    iou = part_iou(guess, truth, clouds)
+    category = torch.cat([data.category for data in test_set])
+    table = [
+        ["model", args.model],
+        ["instance mIoU", f"{100 * float(iou.mean()):.1f}"],
+        ["point accuracy", f"{100 * float((guess == truth).double().mean()):.1f}"],
+        *rows,
+        *[
+            [f"mIoU of {name}", f"{100 * float(iou[category == c].mean()):.1f}"]
+            for c, name in enumerate(categories)
+            if bool((category == c).any())
+        ],
+    ]
+    text = format_table(table, ["", args.data])
+    print(text)
+    name = f"parts_{args.model}"
+    (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+    pictures, titles, values = [], [], []
+    for c in category.unique().tolist()[:6]:
+        i = int((category == c).nonzero()[0])
+        first, last = clouds.ptr[i], clouds.ptr[i + 1]
+        low = truth[first:last].min()
+        for labels, kind in ((truth, "true"), (guess, f"predicted, IoU {100 * float(iou[i]):.0f}")):
+            pictures.append(test_set[i].pos)
+            titles.append(f"{categories[c]}: {kind}")
+            values.append((labels[first:last] - low).clamp_min(0))
+    plot.cloud_gallery(pictures, titles, folder / f"{name}.png", values, num_values=10)
+    print(f"pictures in {folder}")
+
+
+if __name__ == "__main__":
+    main()
