@@ -18,6 +18,8 @@ from graphpool.segments import Segments
 class _Stochastic(FlatAggregation):
     """The memory: one row per training bag, written whenever a sample of the bag is pooled."""
 
+    visited: Tensor
+
     def __init__(self, channels: int | None, num_bags: int, gamma: float) -> None:
         super().__init__(channels)
         self.num_bags = check_count(num_bags, "num_bags", low=0)
@@ -105,6 +107,8 @@ class MIDAMLogSumExp(_Stochastic):
         >>> pool.estimate(torch.tensor([2]))
         tensor([[0.]])
     """
+
+    log_mean: Tensor
 
     def __init__(
         self, channels: int, tau: float = 0.1, num_bags: int = 0, gamma: float = 0.9
@@ -195,6 +199,8 @@ class MIDAMAttention(_Stochastic):
 
     learnable = True
     complexity = "E C^2"
+    log_total: Tensor
+    quotient: Tensor
 
     def __init__(
         self,
@@ -297,6 +303,9 @@ class MinMaxAUCLoss(torch.nn.Module):
         >>> loss(torch.tensor([0.9, 0.1]), torch.tensor([1, 0]))
         tensor(0.8200, grad_fn=...)
     """
+
+    alpha: Tensor
+    gap: Tensor
 
     def __init__(self, margin: float = 1.0, released: bool = False) -> None:
         super().__init__()

@@ -268,7 +268,7 @@ class SlotMixture(_Slots):
         segments: Segments,
         weight: Tensor | None,
     ) -> Tensor:
-        divisor = (total + _FLOOR).unsqueeze(-1)
+        divisor = torch.where(total == 0, 1, total).unsqueeze(-1)
         first = segment_outer(share, value, segments, weight) / divisor
         second = segment_outer(share, value * value, segments, weight) / divisor
         centre = centre.unsqueeze(1)
