@@ -273,7 +273,8 @@ def _as_integers(value: Any, name: str) -> Tensor:
         raise TypeError(f"`{name}` must be an int64 or int32 tensor; got {_describe(value)}.")
     if value.dim() != 1:
         raise ValueError(f"`{name}` must have one dimension; got shape {tuple(value.shape)}.")
-    return value.long()
+    # Kernels read the storage in order: a column of a matrix would be read across.
+    return value.long().contiguous()
 
 
 def _describe(value: Any) -> str:

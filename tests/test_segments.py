@@ -125,3 +125,10 @@ def test_backend_is_restored_and_named():
     assert graphpool.backend() == "auto"
     with pytest.raises(ValueError, match="'auto', 'fused'"), graphpool.use_backend("numpy"):
         pass
+
+
+def test_a_column_of_a_matrix_is_an_index():
+    index = torch.tensor([[0, 7], [0, 7], [1, 7], [2, 7]])[:, 0]
+    assert Segments(index=index, num_segments=3).ptr.tolist() == [0, 2, 3, 4]
+    ptr = torch.tensor([[0, 9], [2, 9], [4, 9]])[:, 0]
+    assert Segments(ptr=ptr).index.tolist() == [0, 0, 1, 1]
