@@ -4,7 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch_geometric.nn import knn_interpolate
 
 from graphpool import Segments, _optional, ops
 from graphpool.ops.neighbors import interpolate, voxel_grid, voxel_segments
@@ -76,17 +75,17 @@ def test_points_share_a_cell_if_and_only_if_their_floors_agree(rows):
     assert torch.equal(index[:, None] == index, same)
 
 
-@pytest.mark.skipif(
-    not _optional.has("torch_cluster"), reason="PyG's interpolation needs torch-cluster"
-)
-def test_interpolation_agrees_with_pyg():
+@pytest.mark.skipif(not _optional.has("torch_cluster"), reason="torch-cluster is not installed")
+def test_interpolation_agrees_with_the_formula_of_pyg():
+    module = _optional.require("torch_cluster", purpose="this test")
     pos, queries, x = torch.randn(60, 3), torch.randn(90, 3), torch.randn(60, 5)
     cloud, asked = torch.arange(60) // 30, torch.arange(90) // 45
-    ours = interpolate(
-        x, pos, queries, Segments(index=cloud, num_segments=2), Segments(index=asked, num_segments=2),
-        eps=1e-16,
-    )  # fmt: skip
-    assert torch.allclose(ours, knn_interpolate(x, pos, queries, cloud, asked, k=3), atol=1e-5)
+    row, column = module.knn(pos, queries, 3, cloud, asked)
+    weight = 1 / (pos[column] - queries[row]).square().sum(1, keepdim=True).clamp(min=1e-16)
+    total = torch.zeros(90, 5).index_add_(0, row, weight * x[column])
+    expected = total / torch.zeros(90, 1).index_add_(0, row, weight)
+    clouds = (Segments(index=i, num_segments=2) for i in (cloud, asked))
+    assert torch.allclose(interpolate(x, pos, queries, *clouds, eps=1e-16), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
