@@ -89,9 +89,9 @@ class MemoryBank(torch.nn.Module):
             ValueError: There is nothing to remember, or sizes or values do not fit.
         """
         keys = _unit(features, "features")
-        values = _values(labels, keys, num_classes)
         if keys.size(0) == 0:
             raise ValueError("`features` must hold at least one vector.")
+        values = _values(labels, keys, num_classes)
         self.keys, self.values = keys, values
         if self.chosen:
             self.choose_gamma()

@@ -107,8 +107,8 @@ def _fused(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> 
 
 def centred(level: Level) -> Tensor:
     """Points relative to the first of their cloud: differences are the same, their angles smaller."""
-    first = level.segments.ptr[:-1].clamp_max(max(level.pos.size(0) - 1, 0))
-    return level.pos.detach() - level.pos.detach()[first][level.segments.index]
+    pos = level.pos.detach()
+    return pos - pos[level.segments.ptr[level.segments.index]]
 
 
 def differences(x: Tensor, level: Level, rows: slice) -> tuple[Tensor, Tensor]:

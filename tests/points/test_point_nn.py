@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from graphpool import Segments, use_backend
+from graphpool.points import PointNN, PointNNSegmenter, position_encoding
+
+
+def dense(pos: torch.Tensor, channels: int, stages: int, k: int) -> torch.Tensor:
+    """The method on one cloud as it is written down: float64, loops, nothing shared between stages."""
+    p, x = pos.double(), position_encoding(pos.double(), channels)
+    for _ in range(stages):
+        centre, nearest = [0], torch.full((len(p),), math.inf, dtype=torch.float64)
+        while len(centre) < len(p) // 2:
+            nearest = torch.minimum(nearest, (p - p[centre[-1]]).square().sum(1))
+            nearest[centre] = -1
+            centre.append(int(nearest.argmax()))
+        neighbor = torch.cdist(p[centre], p).topk(min(k, len(p)), largest=False).indices
+        dx, dp = x[neighbor] - x[centre][:, None], p[neighbor] - p[centre][:, None]
+        dx, dp = dx / (dx.std() + 1e-5), dp / (dp.std() + 1e-5)
+        f = torch.cat([dx, x[centre][:, None].expand_as(dx)], 2)
+        e = position_encoding(dp, f.size(2))
+        w = (f + e) * e
+        x = torch.nn.functional.gelu((w.amax(1) + w.mean(1)) / math.sqrt(1 + 1e-5))
+        p = p[centre]
+    return x.amax(0) + x.mean(0)
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() - b.double()).norm() / b.double().norm())
+
+
+@pytest.mark.parametrize(("count", "k"), [(256, 20), (101, 20), (37, 50)])
+def test_equals_the_dense_formulation(count, k):
+    pos = torch.randn(count, 3) * 0.4
+    encoder = PointNN(channels=24, stages=3, k=k)
+    expected = dense(pos, 24, 3, k)
+    assert close(encoder(pos)[0], expected) < 1e-4
+    assert close(encoder(pos.double())[0], expected) < 1e-9
+    with use_backend("torch"):
+        assert close(encoder(pos)[0], expected) < 1e-4
+
+
+@pytest.mark.parametrize("statistics", ["cloud", "batch"])
+def test_fused_equals_composed_at_full_width(statistics):
+    pos, ptr = torch.randn(500, 3) * 0.5, torch.tensor([0, 300, 300, 301, 500])
+    encoder = PointNN(k=90, statistics=statistics)
+    fast = encoder(pos, ptr=ptr)
+    with use_backend("torch"):
+        slow = encoder(pos, ptr=ptr)
+    assert fast.shape == (4, 1152)
+    assert close(fast, slow) < 1e-5
+    assert bool((fast[1] == 0).all())
+
+
+def test_a_ragged_batch_equals_its_clouds_one_by_one():
+    sizes = [200, 1, 77, 3, 150]
+    pos, ptr = torch.randn(sum(sizes), 3), torch.tensor([0, *sizes]).cumsum(0)
+    encoder = PointNN(channels=12, stages=2, k=30)
+    rows = [encoder(pos[a:b])[0] for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
+    assert torch.equal(encoder(pos, ptr=ptr), torch.stack(rows))
+
+
+def test_clouds_come_in_any_order_and_in_all_three_forms():
+    pos, cloud = torch.randn(120, 3), torch.randint(0, 3, (120,))
+    encoder = PointNN(channels=12, stages=2, k=10)
+    segments = Segments(index=cloud, num_segments=4)
+    out = encoder(pos, segments)
+    order = cloud.argsort(stable=True)
+    assert torch.equal(out, encoder(pos[order], ptr=segments.ptr))
+    assert torch.equal(out, encoder(pos, cloud, batch_size=4))
+    assert torch.equal(out[:3], encoder(pos, cloud))
+    assert bool((out[3] == 0).all())
+
+
+def test_many_clouds_are_encoded_in_portions(monkeypatch):
+    pos, ptr = torch.randn(400, 3), torch.tensor([0, 100, 100, 180, 330, 400])
+    encoder = PointNN(channels=12, stages=2, k=10)
+    whole = encoder(pos, ptr=ptr)
+    monkeypatch.setattr("graphpool.points.point_nn._PORTION", 120)
+    assert torch.equal(encoder(pos, ptr=ptr), whole)
+
+
+def test_the_order_of_all_points_but_the_first_does_not_matter():
+    pos = torch.randn(300, 3)
+    shuffle = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.randperm(299)])
+    encoder = PointNN(channels=24, stages=3, k=20)
+    assert close(encoder(pos[shuffle]), encoder(pos)) < 1e-6
+    everything = torch.randperm(300)
+    free = PointNN(channels=24, stages=3, k=20, start="centroid")
+    assert close(free(pos[everything]), free(pos)) < 1e-6
+
+
+def test_batch_statistics_depend_on_the_batch_and_cloud_statistics_do_not():
+    pos, ptr = torch.cat([torch.randn(80, 3), 3 * torch.randn(80, 3)]), torch.tensor([0, 80, 160])
+    together = PointNN(channels=12, stages=2, k=10, statistics="batch")
+    assert close(together(pos, ptr=ptr)[0], together(pos[:80])[0]) > 1e-3
+    apart = PointNN(channels=12, stages=2, k=10)
+    assert torch.equal(apart(pos[:80])[0], together(pos[:80])[0])
+
+
+def test_degenerate_clouds_have_finite_descriptors():
+    encoder = PointNN(channels=12, stages=3, k=8)
+    for pos in (torch.zeros(20, 3), torch.randn(1, 3), torch.randn(2, 3), torch.ones(5, 3)):
+        assert bool(encoder(pos).isfinite().all())
+    assert encoder(torch.empty(0, 3)).abs().sum() == 0
+    assert encoder(torch.empty(0, 3), ptr=torch.tensor([0])).shape == (0, 96)
+
+
+def test_far_clouds_keep_the_accuracy_of_their_differences():
+    pos = (torch.randn(200, 3, dtype=torch.float64) * 64).round() / 64
+    moved = pos + 512
+    encoder = PointNN(channels=12, stages=2, k=16)
+    x, level = encoder.encode_levels(moved.float(), Segments(ptr=torch.tensor([0, 200])))[0]
+    with use_backend("torch"):
+        y, other = encoder.encode_levels(moved, Segments(ptr=torch.tensor([0, 200])))[0]
+    assert torch.equal(level.centre, other.centre)
+    assert close(x, y) < 1e-3
+
+
+def test_coordinates_can_be_differentiated():
+    pos = torch.randn(12, 3, dtype=torch.float64).requires_grad_()
+    encoder = PointNN(channels=6, stages=1, k=4, beta=2.0)
+    assert torch.autograd.gradcheck(encoder, (pos,))
+
+
+def test_threads_do_not_change_a_bit():
+    pos, ptr = torch.randn(3000, 3), torch.arange(0, 3001, 300)
+    encoder, before = PointNN(channels=24, stages=2, k=20), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = encoder(pos, ptr=ptr)
+        torch.set_num_threads(3)
+        assert torch.equal(encoder(pos, ptr=ptr), one)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"channels": 10}, "multiple of 6"),
+        ({"stages": 0}, "stages"),
+        ({"k": 0}, "`k`"),
+        ({"statistics": "all"}, "statistics"),
+    ],
+)
+def test_wrong_settings_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        PointNN(**kwargs)
+
+
+def test_wrong_clouds_are_named():
+    encoder = PointNN(channels=6, stages=1, k=2)
+    bad = torch.randn(5, 3)
+    bad[4, 2] = torch.inf
+    with pytest.raises(ValueError, match="point 4, coordinate 2"):
+        encoder(bad)
+    with pytest.raises(ValueError, match=r"\[N, 3\]"):
+        encoder(torch.randn(5, 2))
+    with pytest.raises(TypeError, match="floating"):
+        encoder(torch.zeros(5, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match="describes 4 points"):
+        encoder(torch.randn(5, 3), ptr=torch.tensor([0, 4]))
+    with pytest.raises(ValueError, match="not both"):
+        encoder(torch.randn(5, 3), torch.zeros(5, dtype=torch.long), torch.tensor([0, 5]))
+
+
+def test_point_features_of_the_segmenter():
+    pos, cloud = torch.randn(90, 3), torch.randint(0, 2, (90,))
+    encoder = PointNNSegmenter(channels=12, stages=2, k=10)
+    out = encoder(pos, Segments(index=cloud, num_segments=2))
+    assert out.shape == (90, 12 + 24 + 48)
+    assert torch.equal(out[:, :12], position_encoding(pos, 12))
+    order = cloud.argsort(stable=True)
+    ptr = Segments(index=cloud, num_segments=2).ptr
+    assert torch.equal(out[order], encoder(pos[order], ptr=ptr))
+    assert PointNNSegmenter().out_channels == 4464
+
+
+def test_a_single_coarse_point_is_copied():
+    out = PointNNSegmenter(channels=6, stages=1, k=4)(torch.randn(3, 3))
+    assert torch.allclose(out[0, 6:], out[1, 6:])
+    assert torch.allclose(out[0, 6:], out[2, 6:])
