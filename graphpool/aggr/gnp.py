@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.negative import apply_policy, check_policy
@@ -32,21 +31,33 @@ class GNP(Aggregation):
     a network that pools with it can extrapolate to larger bags.
 
     The formula is singular at ``p = 0``, so that no gradient step leads from positive to negative ``p``.
-    GNP+ keeps :math:`p = p_{min} + \mathrm{softplus}(a)`, GNP- :math:`p = -(p_{min} +
-    \mathrm{softplus}(a))`; ``sign="both"`` pools with both and combines them by a linear map from ``2 C`` to
-    ``C`` channels, without bias, so that an empty bag gives 0.
+    GNP+ keeps :math:`p = p_{min} + e^a`, GNP- :math:`p = -(p_{min} + e^a)`; ``sign="both"`` pools with both
+    and combines them by a linear map from ``2 C`` to ``C`` channels, without bias, so that an empty bag
+    gives 0.
+
+    The formula is also :math:`n_s^g` times the power mean of order ``p``, with :math:`g = 1/p - q`, the
+    *growth*: a bag ``k`` times as large, of like elements, gives :math:`k^g` times the result (sum 1; mean,
+    maximum and minimum 0). ``a`` and ``g`` are what is learned: a step in ``p`` then changes which elements
+    count and leaves the scale alone, where with ``p`` and ``q`` each step undoes part of the other's.
+
+    Hold the exponents still for the first epochs, with a rate of 0 for their group of
+    :func:`exponent_parameter_groups`: while the scale of the output is wrong they would correct that, and
+    leave the region from where they find the pool.
 
     Ko, Kwon, Shin, Lee, "Learning to pool in graph neural networks for extrapolation", 2021. The paper's
-    initial values are not published; these were chosen by experiment.
+    initial values are not known to us; these were chosen by experiment, with this parametrisation.
 
     Args:
         channels: Number of channels; needed for ``sign="both"`` or ``shared=False``.
         sign: ``"plus"``, ``"minus"``, or ``"both"``.
         shared: One ``p`` and ``q`` for all channels, or one for each.
-        p: Size of the exponent at the start, at least ``p_min``. At ``p = p_min`` exactly it is not
+        p: Size of the exponent at the start, in ``[p_min, p_max]``. At ``p = p_min`` exactly it is not
             learned (``GNP(p=1.0, q=0.0, sign="plus")`` is the sum and stays so in ``p``).
-        q: Exponent of the size at the start.
+        q: Exponent of the size at the start; ``None`` to give ``growth`` instead.
+        growth: :math:`1/p - q` at the start, where ``q`` is ``None``. 0 suits a readout, 0.5 a pool over
+            neighbours; the default lies between.
         p_min: Lower bound of ``|p|``. For positive ``p`` below 1 the derivative is unbounded near 0.
+        p_max: Upper bound of ``|p|``, beyond which float32 no longer tells the result from the extremum.
         offset: Added to ``|x|``; with ReLU outputs a small one keeps GNP- from being 0 wherever one
             element is.
         negative: What becomes of negative elements: ``"abs"`` (as the formula says), ``"split"`` (an odd
@@ -54,8 +65,9 @@ class GNP(Aggregation):
             :func:`graphpool.aggr.negative.apply_policy`.
 
     Attributes:
-        p: The exponents as they are now, ``[sites, 1 or C]``: GNP+ first.
-        q: Likewise.
+        p: The exponents as they are now, ``[signs, 1 or C]``: GNP+ first.
+        q: Likewise, :math:`1/p - g`.
+        growth: The parameter :math:`g`, likewise.
 
     Raises:
         ValueError: An argument is out of range, or ``channels`` is missing.
@@ -78,9 +90,11 @@ class GNP(Aggregation):
         channels: int | None = None,
         sign: str = "both",
         shared: bool = True,
-        p: float = 1.5,
-        q: float = 0.5,
+        p: float = 8.0,
+        q: float | None = None,
+        growth: float = 0.25,
         p_min: float = 1.0,
+        p_max: float = 1000.0,
         offset: float = 0.0,
         negative: str = "abs",
     ) -> None:
@@ -89,10 +103,12 @@ class GNP(Aggregation):
             raise ValueError(f"`sign` must be one of {SIGNS}; got {sign!r}.")
         if not p_min > 0:
             raise ValueError(f"`p_min` must be positive; got {p_min}.")
-        if not p_min <= p < math.inf:
+        if not p_min < p_max < math.inf:
+            raise ValueError(f"`p_max` must be finite and above p_min={p_min}; got {p_max}.")
+        if not p_min <= p <= p_max:
             raise ValueError(
-                f"`p` is the size of the exponent at the start and must be finite and at least "
-                f"p_min={p_min}; got {p}."
+                f"`p` is the size of the exponent at the start and must be finite, at most "
+                f"p_max={p_max} and at least p_min={p_min}; got {p}."
             )
         if offset < 0:
             raise ValueError(f"`offset` must not be negative; got {offset}.")
@@ -101,8 +117,10 @@ class GNP(Aggregation):
             raise ValueError(f"`channels` is needed for {what}; give -1 to infer it.")
         self.sign = sign
         self.shared = shared
-        self.initial_p, self.initial_q = float(p), float(q)
-        self.p_min = float(p_min)
+        self.initial_p = float(p)
+        self.initial_q = None if q is None else float(q)
+        self.initial_growth = float(growth)
+        self.p_min, self.p_max = float(p_min), float(p_max)
         self.offset = float(offset)
         self.negative = check_policy(negative)
         if channels is None:
@@ -119,29 +137,35 @@ class GNP(Aggregation):
     def build(self, channels: int) -> None:
         width = 1 if self.shared else channels
         self.a = torch.nn.Parameter(torch.empty(len(self.signs), width))
-        self.q = torch.nn.Parameter(torch.empty(len(self.signs), width))
+        self.growth = torch.nn.Parameter(torch.empty(len(self.signs), width))
         if self.sign == "both":
             self.combine = torch.nn.Linear(2 * channels, channels, bias=False)
 
     def reset_parameters(self) -> None:
-        # The inverse of softplus; minus infinity, where softplus is 0, for p = p_min.
-        excess = torch.tensor(self.initial_p - self.p_min, dtype=torch.float64)
-        torch.nn.init.constant_(
-            self.a, float(excess.expm1().log()) if excess < 30 else float(excess)
-        )
-        torch.nn.init.constant_(self.q, self.initial_q)
+        # Minus infinity, where exp is 0, for p = p_min.
+        excess = self.initial_p - self.p_min
+        torch.nn.init.constant_(self.a, math.log(excess) if excess > 0 else -math.inf)
+        with torch.no_grad():
+            if self.initial_q is None:
+                self.growth.fill_(self.initial_growth)
+            else:
+                self.growth.copy_((1 / self.p - self.initial_q).expand_as(self.growth))
         if self.sign == "both":
             self.combine.reset_parameters()
 
     @property
     def p(self) -> Tensor:
-        size = self.p_min + softplus(self.a)
+        size = self.p_min + self.a.clamp(max=math.log(self.p_max - self.p_min)).exp()
         return size * size.new_tensor(self.signs).unsqueeze(1)
+
+    @property
+    def q(self) -> Tensor:
+        return 1 / self.p - self.growth
 
     def exponent_parameters(self) -> Iterator[torch.nn.Parameter]:
         """The parameters behind ``p`` and ``q``, which want a larger learning rate and no weight decay."""
         yield self.a
-        yield self.q
+        yield self.growth
 
     def pool(
         self,
@@ -165,10 +189,12 @@ class GNP(Aggregation):
 
     def extra_repr(self) -> str:
         channels = "" if self.channels is None else f"channels={self.channels}, "
+        given = self.initial_q is not None
+        size = f"q={self.initial_q}" if given else f"growth={self.initial_growth}"
         offset = f", offset={self.offset}" if self.offset else ""
         return (
-            f"{channels}sign={self.sign!r}, shared={self.shared}, p={self.initial_p}, "
-            f"q={self.initial_q}{offset}, negative={self.negative!r}"
+            f"{channels}sign={self.sign!r}, shared={self.shared}, p={self.initial_p}, {size}"
+            f"{offset}, negative={self.negative!r}"
         )
 
 

@@ -72,7 +72,9 @@ class TestGNP:
             pool.a.copy_(torch.tensor([[-1.0, 0.0, 1.0, 2.0]]))
         expected = torch.stack(
             [
-                ops.segment_power(x[:, c], segments, float(pool.p[0, c].detach()), 0.5)
+                ops.segment_power(
+                    x[:, c], segments, float(pool.p[0, c].detach()), float(pool.q[0, c].detach())
+                )
                 for c in range(4)
             ],
             1,
@@ -89,14 +91,29 @@ class TestGNP:
     def test_starts_where_it_is_told(self, p):
         pool = aggr.GNP(4, p=p, q=0.25)
         torch.testing.assert_close(pool.p.flatten(), torch.tensor([p, -p]))
-        assert pool.q.unique().tolist() == [0.25]
+        torch.testing.assert_close(pool.q, torch.full((2, 1), 0.25))
         before = copy.deepcopy(pool.state_dict())
         with torch.no_grad():
             pool.a.add_(1)
-            pool.q.add_(1)
+            pool.growth.add_(1)
         pool.reset_parameters()
         torch.testing.assert_close(pool.a, before["a"])
-        torch.testing.assert_close(pool.q, before["q"])
+        torch.testing.assert_close(pool.growth, before["growth"])
+
+    @pytest.mark.parametrize("growth", [0.0, 0.5, 1.0])
+    def test_growth_says_how_the_result_grows_with_the_bag(self, growth):
+        pool = aggr.GNP(sign="plus", growth=growth).double()
+        x = torch.tensor([[1.0], [2.0], [5.0]], dtype=torch.float64)
+        ratio = pool(x.repeat(4, 1)) / pool(x)
+        torch.testing.assert_close(ratio, torch.tensor([[4.0**growth]], dtype=torch.float64))
+        torch.testing.assert_close(pool.q, 1 / pool.p - growth)
+
+    def test_exponents_stay_below_their_bound(self):
+        pool = aggr.GNP(4, p_max=50.0)
+        with torch.no_grad():
+            pool.a.fill_(1e6)
+        assert pool.p.flatten().tolist() == pytest.approx([50.0, -50.0])
+        assert pool(torch.rand(6, 4)).isfinite().all()
 
     def test_offset_keeps_gnp_minus_alive(self):
         x = torch.tensor([[0.0], [2.0]], requires_grad=True)
@@ -116,7 +133,7 @@ class TestGNP:
     def test_learns_the_maximum(self):
         """From an interior start, gradient steps lead to max: p grows, q falls to 1 / p or below."""
         torch.manual_seed(0)
-        pool = aggr.GNP(sign="plus")
+        pool = aggr.GNP(sign="plus", p=1.5, q=0.5)
         optimizer = torch.optim.Adam(aggr.exponent_parameter_groups(pool, lr=0.01))
         counts = torch.randint(2, 30, (64,))
         segments = Segments.from_counts(counts)
@@ -136,6 +153,8 @@ class TestGNP:
         [
             ({"sign": "plus", "p": 0.5}, "p_min=1.0; got 0.5"),
             ({"sign": "plus", "p": math.inf}, "finite"),
+            ({"sign": "plus", "p": 2e3}, "p_max=1000.0 and .* got 2000.0"),
+            ({"sign": "plus", "p_max": 0.5}, "p_min=1.0; got 0.5"),
             ({"sign": "up"}, "'up'"),
             ({}, "sign='both'"),
             ({"sign": "plus", "shared": False}, "shared=False"),
