@@ -113,11 +113,11 @@ def build_copies(
     else:
         node, copy, edge_index, edge_id = whole_copies(graphs, graph)
         if delete == "edges":
-            ends = graphs.source[edge_id] + graphs.target[edge_id]
+            source, target = node[edge_index]
             of = copy[edge_index[0]]
-            # Within one graph: an edge equals {a, b} if both ends are labels and it is no loop.
-            hit = (graphs.source[edge_id].unsqueeze(1) == labels[of]).any(1)
-            hit &= ends == labels.sum(1)[of]
+            # Both ends are labelled and it is no loop: the edge between the two labels.
+            hit = (source.unsqueeze(1) == labels[of]).any(1)
+            hit &= source + target == labels.sum(1)[of]
             edge_index, edge_id = edge_index[:, ~hit], edge_id[~hit]
     if hops is None and max_distance is not None:
         distance = distances(graphs, labels[copy], node, max_distance)

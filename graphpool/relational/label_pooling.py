@@ -107,6 +107,8 @@ class LabelPooling(CopyPooling):
             (the label assignments of one subset) or ``"cluster"``, then over these groups. ``None``:
             ``"subset"`` for the policy ``"subsets"``, else one step.
         group_pool: Pool within a group.
+        between: A network applied to what ``inner`` returns, before anything is pooled over copies, such as
+            an MLP. Without a nonlinearity there, two sums in a row are one sum over all nodes of all copies.
         output: ``"graph"`` ``[B, d]``; ``"node"`` ``[N, d]``, where ``outer`` pools each node over the
             copies that hold it; or ``"root"`` ``[N, d]``, where it pools the copies whose first label
             is that node. Nodes without a copy get 0.
@@ -148,6 +150,7 @@ class LabelPooling(CopyPooling):
         stratified: bool = False,
         group: str | None = None,
         group_pool: Any = "mean",
+        between: nn.Module | None = None,
         output: str = "graph",
         form: str = "auto",
         max_copies: int | None = None,
@@ -162,7 +165,7 @@ class LabelPooling(CopyPooling):
             )
         if output not in OUTPUTS:
             raise ValueError(f"output must be one of {', '.join(OUTPUTS)}; got {output!r}")
-        super().__init__(gnn, inner, outer, form, max_copies, output == "node")
+        super().__init__(gnn, inner, outer, form, max_copies, output == "node", between)
         self.policy, self.output = policy, output
         rooted = policy.labels > 0 and not policy.deletes
         if not rooted and (output == "root" or inner == "root" or group == "root"):

@@ -25,7 +25,6 @@ _LAYERS: tuple[type, ...] = (
     pyg.GINEConv,
     pyg.GraphConv,
     pyg.SAGEConv,
-    pyg.GCNConv,
 )
 _POINTWISE: tuple[type, ...] = (
     nn.Linear,
@@ -50,7 +49,6 @@ _CONTAINERS: tuple[type, ...] = (
     nn.ModuleList,
     pyg.MLP,
     pyg.GIN,
-    pyg.GCN,
     pyg.GraphSAGE,
 )
 
@@ -58,15 +56,20 @@ _CONTAINERS: tuple[type, ...] = (
 def accepts_copy_axis(gnn: nn.Module) -> bool:
     """Whether a network is known to treat a middle axis of copies correctly.
 
-    True for PyG's GIN, GCN, GraphSAGE and sequences of their layers, without batch normalisation. A network
-    of one's own says so with an attribute ``supports_copy_axis = True``.
+    True for PyG's GIN, GraphSAGE and sequences of their layers, without batch normalisation. A network of
+    one's own says so with an attribute ``supports_copy_axis = True``; its layers then get features
+    ``[N, S, d]`` and edge features ``[E, 1, d_e]``, and gather and scatter along dimension 0.
     """
     said = getattr(gnn, "supports_copy_axis", None)
     if said is not None:
         return bool(said)
     known = _LAYERS + _POINTWISE + _CONTAINERS
     # type(), not isinstance: a subclass may do anything in its forward.
-    return all(type(module) in known for module in gnn.modules()) and not any(
+    return all(
+        # What PyG's models keep for hierarchical sampling; a private class that does nothing here.
+        type(module) in known or type(module).__name__ == "TrimToLayer"
+        for module in gnn.modules()
+    ) and not any(
         getattr(module, "jk_mode", None) == "lstm" or getattr(module, "project", False)
         for module in gnn.modules()
     )

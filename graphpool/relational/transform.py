@@ -118,4 +118,3 @@ def copies_of(data: Data) -> Copies:
         Labelings(graph, data.copies_labels, weight, unit),
         distance,
     )
-

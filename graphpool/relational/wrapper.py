@@ -82,6 +82,7 @@ class CopyPooling(nn.Module):
         form: ``"rectangular"``, ``"ragged"`` or ``"auto"``.
         max_copies: The most copies the network sees at once; ``None`` for all.
         node_output: Whether copies are pooled per node, without ``inner``.
+        between: Applied to what ``outer`` is to pool.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class CopyPooling(nn.Module):
         form: str,
         max_copies: int | None,
         node_output: bool,
+        between: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if form not in FORMS:
@@ -106,6 +108,9 @@ class CopyPooling(nn.Module):
         if not node_output and inner != "root":
             self.inner = resolve(inner, channels=channels)
             channels = _width_after(self.inner, channels)
+        self.between = between
+        if between is not None:
+            channels = -1
         self.channels_between = channels
         self.outer = resolve(outer, channels=channels)
 
@@ -119,18 +124,23 @@ class CopyPooling(nn.Module):
     def _call(self, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]) -> Tensor:
         return self.gnn(x, edge_index, **edges)
 
-    def _uses_rectangle(self, plan: Plan) -> bool:
+    def _uses_rectangle(self, plan: Plan, edges: dict[str, Tensor]) -> bool:
         if self.form == "ragged":
             return False
+        # PyG multiplies messages by weights [E, 1], which would be taken for an axis of copies.
+        weighted = "edge_weight" in edges
         if self.form == "rectangular":
             if not plan.fits_rectangle:
                 raise ValueError(
                     "form='rectangular' needs copies with all nodes and edges of their graph; "
                     "use form='ragged'"
                 )
+            if weighted:
+                raise ValueError("edge_weight has no rectangular form; use form='ragged'")
             return True
         return (
             plan.fits_rectangle
+            and not weighted
             and accepts_copy_axis(self.gnn)
             and rectangular_is_cheaper(plan.graphs, plan.graph)
         )
@@ -138,13 +148,19 @@ class CopyPooling(nn.Module):
     def _embed(
         self, plan: Plan, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What the network makes of the copies: values, and the node and the copy of each.
+        """What is pooled over copies: values, and the node (for node outputs) and the copy of each.
 
-        With node outputs there is a value for each node of each copy; else one for each copy, and its node
-        is the first labelled one where there is one.
+        With node outputs there is a value for each node of each copy, else one for each copy.
         """
-        if self._uses_rectangle(plan):
-            return self._embed_rectangle(plan, x, edge_index, edges)
+        if self._uses_rectangle(plan, edges):
+            values, node, copy = self._embed_rectangle(plan, x, edge_index, edges)
+        else:
+            values, node, copy = self._embed_union(plan, x, edges)
+        return values if self.between is None else self.between(values), node, copy
+
+    def _embed_union(
+        self, plan: Plan, x: Tensor, edges: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         total = plan.graph.numel()
         step = self.max_copies or max(total, 1)
         pieces = []
@@ -175,6 +191,7 @@ class CopyPooling(nn.Module):
         step = max(total, 1)
         if self.max_copies is not None:
             step = max(1, self.max_copies // max(graphs.num_graphs, 1))
+        edges = {name: value.unsqueeze(1) for name, value in edges.items()}
         pieces = []
         for first in range(0, max(total, 1), step):
             last = min(first + step, total)
