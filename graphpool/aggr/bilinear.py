@@ -65,7 +65,6 @@ class Bilinear(_SecondOrder):
         tensor([[1.0000, 2.8284, 4.0000]])
     """
 
-    multiplicity_aware = True
     complexity = "E C^2"
 
     def __init__(

@@ -225,7 +225,6 @@ class CompactBilinear(FlatAggregation):
         torch.Size([1, 16])
     """
 
-    multiplicity_aware = True
     complexity = "E C^2, or E d log d"
     example_arguments = {"out_channels": 12}
 

@@ -60,7 +60,6 @@ class Pyramid(FlatAggregation):
     """
 
     learnable = True
-    multiplicity_aware = True
     needs_positions = True
     complexity = "E C levels"
     example_arguments = {"pos_dim": 2, "levels": 2}

@@ -24,7 +24,7 @@ class _Slots(FlatAggregation):
 
     learnable = True
     complexity = "T E K C + E C^2, T iterations, K slots"
-    example_arguments = {"num_slots": 3, "iterations": 2}
+    example_arguments = {"num_slots": 2, "slot_channels": 4, "iterations": 2}
     _state = 1
     """Numbers per channel and slot."""
 

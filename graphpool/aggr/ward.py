@@ -21,12 +21,12 @@ _Rows = NDArray[np.float64]
 
 @register("ward")
 class WardPool(Aggregation):
-    r"""Merges the elements of each bag into :math:`\max(1, \lfloor n_s / f \rfloor)` clusters by Ward's
-    method, and gives the mean of each cluster.
+    r"""Merges the elements of each bag into clusters, and gives the mean of each cluster.
 
-    A bag becomes a smaller bag, so what comes out is ragged: ``(values, Segments)``. Rows of a bag are in
-    lexicographic order, so that they do not depend on the order of the elements. Gradients flow through
-    the means; the clustering is taken as given. Time and memory grow with the square of a bag.
+    Ward's method stops at :math:`\max(1, \lfloor n_s / f \rfloor)` clusters. A bag becomes a smaller bag,
+    so what comes out is ragged: ``(values, Segments)``. Rows of a bag are in lexicographic order, so that
+    they do not depend on the order of the elements. Gradients flow through the means; the clustering is
+    taken as given. Time and memory grow with the square of a bag.
 
     Clavié, Chaffin, Adams, "Reducing the footprint of multi-vector retrieval with minimal performance
     impact via token pooling", 2024 (with ``protect=1``, on vectors of unit length).

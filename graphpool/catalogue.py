@@ -1,0 +1,185 @@
+"""The catalogue of pools: what each can do, read off the classes themselves.
+
+``python -m graphpool.catalogue`` prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from graphpool import aggr
+
+_CHANNELS = 8
+_GUIDE = """
+Every pool is made by its name, by its class, or as a module, and works in every place:
+
+```python
+aggr.resolve("gnp", channels=64)                      # a module, to call or to hand to a layer
+SAGEConv(64, aggr="pma")                              # neighbours
+GraphModel(7, 64, 2, aggr="max", readout="attsets")   # a readout
+aggr.Multi(["sum", "max", "bilinear"], channels=64)   # several, side by side
+```
+
+## How to choose
+
+| what the answer depends on | pools |
+|---|---|
+| how many elements there are | those that see multiplicity: `sum`, `gnp`, `deepsets`, `multi` with `sum` |
+| the largest or smallest element | `max`, `min`, `lse`, `softmax`, `kmax`, a power mean of large exponent |
+| which elements matter, learned | `attsets` (per feature), `pma` (per head), `delf`, `midam_attention` |
+| how channels go together | `bilinear`, `isqrt_cov`; cheaper `lowrank_bilinear`, `mfb`, `compact_bilinear` |
+| how elements go together | `isab`, `ponet`, `poolformer`: they look at one another before they are pooled |
+| several things in one bag | `slots`, `slot_mixture`, `pma` with several seeds: K vectors for each bag |
+| where the elements lie | `pyramid`; `dsvt`, `ponet` and `poolformer` with `pos_dim` |
+| a part in the light of the whole | `inset` |
+| what all layers say | `layer_attention` |
+
+Bags too large to be seen at once are pooled from samples by `midam_lse` and `midam_attention`, which keep
+an estimate for every training bag. `dynamic_kmax` and `ward` make smaller bags of bags: their result is
+ragged, `(values, Segments)`.
+
+## Positions
+
+Pools that look at positions take them as the leading columns of `x`: concatenate positions and features,
+and say with `pos_dim` how many columns are positions. What comes out has no position.
+
+## Further arguments
+
+Some pools take more in a call, passed on by name: `mask` (`inset`), `slot` (`dsvt`), `bag_id`
+(`midam_lse`, `midam_attention`).
+
+## Everything there is
+
+*Learned*: it has parameters. *Order-free*: the order of the elements does not matter. *Counts*: a bag with
+every element doubled gives another result. *Width*: channels out of 8 in, with the arguments in brackets
+where they are not the default. *Time*: in the numbers of elements `E`, bags `S` and channels `C`.
+"""
+
+
+class Entry(NamedTuple):
+    """One line of the catalogue."""
+
+    name: str
+    cls: str
+    summary: str
+    learnable: bool
+    invariant: bool
+    multiplicity_aware: bool
+    needs_positions: bool
+    width: str
+    complexity: str
+
+
+def entries() -> list[Entry]:
+    """The catalogue, one entry for each registered name, in alphabetical order.
+
+    Example:
+        >>> {entry.name: entry.width for entry in entries()}["kmax"]
+        '16 (k=2)'
+    """
+    return [_entry(name) for name in aggr.names()]
+
+
+def _entry(name: str) -> Entry:
+    cls = aggr.lookup(name)
+    return Entry(
+        name=name,
+        cls=cls.__name__,
+        summary=summary(cls),
+        learnable=cls.learnable,
+        invariant=cls.invariant,
+        multiplicity_aware=cls.multiplicity_aware,
+        needs_positions=cls.needs_positions,
+        width=_width(name),
+        complexity=cls.complexity,
+    )
+
+
+def summary(cls: type) -> str:
+    """The first sentence of a class's description, without its markup and formula."""
+    text = (inspect.getdoc(cls) or "").split("\n\n", 1)[0].replace("\n", " ").replace("``", "`")
+    for role in (":class:", ":func:", ":meth:"):
+        text = text.replace(role, "")
+    text, formula, _ = text.split(". ")[0].partition(":math:")
+    text = text.rstrip(" .,:")
+    if formula and text.endswith((" of", " into", " by")):
+        # The clause that the formula completes says nothing without it.
+        text = text.rpartition(":")[0] or text
+    return text.replace("`~graphpool.ops.", "`").replace("`graphpool.ops.", "`")
+
+
+def _width(name: str) -> str:
+    cls = aggr.lookup(name)
+    if cls.ragged:
+        return "ragged"
+    arguments = cls.example_arguments
+    width = getattr(aggr.resolve(name, channels=_CHANNELS, **arguments), "out_channels", None)
+    number = str(_CHANNELS if width is None else width)
+    if number == str(_CHANNELS) or not arguments:
+        return number
+    return f"{number} ({', '.join(f'{key}={value}' for key, value in arguments.items())})"
+
+
+_HEADERS = (
+    "name", "learned", "order-free", "counts", "positions", "width", "time", "what it is",
+)  # fmt: skip
+
+
+def _rows() -> list[tuple[str, ...]]:
+    def mark(flag: bool) -> str:
+        return "yes" if flag else ""
+
+    return [
+        (
+            e.name,
+            mark(e.learnable),
+            mark(e.invariant),
+            mark(e.multiplicity_aware),
+            mark(e.needs_positions),
+            e.width,
+            e.complexity,
+            e.summary,
+        )
+        for e in entries()
+    ]
+
+
+def to_text() -> str:
+    """The catalogue as a table for the terminal."""
+    rows = [_HEADERS, *_rows()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADERS))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def to_markdown() -> str:
+    """The catalogue as a page of the documentation."""
+    lines = ["# Catalogue", _GUIDE, "| " + " | ".join(_HEADERS) + " |"]
+    lines.append("|" + "---|" * len(_HEADERS))
+    for name, *cells in _rows():
+        escaped = (cell.replace("|", "\\|") for cell in cells)
+        lines.append(f"| `{name}` | " + " | ".join(escaped) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the catalogue."""
+    parser = argparse.ArgumentParser(
+        prog="python -m graphpool.catalogue", description="Prints the catalogue of pools."
+    )
+    parser.add_argument("--markdown", action="store_true", help="as a page of the documentation")
+    arguments = parser.parse_args(argv)
+    sys.stdout.write(to_markdown() if arguments.markdown else to_text() + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
