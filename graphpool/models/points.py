@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from graphpool.conv import EdgeConv
 from graphpool.ops.neighbors import knn_groups
 from graphpool.points.point_nn import cloud_segments
-from graphpool.points.pooling import Pool, dense_block, head
+from graphpool.points.pooling import Pool, dense_block, head, resolve_pool
 from graphpool.points.set_abstraction import (
     FeaturePropagation,
     GlobalAbstraction,
@@ -191,7 +191,7 @@ class EdgeConvClassifier(nn.Module):
         self.k, self.dynamic = k, dynamic
         convs, joins, width = [], [], 3 + in_channels
         for out in widths:
-            conv = EdgeConv(width, out, aggr=pool, nn=dense_block(2 * width, out))
+            conv = EdgeConv(width, out, resolve_pool(pool, out), nn=dense_block(2 * width, out))
             convs.append(conv)
             pooled = conv.out_channels
             joins.append(nn.Identity() if pooled == out else nn.Linear(pooled, out))

@@ -9,6 +9,7 @@ from .point_pn import PointPN
 from .pooling import MaxPlusMean, Pool
 from .segmentation import PartMemory, PointNNSegmenter, part_iou
 from .set_abstraction import FeaturePropagation, GlobalAbstraction, SetAbstraction
+from .voxel_pool import Pooled, VoxelPool
 
 __all__ = [
     "GAMMAS",
@@ -22,7 +23,9 @@ __all__ = [
     "PointNNSegmenter",
     "PointPN",
     "Pool",
+    "Pooled",
     "SetAbstraction",
+    "VoxelPool",
     "build_levels",
     "encoding_matrix",
     "frequencies",

@@ -30,6 +30,13 @@ class MaxPlusMean(aggr.Aggregation):
         return highest + mean
 
 
+def resolve_pool(pool: Any, channels: int) -> torch.nn.Module:
+    """What :func:`graphpool.aggr.resolve` makes of it; ``"max+mean"`` is :class:`MaxPlusMean`."""
+    if isinstance(pool, str) and pool.lower() == "max+mean":
+        return MaxPlusMean(channels)
+    return aggr.resolve(pool, channels=channels)
+
+
 class Pool(torch.nn.Module):
     """Any aggregation, with a linear map behind it where its output has another width.
 
@@ -40,8 +47,7 @@ class Pool(torch.nn.Module):
 
     def __init__(self, pool: Any, channels: int) -> None:
         super().__init__()
-        own = isinstance(pool, str) and pool.lower() == "max+mean"
-        self.aggr = MaxPlusMean(channels) if own else aggr.resolve(pool, channels=channels)
+        self.aggr = resolve_pool(pool, channels)
         width = getattr(self.aggr, "out_channels", channels)
         width = channels if width is None else int(width)
         self.project = (

@@ -1,0 +1,91 @@
+"""Pooling of points by the cells of a grid."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphpool import aggr, ops
+from graphpool.ops.neighbors.voxel import Voxels, voxel_grid
+from graphpool.points.pooling import Pool
+from graphpool.segments import Segments
+
+
+class Pooled(NamedTuple):
+    """What :class:`VoxelPool` gives.
+
+    Args:
+        x: Features of the cells ``[V, channels]``.
+        pos: Mean position of the points of each cell ``[V, 3]``.
+        segments: The clouds of the cells.
+        voxels: The cells themselves, and which points lie in which.
+    """
+
+    x: Tensor
+    pos: Tensor
+    segments: Segments
+    voxels: Voxels
+
+
+class VoxelPool(torch.nn.Module):
+    """Pools the points of every occupied cell of a grid.
+
+    ``pool="dsvt"`` is the attention pool of DSVT (Wang et al., CVPR 2023): the maximum of a cell asks, and
+    its points answer according to their features and their places in the cell, which are encoded by a
+    perceptron of the position relative to the centre of the cell's points.
+
+    Args:
+        channels: Width of the features.
+        size: Edge of a cell: one number, or one per axis.
+        pool: Whatever :func:`graphpool.aggr.resolve` takes, ``"max+mean"``, or ``"dsvt"``.
+        heads: Heads of ``"dsvt"``, a divisor of ``channels``.
+
+    Example:
+        >>> layer = VoxelPool(16, size=0.5, pool="dsvt")
+        >>> pooled = layer(torch.rand(20, 16), torch.rand(20, 3))
+        >>> pooled.x.shape == (pooled.voxels.cells.size(0), 16)
+        True
+    """
+
+    def __init__(
+        self, channels: int, size: float | tuple[float, ...], pool: Any = "max", heads: int = 4
+    ) -> None:
+        super().__init__()
+        self.channels, self.size = channels, size
+        self.with_positions = pool == "dsvt"
+        if self.with_positions:
+            pool = aggr.resolve("dsvt", channels=channels + 3, pos_dim=3, heads=heads)
+        self.pool = Pool(pool, channels)
+
+    def forward(self, x: Tensor, pos: Tensor, segments: Segments | None = None) -> Pooled:
+        """Features, positions and clouds of the cells.
+
+        Args:
+            x: ``[N, channels]``.
+            pos: ``[N, 3]``.
+            segments: The cloud of each point, in any order; one cloud if ``None``.
+
+        Raises:
+            ValueError: Sizes do not fit, or a coordinate is not finite.
+        """
+        if x.dim() != 2 or x.shape != (pos.size(0), self.channels):
+            raise ValueError(
+                f"`x` must have shape [{pos.size(0)}, {self.channels}]; got {tuple(x.shape)}."
+            )
+        if self.with_positions and pos.size(1) != 3:
+            raise ValueError(f"pool='dsvt' needs `pos` [N, 3]; got {tuple(pos.shape)}.")
+        size = self.size if isinstance(self.size, (int, float)) else torch.tensor(self.size)
+        voxels = voxel_grid(pos, size, segments)
+        clouds = 1 if segments is None else segments.num_segments
+        elements = torch.cat([pos.to(x.dtype), x], 1) if self.with_positions else x
+        return Pooled(
+            self.pool(elements, voxels.segments),
+            ops.segment_mean(pos, voxels.segments),
+            Segments(index=voxels.cloud, num_segments=clouds, is_sorted=True),
+            voxels,
+        )
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, size={self.size}"
