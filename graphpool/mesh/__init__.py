@@ -6,6 +6,7 @@ of a pool; beside it the edge-based layers of MeshCNN (Hanocka et al., SIGGRAPH 
 
 from .cleaning import CleaningReport, CleanMesh, clean
 from .conv import MeshFeatures, PrimalDualConv, PrimalDualResidual
+from .decimation import DecimatedMesh, decimate
 from .edge_conv import MeshConv
 from .edge_graph import EdgeGraph, edge_graph
 from .edge_pool import EdgeCollapsePool, EdgeCollapses, PooledEdges, unpool_edges
@@ -21,6 +22,7 @@ from .topology import MeshTopology
 __all__ = [
     "CleanMesh",
     "CleaningReport",
+    "DecimatedMesh",
     "EdgeCollapsePool",
     "EdgeCollapses",
     "EdgeGraph",
@@ -40,6 +42,7 @@ __all__ = [
     "PrimalDualResidual",
     "clean",
     "cluster_faces",
+    "decimate",
     "edge_graph",
     "icosphere",
     "primal_dual",
