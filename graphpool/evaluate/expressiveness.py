@@ -119,7 +119,7 @@ def separate_pairs(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     factor: float = 1e3,
-    floor: float = 1e-10,
+    floor: float = 1e-11,
     calibration: int | None = None,
     batch_size: int = 32,
 ) -> Separation:
@@ -195,7 +195,7 @@ def undistinguished_pairs(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     factor: float = 1e3,
-    floor: float = 1e-10,
+    floor: float = 1e-11,
     calibration: int | None = 256,
     batch_size: int = 512,
 ) -> Tensor:

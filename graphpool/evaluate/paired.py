@@ -47,7 +47,7 @@ def hotelling(first: Tensor, second: Tensor) -> Tensor:
     centred = difference - mean
     covariance = centred.transpose(-1, -2) @ centred / (q - 1)
     inverse = torch.linalg.pinv(covariance, hermitian=True)
-    return (mean @ inverse @ mean.transpose(-1, -2)).flatten(-3).squeeze(-1)
+    return (mean @ inverse @ mean.transpose(-1, -2)).squeeze(-1).squeeze(-1)
 
 
 def statistical_threshold(q: int = 32, d: int = 16, alpha: float = 0.05) -> float:
@@ -103,7 +103,7 @@ class PairedResult:
         if threshold not in ("published", "statistical"):
             raise ValueError(f"threshold must be 'published' or 'statistical', got {threshold!r}")
         if self.constant:
-            return self.gap > max(1e3 * self.noise, 1e-10)
+            return self.gap > max(1e3 * self.noise, 1e-11)
         if threshold == "published":
             equal = abs(self.statistic - self.reliability) <= 1e-6
             return self.statistic > PUBLISHED_THRESHOLD and not equal

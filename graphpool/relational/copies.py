@@ -27,6 +27,7 @@ class Copies:
         labelings: Graph and labelled nodes of each copy.
         distance: Hops from each label to each node of the union ``[V, l]``; one more than the largest
             distance looked at for nodes farther away; ``None`` unless it was asked for.
+        max_distance: The largest distance looked at.
     """
 
     node: Tensor
@@ -35,6 +36,7 @@ class Copies:
     edge_id: Tensor
     labelings: Labelings
     distance: Tensor | None = None
+    max_distance: int | None = None
 
     @property
     def num_copies(self) -> int:
@@ -70,6 +72,7 @@ class Copies:
             self.edge_id[start:stop],
             self.labelings[first:last],
             None if self.distance is None else self.distance[low:high],
+            self.max_distance,
         )
 
 
@@ -121,7 +124,7 @@ def build_copies(
             edge_index, edge_id = edge_index[:, ~hit], edge_id[~hit]
     if hops is None and max_distance is not None:
         distance = distances(graphs, labels[copy], node, max_distance)
-    return Copies(node, copy, edge_index, edge_id, labelings, distance)
+    return Copies(node, copy, edge_index, edge_id, labelings, distance, max_distance)
 
 
 def whole_copies(graphs: GraphBatch, graph: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -263,8 +263,13 @@ class LabelPooling(CopyPooling):
 
 
 def _check_distances(copies: Copies, max_distance: int) -> None:
-    if copies.distance is None:
+    found = copies.max_distance
+    if found is None or copies.distance is None:
         raise ValueError(
             f"the encoding needs distances up to {max_distance}, but `copies` holds none; "
             f"compute them with max_distance={max_distance}"
+        )
+    if found != max_distance:
+        raise ValueError(
+            f"the encoding needs distances up to {max_distance}, but `copies` holds them as far as {found}"
         )

@@ -94,6 +94,8 @@ class LabelledCopies(BaseTransform):
         for name, value in zip(_OPTIONAL, values, strict=True):
             if value is not None:
                 out[name] = value
+        if self.max_distance is not None:
+            out.copies_reach = torch.tensor([self.max_distance])
         return out
 
     def __repr__(self) -> str:
@@ -117,4 +119,5 @@ def copies_of(data: Data) -> Copies:
         data.copies_edge_id,
         Labelings(graph, data.copies_labels, weight, unit),
         distance,
+        None if distance is None else int(data.copies_reach[0]),
     )
