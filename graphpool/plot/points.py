@@ -52,7 +52,8 @@ def cloud(
     ])  # fmt: skip
     depth = points @ toward
     order = depth.argsort()
-    color, options = depth, {"cmap": "viridis"}
+    color: np.ndarray = depth
+    options: dict[str, Any] = {"cmap": "viridis"}
     if values is not None:
         color = np.asarray(torch.as_tensor(values).detach().cpu())
         if color.shape != points.shape[:1]:
@@ -145,7 +146,7 @@ def confusion_matrix(
     side = max(4.0, 0.42 * size + 2)
     figure = _figure(side, side)
     ax = figure.subplots()
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ax.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
     ax.set_xticks(range(size), classes, rotation=90)
     ax.set_yticks(range(size), classes)
     ax.set_xlabel("predicted")

@@ -208,7 +208,7 @@ def test_global_abstraction_of_an_empty_cloud_is_finite():
 @pytest.mark.parametrize("pool", ["max", "max+mean", "gnp", "dsvt"])
 def test_voxel_pool_pools_each_cell_by_itself(pool):
     layer = VoxelPool(8, size=(0.5, 0.5, 1.0), pool=pool)
-    x, pos = torch.randn(60, 8), torch.rand(60, 3)
+    x, pos = torch.randn(60, 8, requires_grad=True), torch.rand(60, 3)
     cloud = torch.randint(0, 2, (60,))
     out = layer(x, pos, Segments(index=cloud, num_segments=3))
     assert out.segments.num_segments == 3
@@ -219,6 +219,7 @@ def test_voxel_pool_pools_each_cell_by_itself(pool):
         assert torch.allclose(out.pos[v], pos[mine].mean(0), atol=1e-6)
         assert bool((cloud[mine] == out.segments.index[v]).all())
     out.x.square().sum().backward()
+    assert bool((x.grad != 0).any())
     assert all(p.grad is not None for p in layer.parameters())
 
 
