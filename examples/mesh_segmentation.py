@@ -43,7 +43,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--faces", type=int, nargs=2, default=(500, 1500), help="fewest and most")
     parser.add_argument(
-        "--keep", type=float, nargs="+", default=(0.5, 0.5, 0.5), help="of the edges"
+        "--keep", type=float, nargs="+", default=(0.6, 0.75, 0.75), help="of the edges"
     )
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--lr", type=float, default=3e-3)

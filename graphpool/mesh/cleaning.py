@@ -102,7 +102,7 @@ def clean(
         >>> vertices = [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]]
         >>> result = clean(vertices, [[0, 1, 2], [4, 2, 0], [0, 0, 3]], labels=[5, 6, 7])
         >>> result.faces.tolist(), result.labels.tolist()
-        ([[0, 1, 2], [0, 2, 3]], [5, 6])
+        ([[0, 1, 2], [3, 0, 2]], [5, 6])
         >>> print(result.report)
         1 merged vertices, 1 degenerate faces, 1 flipped faces
     """

@@ -227,8 +227,17 @@ class PrimalDualResidual(nn.Module):
 
 
 def apply_norm(norm: nn.Module, x: Tensor) -> Tensor:
-    """``norm(x)``, where a mesh of one face, whose dual graph is empty, passes through."""
-    return norm(x) if x.size(0) else x
+    """``norm(x)``, also where pooling has left a single node, or none, in the whole mini-batch.
+
+    One node has no variance: batch normalisation then uses its running statistics.
+    """
+    if x.size(0) == 0:
+        return x
+    if x.size(0) == 1 and norm.training and isinstance(norm, nn.BatchNorm1d):
+        return F.batch_norm(
+            x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
+        )
+    return norm(x)
 
 
 def _check_rows(x: Tensor, rows: int, channels: int, name: str) -> None:

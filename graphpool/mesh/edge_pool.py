@@ -75,8 +75,9 @@ def collapse(
             f"{tuple(priority.shape)}."
         )
     device = topology.batch.device
-    order = torch.argsort(priority.detach(), stable=True)
-    order = order[torch.argsort(topology.batch[order], stable=True)].cpu().numpy()
+    by_priority = torch.argsort(priority.detach(), stable=True)
+    by_mesh = torch.argsort(topology.batch[by_priority], stable=True)
+    order = by_priority[by_mesh].cpu().numpy()
     edge_ptr = topology.mesh_edges.ptr.cpu().numpy()
     half_ptr = topology.half_edge_ptr.cpu().numpy()
     mesh_of = np.repeat(np.arange(topology.num_meshes), np.diff(half_ptr))
@@ -175,8 +176,9 @@ class EdgeCollapsePool(nn.Module):
 
     def reset_parameters(self) -> None:
         """Restores the initial state of the aggregation."""
-        if hasattr(self.reduce, "reset_parameters"):
-            self.reduce.reset_parameters()
+        reset = getattr(self.reduce, "reset_parameters", None)
+        if callable(reset):
+            reset()
 
     def forward(self, x: Tensor, topology: EdgeTopology) -> PooledEdges:
         """Pools the features ``[E, C]`` of the edges of ``topology``."""

@@ -33,6 +33,7 @@ def read_mesh(path: str | Path) -> MeshArrays:
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    polygons: np.ndarray | list[list[int]]
     if suffix == ".obj":
         vertices, polygons = _read_obj(path)
     elif suffix == ".off":

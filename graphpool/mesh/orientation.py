@@ -26,7 +26,7 @@ def orient_faces(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Example:
         >>> orient_faces(np.array([[0, 1, 2], [1, 2, 3], [2, 4, 3]]))[0].tolist()
-        [[0, 1, 2], [1, 3, 2], [2, 3, 4]]
+        [[0, 2, 1], [1, 2, 3], [2, 4, 3]]
     """
     num_faces = len(faces)
     if num_faces == 0:

@@ -90,7 +90,7 @@ class MeshClassifier(nn.Module):
         self.read = read
         self.standardizer = MeshStandardizer(in_channels)
         self.blocks = nn.ModuleList()
-        width = tuple(in_channels)
+        width = in_channels
         for size, fraction in zip(channels, keep, strict=True):
             block = ResidualDown(
                 width,

@@ -73,9 +73,9 @@ class MeshSegmenter(nn.Module):
             raise ValueError(f"`head` must be 'conv' or 'linear'; got {head!r}.")
         self.heads = heads
         self.standardizer = MeshStandardizer(in_channels)
-        options = {"dropout": dropout, "own_feature": own_feature}
+        options: dict[str, Any] = {"dropout": dropout, "own_feature": own_feature}
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        width = tuple(in_channels)
+        width = in_channels
         for size, fraction in zip(channels[:-1], keep, strict=True):
             block = ResidualDown(
                 width,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from graphpool import ops
@@ -40,10 +41,7 @@ class _Stage(nn.Module):
         if self.per_mesh:
             bags = topology.mesh_faces, topology.mesh_dual_nodes
             return _instance_norm(primal, bags[0]), _instance_norm(dual, bags[1])
-        return tuple(
-            _instance_norm(x, Segments(index=topology.batch.new_zeros(len(x)), num_segments=1))
-            for x in (primal, dual)
-        )
+        return _instance_norm(primal, _one_bag(primal)), _instance_norm(dual, _one_bag(dual))
 
     def forward(
         self, primal: Tensor, dual: Tensor, topology: MeshTopology
@@ -55,6 +53,11 @@ class _Stage(nn.Module):
             new_primal, new_dual = self._norm(out.primal, out.dual, topology)
             primal, dual = (new_primal + primal).relu(), (new_dual + dual).relu()
         return primal, dual, out.attention
+
+
+def _one_bag(x: Tensor) -> Segments:
+    index = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
+    return Segments(index=index, num_segments=1, is_sorted=True)
 
 
 def _instance_norm(x: Tensor, segments: Segments, eps: float = 1e-5) -> Tensor:
@@ -110,9 +113,9 @@ class MeshSuperpixelSegmenter(nn.Module):
                 f"{len(keep)}."
             )
         self.standardizer = MeshStandardizer(in_channels)
-        options = {"dropout": dropout, "own_feature": own_feature}
+        options: dict[str, Any] = {"dropout": dropout, "own_feature": own_feature}
         self.stages, self.pools = nn.ModuleList(), nn.ModuleList()
-        width = tuple(in_channels)
+        width = in_channels
         for size, fraction in zip(channels, keep, strict=True):
             self.stages.append(_Stage(width, (size, size), num_skips, norm == "mesh", **options))
             pool = FaceClusterPool(

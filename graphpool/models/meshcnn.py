@@ -122,8 +122,9 @@ class MeshCNNClassifier(nn.Module):
         for size, target in zip(channels, targets, strict=True):
             self.convs.append(_Residual(width, size, num_skips))
             self.norms.append(NodeGroupNorm(groups, size))
-            self.pools.append(EdgeCollapsePool(size, target, reduce, strict=strict))
-            width = self.pools[-1].out_channels
+            pool = EdgeCollapsePool(size, target, reduce, strict=strict)
+            self.pools.append(pool)
+            width = pool.out_channels
         self.readout = aggr.resolve(readout, channels=width)
         self.head = nn.Sequential(
             nn.Linear(aggregated_width(self.readout, width), hidden),
@@ -208,12 +209,13 @@ class MeshCNNSegmenter(nn.Module):
             self.down.append(_Stage(width, size, num_blocks))
             width = size
         for size, target in zip(channels, targets, strict=False):
-            self.pools.append(EdgeCollapsePool(size, target, reduce, strict=strict))
-            if self.pools[-1].out_channels != size:
+            pool = EdgeCollapsePool(size, target, reduce, strict=strict)
+            if pool.out_channels != size:
                 raise ValueError(
                     f"`reduce` must keep the number of channels; {reduce!r} makes {size} into "
-                    f"{self.pools[-1].out_channels}."
+                    f"{pool.out_channels}."
                 )
+            self.pools.append(pool)
         for upper, lower in zip(channels[-2::-1], channels[:0:-1], strict=True):
             self.narrow.append(MeshConv(lower, upper))
             self.merge.append(_Stage(2 * upper, upper, num_blocks))

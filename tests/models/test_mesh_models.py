@@ -136,6 +136,15 @@ def test_a_single_face_passes_through_the_networks_in_evaluation():
     assert MeshSuperpixelSegmenter(4).eval()(graph).shape == (1, 4)
 
 
+def test_training_survives_pooling_to_a_single_cluster(graphs):
+    model = MeshSegmenter(4, channels=(32, 64, 128, 128), keep=(0.2, 0.2, 0.0))
+    model.standardizer.fit(graphs)
+    assert int(model.clusters(graphs[1])[-1].max()) == 0
+    loss = model(graphs[1]).square().sum()
+    loss.backward()
+    assert loss.isfinite()
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="`keep`"):
         MeshClassifier(3, keep=(0.8,))
