@@ -13,7 +13,7 @@ from graphpool import sorting
 from graphpool.ops.kernels import backends
 
 FUSED: dict[str, Callable[..., Any]] = {}
-"""The fused form of each op that has one, once :func:`load` has run. Same arguments as the public function."""
+"""The fused form of each op that has one, once :func:`load` has run; arguments as the public function's."""
 
 _trouble: list[str] = []
 

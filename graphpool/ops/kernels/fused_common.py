@@ -33,7 +33,7 @@ def flat(x: Tensor) -> Tensor:
 
 
 def per_channel(value: Tensor, x: Tensor) -> Tensor:
-    """A parameter of one value, or one for each entry of the last dimension, for each column of ``flat(x)``."""
+    """A parameter of one value, or one per entry of the last dimension, for the columns of ``flat(x)``."""
     return value.expand(x.shape[1:]).reshape(-1).contiguous()
 
 

@@ -45,7 +45,7 @@ def _sizes(moments: str) -> tuple[int, int]:
 def forward(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
     """The named moments ``[K, S, C]``, and the weight of the elements at the minimum and the maximum."""
     elements = x.detach().to(working_dtype(x)).numpy()
-    at = Arrays(Layout(*layout), elements.dtype)
+    at = Arrays(Layout.from_args(layout), elements.dtype)
     out, tied = _empty(x, moments, *layout)
     numba_moments.forward(elements, at, _rows(moments), out.numpy(), tied.numpy())
     return out, tied
@@ -53,7 +53,7 @@ def forward(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Tensor, Te
 
 @forward.register_fake
 def _empty(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    bags = Layout(*layout).ptr.shape[0] - 1
+    bags = Layout.from_args(layout).ptr.shape[0] - 1
     dtype = working_dtype(x)
     out, tied = (x.new_empty((k, bags, x.shape[1]), dtype=dtype) for k in _sizes(moments))
     return out, tied
@@ -69,7 +69,7 @@ def backward(
     grad: Tensor, x: Tensor, out: Tensor, tied: Tensor, moments: str, *layout: Tensor | None
 ) -> Tensor:
     elements = x.detach().to(working_dtype(x)).numpy()
-    at = Arrays(Layout(*layout), elements.dtype)
+    at = Arrays(Layout.from_args(layout), elements.dtype)
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
     arrays = (out.detach().numpy(), tied.detach().numpy(), grad.detach().contiguous().numpy())
     numba_moments.backward(elements, at, _rows(moments), *arrays, grad_x.numpy())
@@ -94,9 +94,11 @@ def _derive(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ..
     none = (None,) * (1 + len(layout))
     if torch.is_grad_enabled():
         return differentiate_again(
-            lambda x: _composed(x, ctx.moments, Layout(*layout)), [x], [True], grad
+            lambda x: _composed(x, ctx.moments, Layout.from_args(layout)), [x], [True], grad
         )[0], *none
-    return torch.ops.graphpool.segment_moments_backward(grad, x, out, tied, ctx.moments, *layout), *none
+    return torch.ops.graphpool.segment_moments_backward(
+        grad, x, out, tied, ctx.moments, *layout
+    ), *none
 
 
 forward.register_autograd(_derive, setup_context=_setup)

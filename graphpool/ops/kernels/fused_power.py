@@ -36,7 +36,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``n^-q (sum |x|^p)^(1/p)``, the log of the norm without the factor, and the sizes ``n``."""
     elements = working_array(x)
-    at = Arrays(Layout(*layout), elements.dtype)
+    at = Arrays(Layout.from_args(layout), elements.dtype)
     out, norm, size = _fake(x, p, q, *layout)
     arrays = (working_array(p), working_array(q), at, out.numpy(), norm.numpy(), size.numpy())
     numba_power.forward(elements, *arrays)
@@ -44,10 +44,8 @@ def forward(
 
 
 @forward.register_fake
-def _fake(
-    x: Tensor, p: Tensor, q: Tensor, *layout: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    bags, dtype = Layout(*layout).ptr.shape[0] - 1, working_dtype(x)
+def _fake(x: Tensor, p: Tensor, q: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    bags, dtype = Layout.from_args(layout).ptr.shape[0] - 1, working_dtype(x)
     out, norm = (x.new_empty((bags, x.shape[1]), dtype=dtype) for _ in range(2))
     return out, norm, x.new_empty((bags,), dtype=dtype)
 
@@ -70,13 +68,13 @@ def backward(
     *layout: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     elements, exponents = working_array(x), working_array(p)
-    at = Arrays(Layout(*layout), elements.dtype)
+    at = Arrays(Layout.from_args(layout), elements.dtype)
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
     chunks = at.backward_chunks(x.shape[1])
     sums = np.zeros((len(chunks), x.shape[1]))
     gradient, log_size = grad.detach().to(norm.dtype), torch.where(size > 0, size, 1).log()
     of_norm = (gradient * torch.exp(-q.detach().to(norm.dtype) * log_size[:, None])).numpy()
-    where = (at.index, at.weight, at.row_ptr, at.row_elements)
+    where = (at.bag_of, at.weight, at.row_ptr, at.row_elements)
     args = (elements, exponents, *where, working_array(norm), of_norm, grad_x.numpy(), sums)
     run(numba_power.power_backward, args, chunks)
     grad_p = torch.from_numpy(sums.sum(0) / exponents)
@@ -101,15 +99,13 @@ def _derive(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, .
     x, p, q, out, norm, size, *layout = ctx.saved_tensors
     if torch.is_grad_enabled():
         found = differentiate_again(
-            lambda x, p, q: _composed(x, p, q, Layout(*layout)),
+            lambda x, p, q: _composed(x, p, q, Layout.from_args(layout)),
             [x, p, q],
             ctx.needs_input_grad[:3],
             grad,
         )
     else:
-        found = torch.ops.graphpool.segment_power_backward(
-            grad, x, p, q, out, norm, size, *layout
-        )
+        found = torch.ops.graphpool.segment_power_backward(grad, x, p, q, out, norm, size, *layout)
     return *found, *(None,) * len(layout)
 
 

@@ -23,6 +23,7 @@ from graphpool.ops.kernels.numba_core import run
 from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.segments import Segments
 
+
 def _ones(x: np.ndarray) -> np.ndarray:
     return np.ones(x.shape[1], x.dtype)
 
@@ -38,18 +39,20 @@ def _ones(x: np.ndarray) -> np.ndarray:
 )
 def logsumexp(x: Tensor, *layout: Tensor | None) -> Tensor:
     elements = working_array(x)
-    at = Arrays(Layout(*layout), elements.dtype)
+    at = Arrays(Layout.from_args(layout), elements.dtype)
     lse = _logsumexp_fake(x, *layout)
     none, y = np.empty((0, x.shape[1]), elements.dtype), lse.numpy()
     if not numba_softmax.forward(elements, none, _ones(elements), at, at.gather, none, y):
-        lse.copy_(_logsumexp_composed(x.detach(), Layout(*layout)))
+        lse.copy_(_logsumexp_composed(x.detach(), Layout.from_args(layout)))
     y[~at.present(at.ptr[:-1], at.ptr[1:])] = 0
     return lse
 
 
 @logsumexp.register_fake
 def _logsumexp_fake(x: Tensor, *layout: Tensor | None) -> Tensor:
-    return x.new_empty((Layout(*layout).ptr.shape[0] - 1, x.shape[1]), dtype=working_dtype(x))
+    return x.new_empty(
+        (Layout.from_args(layout).ptr.shape[0] - 1, x.shape[1]), dtype=working_dtype(x)
+    )
 
 
 @torch.library.custom_op(
@@ -60,9 +63,9 @@ def _logsumexp_fake(x: Tensor, *layout: Tensor | None) -> Tensor:
 )
 def logsumexp_backward(grad: Tensor, x: Tensor, lse: Tensor, *layout: Tensor | None) -> Tensor:
     elements = working_array(x)
-    at = Arrays(Layout(*layout), elements.dtype)
+    at = Arrays(Layout.from_args(layout), elements.dtype)
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
-    where = (at.index, at.weight, at.row_ptr, at.row_elements, True)
+    where = (at.bag_of, at.weight, at.row_ptr, at.row_elements, True)
     kept = (numba_softmax.absent_as_inf(working_array(lse)), working_array(grad))
     args = (elements, *where, *kept, grad_x.numpy())
     run(numba_softmax.share_backward, args, at.backward_chunks(x.shape[1]))
@@ -85,7 +88,7 @@ def _logsumexp_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     none = (None,) * len(layout)
     if torch.is_grad_enabled():
         again = differentiate_again(
-            lambda x: _logsumexp_composed(x, Layout(*layout)), [x], [True], grad
+            lambda x: _logsumexp_composed(x, Layout.from_args(layout)), [x], [True], grad
         )
         return again[0], *none
     return torch.ops.graphpool.segment_logsumexp_backward(grad, x, lse, *layout), *none
@@ -120,7 +123,7 @@ def softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
     """The softmax ``[E, C]``, in the working precision: the backward pass reads nothing else."""
     scores = working_array(score)
     out = empty(tuple(score.shape), score, working_dtype(score))
-    numba_share.forward(scores, Arrays(Layout(*layout), scores.dtype), out.numpy())
+    numba_share.forward(scores, Arrays(Layout.from_args(layout), scores.dtype), out.numpy())
     return out
 
 
@@ -138,7 +141,7 @@ def _softmax_fake(score: Tensor, *layout: Tensor | None) -> Tensor:
 def softmax_backward(grad: Tensor, share: Tensor, *layout: Tensor | None) -> Tensor:
     shares = working_array(share)
     out = empty(tuple(share.shape), share, share.dtype)
-    at = Arrays(Layout(*layout), shares.dtype)
+    at = Arrays(Layout.from_args(layout), shares.dtype)
     numba_share.backward(shares, working_array(grad), at, out.numpy())
     return out
 
@@ -157,7 +160,7 @@ def _softmax_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     none = (None,) * len(layout)
     if torch.is_grad_enabled():
         again = differentiate_again(
-            lambda score: _softmax_composed(score, Layout(*layout)), [score], [True], grad
+            lambda score: _softmax_composed(score, Layout.from_args(layout)), [score], [True], grad
         )
         return again[0], *none
     found = torch.ops.graphpool.segment_softmax_backward(grad, share, *layout)

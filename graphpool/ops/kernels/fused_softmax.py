@@ -36,17 +36,17 @@ from graphpool.segments import Segments
 def softpool(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
     """``sum softmax(t x) x`` ``[S, C]`` and the log of the sum of exponentials."""
     elements = working_array(x)
-    at = Arrays(Layout(*layout), elements.dtype)
+    at = Arrays(Layout.from_args(layout), elements.dtype)
     out, lse = _softpool_fake(x, t, *layout)
     arrays = (working_array(t), at, at.gather, out.numpy(), lse.numpy())
     if not numba_softmax.forward(elements, elements, *arrays):
-        out.copy_(_softpool_composed(x.detach(), t.detach(), Layout(*layout)))
+        out.copy_(_softpool_composed(x.detach(), t.detach(), Layout.from_args(layout)))
     return out, lse
 
 
 @softpool.register_fake
 def _softpool_fake(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    shape = (Layout(*layout).ptr.shape[0] - 1, x.shape[1])
+    shape = (Layout.from_args(layout).ptr.shape[0] - 1, x.shape[1])
     return x.new_empty(shape, dtype=working_dtype(x)), x.new_empty(shape, dtype=working_dtype(x))
 
 
@@ -61,11 +61,11 @@ def softpool_backward(
     grad: Tensor, x: Tensor, t: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     elements = working_array(x)
-    at = Arrays(Layout(*layout), elements.dtype)
+    at = Arrays(Layout.from_args(layout), elements.dtype)
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
     chunks = at.backward_chunks(x.shape[1])
     sums = np.zeros((len(chunks), x.shape[1]))
-    where = (at.index, at.weight, at.row_ptr, at.row_elements)
+    where = (at.bag_of, at.weight, at.row_ptr, at.row_elements)
     saved = (working_array(out), numba_softmax.absent_as_inf(working_array(lse)))
     args = (elements, working_array(t), *where, *saved, working_array(grad), grad_x.numpy(), sums)
     run(numba_softmax.softpool_backward, args, chunks)
@@ -89,7 +89,7 @@ def _softpool_derive(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor |
     x, t, out, lse, *layout = ctx.saved_tensors
     if torch.is_grad_enabled():
         found = differentiate_again(
-            lambda x, t: _softpool_composed(x, t, Layout(*layout)),
+            lambda x, t: _softpool_composed(x, t, Layout.from_args(layout)),
             [x, t],
             ctx.needs_input_grad[:2],
             grad,
@@ -132,19 +132,17 @@ def softmax_sum(score: Tensor, value: Tensor, *layout: Tensor | None) -> tuple[T
     """``sum softmax(score) value`` ``[S, C]`` for scores ``[E, H]``, and the log of the sum of
     exponentials ``[S, H]``."""
     scores, values = working_array(score), working_array(value)
-    at = Arrays(Layout(*layout), scores.dtype)
+    at = Arrays(Layout.from_args(layout), scores.dtype)
     out, lse = _softmax_sum_fake(score, value, *layout)
     if score.shape[1] == value.shape[1]:
         ones, here = np.ones(scores.shape[1], scores.dtype), np.empty(0, np.int64)
-        stands = numba_softmax.forward(
-            scores, values, ones, at, here, out.numpy(), lse.numpy()
-        )
+        stands = numba_softmax.forward(scores, values, ones, at, here, out.numpy(), lse.numpy())
     else:
         heads = (-1, score.shape[1], value.shape[1] // score.shape[1])
         values, results = values.reshape(heads), out.numpy().reshape(heads)
         stands = numba_heads.forward(scores, values, at, results, lse.numpy())
     if not stands:
-        out.copy_(_softmax_sum_composed(score.detach(), value.detach(), Layout(*layout)))
+        out.copy_(_softmax_sum_composed(score.detach(), value.detach(), Layout.from_args(layout)))
     return out, lse
 
 
@@ -152,7 +150,7 @@ def softmax_sum(score: Tensor, value: Tensor, *layout: Tensor | None) -> tuple[T
 def _softmax_sum_fake(
     score: Tensor, value: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    bags, dtype = Layout(*layout).ptr.shape[0] - 1, working_dtype(value)
+    bags, dtype = Layout.from_args(layout).ptr.shape[0] - 1, working_dtype(value)
     out = value.new_empty((bags, value.shape[1]), dtype=dtype)
     return out, value.new_empty((bags, score.shape[1]), dtype=dtype)
 
@@ -168,7 +166,7 @@ def softmax_sum_backward(
     grad: Tensor, score: Tensor, value: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     scores, values, gradient = working_array(score), working_array(value), working_array(grad)
-    at = Arrays(Layout(*layout), scores.dtype)
+    at = Arrays(Layout.from_args(layout), scores.dtype)
     kept = numba_softmax.absent_as_inf(working_array(lse))
     dtype = working_dtype(value)
     grad_score = empty(tuple(score.shape), score, dtype)
@@ -177,25 +175,23 @@ def softmax_sum_backward(
     inline = grad_value.numpy() if not at.gather.size else grad_value.numpy()[:0]
     elements = at.row_chunks(score.shape[0], value.shape[1])
     rows = at.backward_chunks(value.shape[1])
-    where = (at.index, at.weight, at.row_ptr, at.row_elements)
+    where = (at.bag_of, at.weight, at.row_ptr, at.row_elements)
     if score.shape[1] == value.shape[1]:
-        args = (scores, values, at.index, at.gather, at.weight, working_array(out), kept, gradient)
-        run(numba_softmax.softmax_backward, (*args, grad_score.numpy(), inline), elements)
+        here = (scores, values, at.bag_of, at.gather, at.weight, working_array(out), kept, gradient)
+        run(numba_softmax.softmax_backward, (*here, grad_score.numpy(), inline), elements)
         if at.gather.size:
-            args = (scores, *where, False, kept, gradient, grad_value.numpy())
-            run(numba_softmax.share_backward, args, rows)
+            there = (scores, *where, False, kept, gradient, grad_value.numpy())
+            run(numba_softmax.share_backward, there, rows)
     else:
         heads = (-1, score.shape[1], value.shape[1] // score.shape[1])
-        values, gradient, results = (
-            v.reshape(heads) for v in (values, gradient, working_array(out))
-        )
-        grad_out = (gradient * results).sum(-1)
-        args = (scores, values, at.index, at.gather, at.weight, kept, gradient, grad_out)
-        here = (grad_score.numpy(), inline.reshape(heads))
-        run(numba_heads.heads_backward, (*args, *here), elements)
+        values, gradient = values.reshape(heads), gradient.reshape(heads)
+        grad_out = (gradient * working_array(out).reshape(heads)).sum(-1)
+        by_head = (scores, values, at.bag_of, at.gather, at.weight, kept, gradient, grad_out)
+        results = (grad_score.numpy(), inline.reshape(heads))
+        run(numba_heads.heads_backward, (*by_head, *results), elements)
         if at.gather.size:
-            args = (scores, *where, kept, gradient, grad_value.numpy().reshape(heads))
-            run(numba_heads.heads_value_backward, args, rows)
+            by_row = (scores, *where, kept, gradient, grad_value.numpy().reshape(heads))
+            run(numba_heads.heads_value_backward, by_row, rows)
     return grad_score.to(score.dtype), grad_value.to(value.dtype)
 
 
@@ -216,7 +212,7 @@ def _softmax_sum_derive(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tenso
     score, value, out, lse, *layout = ctx.saved_tensors
     if torch.is_grad_enabled():
         found = differentiate_again(
-            lambda score, value: _softmax_sum_composed(score, value, Layout(*layout)),
+            lambda score, value: _softmax_sum_composed(score, value, Layout.from_args(layout)),
             [score, value],
             ctx.needs_input_grad[:2],
             grad,

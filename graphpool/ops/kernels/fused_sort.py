@@ -23,7 +23,7 @@ def sort_index(index: Tensor, bags: int) -> tuple[Tensor, Tensor]:
 @sort_index.register_kernel("cuda")
 def _on_device(index: Tensor, bags: int) -> tuple[Tensor, Tensor]:
     ordered, perm = index.sort(stable=True)
-    return torch._convert_indices_to_csr(ordered, bags), perm
+    return torch.searchsorted(ordered, torch.arange(bags + 1, device=index.device)), perm
 
 
 @sort_index.register_fake

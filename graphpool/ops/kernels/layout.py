@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from graphpool.ops.inputs import Gather
 from graphpool.segments import Segments
 
 SCHEMA = (
-    "Tensor ptr, Tensor? perm, Tensor? index, Tensor? gather, Tensor? weight, "
+    "Tensor ptr, Tensor? perm, Tensor? bag_of, Tensor? gather, Tensor? weight, "
     "Tensor? row_ptr, Tensor? row_elements"
 )
 """The arguments of a fused op that say where its elements lie; the fields of :class:`Layout`."""
@@ -22,13 +23,13 @@ class Layout(NamedTuple):
 
     Bag ``s`` holds the elements ``perm[ptr[s]], ..., perm[ptr[s + 1] - 1]``; element ``i`` is row
     ``gather[i]`` of ``x`` and has the weight ``weight[i]``. Row ``r`` of ``x`` is read by the elements
-    ``row_elements[row_ptr[r]], ...``, and element ``i`` lies in bag ``index[i]``. A field that is
+    ``row_elements[row_ptr[r]], ...``, and element ``i`` lies in bag ``bag_of[i]``. A field that is
     ``None`` stands for the identity.
     """
 
     ptr: Tensor
     perm: Tensor | None
-    index: Tensor | None
+    bag_of: Tensor | None
     gather: Tensor | None
     weight: Tensor | None
     row_ptr: Tensor | None
@@ -53,12 +54,20 @@ class Layout(NamedTuple):
             row_ptr, row_elements = read_by.ptr, read_by.perm
         return cls(segments.ptr, segments.perm, index, rows_of, weight, row_ptr, row_elements)
 
+    @classmethod
+    def from_args(cls, args: Sequence[Tensor | None]) -> Layout:
+        """From the arguments of an op, in the order of :data:`SCHEMA`."""
+        ptr, *others = args
+        if ptr is None or len(others) != len(cls._fields) - 1:
+            raise ValueError(f"A layout has the fields {cls._fields}; got {len(args)} arguments.")
+        return cls(ptr, *others)
+
     def segments(self) -> Segments:
         """The bags again, for the composed form."""
         if self.perm is None:
             return Segments(ptr=self.ptr)
         bags = self.ptr.numel() - 1
-        index = self.index
+        index = self.bag_of
         if index is None:
             ordered = Segments(ptr=self.ptr).index
             index = torch.empty_like(ordered).index_copy(0, self.perm, ordered)

@@ -7,15 +7,13 @@ import numpy as np
 from graphpool.ops.kernels.numba_core import (
     REDUCTION_FLAGS,
     bag_chunks,
-    exp,
     kernel,
-    largest,
-    log,
     pieces,
     row_chunks,
     run,
 )
 from graphpool.ops.kernels.numba_layout import Arrays
+from graphpool.ops.kernels.numba_math import exp, largest, log
 from graphpool.ops.kernels.numba_softmax import _NO_LIMIT, join
 
 
@@ -112,7 +110,9 @@ def heads_backward(  # type: ignore[no-untyped-def]
         r = gather[i] if has_gather else i
         for h in range(heads):
             a = w * exp(score[i, h] - lse[n, h])
-            grad_score[i, h] = zero if a == zero else a * (dot(grad, n, value, r, h) - grad_out[n, h])
+            grad_score[i, h] = (
+                zero if a == zero else a * (dot(grad, n, value, r, h) - grad_out[n, h])
+            )
             if has_value:
                 for c in range(width):
                     grad_value[i, h, c] = a * grad[n, h, c]
@@ -145,7 +145,7 @@ def heads_value_backward(  # type: ignore[no-untyped-def]
 def forward(
     score: np.ndarray, value: np.ndarray, at: Arrays, out: np.ndarray, lse: np.ndarray
 ) -> bool:
-    """Fills ``out`` ``[S, H, C / H]`` and ``lse`` ``[S, H]``; the result as in :func:`numba_softmax.forward`."""
+    """Fills ``out`` ``[S, H, C / H]`` and ``lse`` ``[S, H]``; returns what the other ``forward`` does."""
     channels = value.shape[1] * value.shape[2]
     chunks, limit, long_bags = bag_chunks(at.ptr, channels)
     where = (score, value, at.perm, at.gather, at.weight)

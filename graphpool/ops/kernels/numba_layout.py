@@ -22,7 +22,7 @@ class Arrays:
 
         self.ptr = array(layout.ptr)
         self.perm = array(layout.perm)
-        self.index = array(layout.index)
+        self.bag_of = array(layout.bag_of)
         self.gather = array(layout.gather)
         self.row_ptr = array(layout.row_ptr)
         self.row_elements = array(layout.row_elements)
@@ -52,7 +52,7 @@ class Arrays:
         """Runs of rows of ``x`` with about equal work."""
         if self.row_ptr.size:
             return bag_chunks(self.row_ptr, channels)[0]
-        return row_chunks(self.index.size, self.index.size * channels)
+        return row_chunks(self.bag_of.size, self.bag_of.size * channels)
 
     def row_chunks(self, rows: int, channels: int) -> list[tuple[int, int, int]]:
         """Runs of elements with equal work."""

@@ -250,9 +250,11 @@ def backward(
     for side, k in enumerate((MIN, MAX)):
         if want[k] >= 0:
             count = tied[ties[side]]
-            shares[side] = np.divide(grad[want[k]], count, where=count > 0, out=np.zeros_like(count))
+            shares[side] = np.divide(
+                grad[want[k]], count, where=count > 0, out=np.zeros_like(count)
+            )
     low = out[want[MIN]] if want[MIN] >= 0 else none
     high = out[want[MAX]] if want[MAX] >= 0 else none
-    where = (x, at.index, at.weight, at.row_ptr, at.row_elements)
+    where = (x, at.bag_of, at.weight, at.row_ptr, at.row_elements)
     args = (*where, want, linear, twice, mean, low, shares[0], high, shares[1], grad_x)
     run(moments_backward, args, at.backward_chunks(x.shape[1]))

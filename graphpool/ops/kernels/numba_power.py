@@ -10,18 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool.ops.kernels.numba_core import (
-    bag_chunks,
-    exp,
-    kernel,
-    largest,
-    log,
-    pieces,
-    row_chunks,
-    run,
-    tiny,
-)
+from graphpool.ops.kernels.numba_core import bag_chunks, kernel, pieces, row_chunks, run
 from graphpool.ops.kernels.numba_layout import Arrays
+from graphpool.ops.kernels.numba_math import exp, largest, log, tiny
 
 _NO_LIMIT = np.iinfo(np.int64).max
 _ROWS_PER_SUM = 64

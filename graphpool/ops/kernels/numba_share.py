@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool.ops.kernels.numba_core import (
-    bag_chunks,
-    exp,
-    kernel,
-    largest,
-    pieces,
-    row_chunks,
-    run,
-)
+from graphpool.ops.kernels.numba_core import bag_chunks, kernel, pieces, row_chunks, run
 from graphpool.ops.kernels.numba_layout import Arrays
+from graphpool.ops.kernels.numba_math import exp, largest
 
 _NO_LIMIT = np.iinfo(np.int64).max
 
@@ -100,15 +93,15 @@ def forward(score: np.ndarray, at: Arrays, out: np.ndarray) -> None:
     count = len(cut.begin)
     chunks = row_chunks(count, int((cut.end - cut.begin).sum()) * channels)
     top, z = np.empty((2, count, channels), score.dtype)
-    where = (*where, cut.begin, cut.end, _NO_LIMIT)
-    run(share_forward, (*where, False, top, z, out[:0]), chunks)
+    runs = (*where, cut.begin, cut.end, _NO_LIMIT)
+    run(share_forward, (*runs, False, top, z, out[:0]), chunks)
     # In float64 and in order: the pieces of a bag are brought to its common top.
     best = np.maximum.reduceat(top, cut.first)
     with np.errstate(invalid="ignore"):
         shift = np.where(top == best[cut.owner], 0.0, top.astype(np.float64) - best[cut.owner])
         total = np.add.reduceat(z * np.exp(shift), cut.first)
     top, z = best[cut.owner], total[cut.owner].astype(z.dtype)
-    run(share_forward, (*where, True, top, z, out), chunks)
+    run(share_forward, (*runs, True, top, z, out), chunks)
 
 
 def backward(share: np.ndarray, grad: np.ndarray, at: Arrays, out: np.ndarray) -> None:
@@ -124,7 +117,7 @@ def backward(share: np.ndarray, grad: np.ndarray, at: Arrays, out: np.ndarray) -
     count = len(cut.begin)
     chunks = row_chunks(count, int((cut.end - cut.begin).sum()) * channels)
     part = np.empty((count, channels), share.dtype)
-    where = (*where, cut.begin, cut.end, _NO_LIMIT)
-    run(share_backward, (*where, False, part, out[:0]), chunks)
+    runs = (*where, cut.begin, cut.end, _NO_LIMIT)
+    run(share_backward, (*runs, False, part, out[:0]), chunks)
     joined = np.add.reduceat(part.astype(np.float64), cut.first)[cut.owner].astype(part.dtype)
-    run(share_backward, (*where, True, joined, out), chunks)
+    run(share_backward, (*runs, True, joined, out), chunks)

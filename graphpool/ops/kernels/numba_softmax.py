@@ -8,17 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool.ops.kernels.numba_core import (
-    bag_chunks,
-    exp,
-    kernel,
-    largest,
-    log,
-    pieces,
-    row_chunks,
-    run,
-)
+from graphpool.ops.kernels.numba_core import bag_chunks, kernel, pieces, row_chunks, run
 from graphpool.ops.kernels.numba_layout import Arrays
+from graphpool.ops.kernels.numba_math import exp, largest, log
 
 _NO_LIMIT = np.iinfo(np.int64).max
 _ROWS_PER_SUM = 64
@@ -212,7 +204,7 @@ def forward(
 
 
 def join(part_lse, part_out, owner, first, bags, out, lse):  # type: ignore[no-untyped-def]
-    """Joins the pieces of long bags, in float64 and in order: each counts as an element with score ``lse``."""
+    """Joins pieces of long bags, in float64 and in order: each counts as an element of score ``lse``."""
     scores = part_lse.astype(np.float64)
     top = np.maximum.reduceat(scores, first)
     top[top == -np.inf] = 0

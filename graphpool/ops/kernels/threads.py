@@ -1,7 +1,8 @@
 """The thread pool that the CPU kernels run on.
 
-Numba's own ``prange`` pools are not safe in forked workers nor under several Python threads. The kernels here are ``nogil`` functions
-over a range of work, and this module runs a list of such ranges on ordinary Python threads.
+Numba's own ``prange`` pools are not safe in forked workers nor under several Python threads. The kernels
+here are ``nogil`` functions over a range of work, and this module runs a list of such ranges on ordinary
+Python threads.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def _get_pool() -> ThreadPoolExecutor:
 def parallel_for(fn: Callable[..., Any], chunks: Sequence[tuple[Any, ...]]) -> None:
     """Calls ``fn(*chunk)`` for every chunk, on ``torch.get_num_threads()`` threads.
 
-    The calling thread works too, so a call never waits for a free thread of the pool: calls from many Python threads, or from inside
-    another call, make progress. One chunk, or one thread, runs inline. Chunks are handed out in order, to whichever thread is free.
+    The calling thread works too, so a call never waits for a free thread of the pool: calls from many
+    Python threads, or from inside another call, make progress. One chunk, or one thread, runs inline.
+    Chunks are handed out in order, to whichever thread is free.
 
     Args:
         fn: the work; it gains from threads only where it releases the GIL.
@@ -79,7 +81,7 @@ def parallel_for(fn: Callable[..., Any], chunks: Sequence[tuple[Any, ...]]) -> N
     try:
         work()
     finally:
-        # A helper that has not begun by now has nothing left to do; one that has begun still writes to our outputs.
+        # A helper that has not begun by now has nothing left to do; one that has still writes.
         for future in futures:
             if not future.cancel():
                 future.exception()

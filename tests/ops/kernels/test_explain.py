@@ -60,8 +60,7 @@ def run(setup: str) -> list[str]:
 def test_compiles_without_a_cache_folder_and_says_so_once():
     # Every place where Numba would keep compiled code refuses.
     value, warned, line = run(
-        "from numba.core import caching\n"
-        "caching.CacheImpl._locator_classes = []\n"
+        "from numba.core import caching\ncaching.CacheImpl._locator_classes = []\n"
     )
     assert (value, warned) == ("2.0", "1")
     assert "no cache folder can be written" in line

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from graphpool.ops.kernels import composed, fused_moments, fused_power, fused_scores, fused_softmax, fused_sort
+from graphpool.ops.kernels import (
+    composed,
+    fused_moments,
+    fused_power,
+    fused_scores,
+    fused_softmax,
+    fused_sort,
+)
 from graphpool.ops.kernels.fused_common import working_dtype
 from graphpool.segments import Segments
 

@@ -1,0 +1,115 @@
+"""Timing, memory and shapes for the benchmarks of the segment operations."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphpool import Segments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="cpu: processor time of all threads, for a machine that others use too",
+    )
+
+
+def prepare(args: argparse.Namespace) -> None:
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)
+
+
+def synchronise(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def in_turn(rivals: dict[str, Callable[[], Any]], args: argparse.Namespace) -> dict[str, float]:
+    """Median milliseconds of each rival; all are run in turn, so that a busy moment hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in rivals}
+    clock = time.process_time if args.clock == "cpu" else time.perf_counter
+    for turn in range(args.repeats + 1):
+        for name, run in rivals.items():
+            synchronise(args.device)
+            start = clock()
+            run()
+            synchronise(args.device)
+            if turn:
+                times[name].append(1e3 * (clock() - start))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def peak_extra_memory(run: Callable[[], Any]) -> float:
+    """MiB of resident memory that ``run`` needs at its peak, beyond what is resident before (Linux)."""
+    status = Path("/proc/self/status")
+    run()
+
+    def read(key: str) -> int:
+        line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+        return int(line.split()[1])
+
+    before = read("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    run()
+    return (read("VmHWM") - before) / 1024
+
+
+def bags(kind: str, elements: int, count: int, ordered: bool = True) -> Tensor:
+    """An index ``[E]``: ``"many"`` small bags, ``"few"`` huge ones, or ``"power"``-law sizes."""
+    if kind == "power":
+        sizes = torch.rand(count).pow(-1 / 1.5)
+        index = torch.multinomial(sizes / sizes.sum(), elements, replacement=True)
+    else:
+        index = torch.randint(count, (elements,))
+    return index.sort()[0] if ordered else index
+
+
+def warmed(index: Tensor, count: int) -> Segments:
+    """Bags whose order is known already, as in the second layer or the second epoch of a network."""
+    segments = Segments(index=index, num_segments=count)
+    segments.ptr, segments.perm, segments.index  # noqa: B018
+    return segments
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def machine(args: argparse.Namespace) -> str:
+    """The line that says where numbers come from."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        found = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = found[0].partition(":")[2].strip() if found else name
+    if args.device.startswith("cuda"):
+        name = torch.cuda.get_device_name()
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {name}, {args.threads} threads, torch {torch.__version__}, "
+        f"{args.clock} time, load {_load()}"
+    )
+
+
+def _load() -> str:
+    loads = Path("/proc/loadavg")
+    return loads.read_text().split()[0] if loads.exists() else "unknown"
