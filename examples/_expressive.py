@@ -37,10 +37,16 @@ class Model:
     settings: tuple[tuple[str, Any], ...] = ()
 
     def build(
-        self, features: int, layers: int, inner: str = "sum", outer: str = "sum", **gnn: Any
+        self,
+        features: int,
+        layers: int,
+        inner: str = "sum",
+        outer: str = "sum",
+        sample: int | None = None,
+        **gnn: Any,
     ) -> LabelPooling:
         network = GIN(features + self.labels, WIDTH, layers, **gnn)
-        settings = dict(self.settings)
+        settings = {**dict(self.settings), "sample": sample}
         return LabelPooling(network, labels=self.labels, inner=inner, outer=outer, **settings)
 
 
