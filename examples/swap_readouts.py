@@ -90,7 +90,7 @@ def preset(name: str, task: Task) -> Preset:
         return Preset(task.num_graphs, 256, task.epochs, task.batch_size)
     return {
         "quick": Preset((90, 45, 45), 16, 2, 32),
-        "demo": Preset((450, 180, 180), 32, 24, 32),
+        "demo": Preset((450, 90, 180), 32, 24, 16),
         "reduced": task.reduced,
     }[name]
 
