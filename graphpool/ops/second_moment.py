@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphpool.ops.blocks import Blocks, bag_blocks
 from graphpool.ops.inputs import check_elements, working
 from graphpool.ops.kernels.composed import align, sizes
 from graphpool.ops.kernels.primitives import bag_gather, bag_sum
 from graphpool.ops.reduce import segment_mean
 from graphpool.segments import Segments
-
-_BLOCK_NUMBERS = 1 << 22
-"""Numbers in one temporary block of products."""
 
 
 def segment_outer(x: Tensor, y: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
@@ -141,9 +139,8 @@ class _Outer(torch.autograd.Function):
             return torch.stack(columns, dim=2)
         out = x.new_zeros(segments.num_segments, x.size(1), y.size(1))
         with torch.autocast(x.device.type, enabled=False):
-            for rows, valid, bags in _blocks(segments, x.size(1), y.size(1)):
-                product = _take(x, rows, valid).mT @ _take(y, rows, valid)
-                out.index_add_(0, bags, product)
+            for blocks in _blocks(segments, x.size(1), y.size(1)):
+                out.index_add_(0, blocks.bags, blocks.take(x).mT @ blocks.take(y))
         return out
 
     @staticmethod
@@ -168,8 +165,8 @@ class _Matmul(torch.autograd.Function):
             return torch.stack(columns, dim=1)
         out = x.new_empty(x.size(0), matrices.size(2))
         with torch.autocast(x.device.type, enabled=False):
-            for rows, valid, bags in _blocks(segments, x.size(1), matrices.size(2)):
-                out[rows[valid]] = (_take(x, rows, valid) @ matrices[bags])[valid]
+            for blocks in _blocks(segments, x.size(1), matrices.size(2)):
+                blocks.put(out, blocks.take(x) @ matrices[blocks.bags])
         return out
 
     @staticmethod
@@ -181,39 +178,7 @@ class _Matmul(torch.autograd.Function):
         return gx, gm, None
 
 
-def _take(x: Tensor, rows: Tensor, valid: Tensor) -> Tensor:
-    """Rows of ``x`` as blocks ``[B, L, C]``, zero where there is no element."""
-    return torch.where(valid.unsqueeze(-1), x[rows], 0)
-
-
-def _blocks(segments: Segments, p: int, q: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Elements in blocks that hold elements of one bag each: ``(rows, valid, bags)``.
-
-    ``rows`` and ``valid`` are ``[B, L]``, ``bags`` ``[B]``. The length ``L`` of a bag's blocks follows
-    from its own size alone, so that its result does not depend on the bags around it; it stays below
-    ``max(p, q)``, so that the products of all blocks take no more room than the elements.
-    """
-    counts, ptr, perm = segments.counts, segments.ptr, segments.perm
+def _blocks(segments: Segments, p: int, q: int) -> Iterator[Blocks]:
+    """Blocks no longer than about ``max(p, q)``: their products take no more room than the elements."""
     longest = 1 << (max(p, q, 8) - 1).bit_length()
-    ceiling = (counts.clamp(1, longest) - 1).double()
-    # frexp counts the bits of n - 1: the exponent of the power of two that n fits into.
-    exponent = torch.where(counts > 0, torch.frexp(ceiling).exponent, -1)
-    for power in range(longest.bit_length()):
-        chosen = (exponent == power).nonzero().squeeze(1)
-        if chosen.numel() == 0:
-            continue
-        length = 1 << power
-        per_bag = (counts[chosen] + length - 1) // length
-        bags = chosen.repeat_interleave(per_bag)
-        first_block = (per_bag.cumsum(0) - per_bag).repeat_interleave(per_bag)
-        place = torch.arange(bags.numel(), device=bags.device) - first_block
-        start = ptr[bags] + place * length
-        stop = ptr[bags + 1]
-        step = max(1, _BLOCK_NUMBERS // (p * q + length * (p + q)))
-        inside = torch.arange(length, device=bags.device)
-        for begin in range(0, bags.numel(), step):
-            part = slice(begin, begin + step)
-            rows = start[part, None] + inside
-            valid = rows < stop[part, None]
-            rows = rows.clamp(max=segments.num_elements - 1)
-            yield rows if perm is None else perm[rows], valid, bags[part]
+    return bag_blocks(segments, p + q + p * q // longest, longest)
