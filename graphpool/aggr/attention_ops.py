@@ -25,7 +25,7 @@ def attend_over_elements(
     r"""A few queries attend to the elements of each bag.
 
     Args:
-        query: ``[M, D]``, the same for all bags, or ``[S, M, D]``.
+        query: ``[M, D]``, the same for all bags.
         key: ``[E, D]``.
         value: ``[E, D]``.
         segments: The bags.
@@ -36,19 +36,10 @@ def attend_over_elements(
     Returns:
         ``[S, M, D]``.
     """
-    count, width = query.size(-2), query.size(-1) // heads
+    count, width = query.size(0), query.size(1) // heads
     keys = key.unflatten(-1, (heads, width))
     queries = scale * query.unflatten(-1, (heads, width))
-    if query.dim() == 2:
-        score = torch.einsum("ehd,mhd->emh", keys, queries)
-    else:
-        score = torch.stack(
-            [
-                segment_matmul(keys[:, h], queries[:, :, h].mT.contiguous(), segments)
-                for h in range(heads)
-            ],
-            dim=-1,
-        )
+    score = torch.einsum("ehd,mhd->emh", keys, queries)
     return weighted_values(score, value, segments, weight).view(-1, count, heads * width)
 
 
@@ -65,8 +56,9 @@ def weighted_values(
         return torch.stack(parts, dim=1)
     # Many queries: one product of matrices per bag and head, instead of a pass for each query.
     share = segment_softmax(score, segments, weight)
-    blocks = value.unflatten(-1, (heads, -1))
-    parts = [segment_outer(share[:, :, h], blocks[:, h], segments) for h in range(heads)]
+    # Split, not sliced: the derivative of a slice is an array of zeros as large as the whole.
+    shares, blocks = share.unbind(-1), value.split(value.size(-1) // heads, dim=-1)
+    parts = [segment_outer(a, v, segments) for a, v in zip(shares, blocks, strict=True)]
     return torch.cat(parts, dim=-1)
 
 
@@ -88,9 +80,7 @@ def attend_to_bag(
     """
     width = query.size(-1) // heads
     outputs = []
-    for h in range(heads):
-        block = slice(h * width, (h + 1) * width)
-        keys = scale * key[:, :, block].mT
-        score = segment_matmul(query[:, block], keys.contiguous(), segments)
-        outputs.append(segment_matmul(score.softmax(-1), value[:, :, block].contiguous(), segments))
+    for q, k, v in zip(*(t.split(width, dim=-1) for t in (query, key, value)), strict=True):
+        score = segment_matmul(q, (scale * k.mT).contiguous(), segments)
+        outputs.append(segment_matmul(score.softmax(-1), v.contiguous(), segments))
     return torch.cat(outputs, dim=-1)
