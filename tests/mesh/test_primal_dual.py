@@ -139,7 +139,7 @@ def test_pickling_and_moving_keep_everything():
     graph = primal_dual(*icosphere(0), labels=np.arange(20))
     again = pickle.loads(pickle.dumps(graph)).to("cpu")
     assert isinstance(again, MeshGraph)
-    assert all(torch.equal(again[k], graph[k]) for k in graph if k != "config")
+    assert all(torch.equal(again[k], v) for k, v in graph if k != "config")
 
 
 def test_mixed_configurations_do_not_batch():
