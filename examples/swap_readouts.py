@@ -288,38 +288,35 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
 
 
 def _draw_exponents(axes: Any, runs: list[dict[str, Any]]) -> None:
-    """Learned (p, q) of each site; a line leads from where it started."""
+    """Learned p and growth 1/p - q of each site; a line leads from where it started."""
     markers = dict(zip(runs[0]["learned"], "osD^v", strict=False))
     palette = ("#009E73", "#CC79A7", "#0072B2", "#E69F00")
     colours = dict(zip(runs[0]["learned"], palette, strict=False))
-    for number, r in enumerate(runs):
+    for r in runs:
         for site, found in r["learned"].items():
             begin = r["start"][site]
-            for k, (p, q) in enumerate(zip(found["p"], found["q"], strict=True)):
-                axes.plot([begin["p"][k], p], [begin["q"][k], q], color="#bbbbbb", lw=1, zorder=1)
-                axes.plot(
-                    p,
-                    q,
-                    markers.get(site, "x"),
-                    color=colours.get(site, "#000000"),
-                    label=site if number == 0 and k == 0 else None,
-                    zorder=2,
-                )
+            for p0, q0, p, q in zip(begin["p"], begin["q"], found["p"], found["q"], strict=True):
+                axes.plot([p0, p], [1 / p0 - q0, 1 / p - q], color="#bbbbbb", lw=1, zorder=1)
+                style = {"marker": markers[site], "color": colours[site]}
+                axes.plot(p, 1 / p - q, ls="", label=site, zorder=2, **style)
     axes.set_xscale("symlog", linthresh=1.0)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.5), max(high, 30.0))
-    for name, p, q in (("sum", 1, 0), ("mean", 1, 1), ("L2", 2, 0)):
-        axes.plot(p, q, "+", color="black")
-        axes.annotate(name, (p, q), (4, 4), textcoords="offset points", fontsize=9)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(min(bottom, -0.3), max(top, 1.15))
+    for name, p, growth in (("sum", 1, 1), ("mean", 1, 0), ("L2 norm", 2, 0.5)):
+        axes.plot(p, growth, "+", color="black")
+        axes.annotate(name, (p, growth), (4, 4), textcoords="offset points", fontsize=9)
     low, high = axes.get_xlim()
-    axes.annotate("max →", (high, 0), (-4, 4), textcoords="offset points", ha="right", fontsize=9)
+    axes.annotate("max →", (high, 0), (-4, -12), textcoords="offset points", ha="right", fontsize=9)
     if low < 0:
-        axes.annotate("← min", (low, 0), (4, 4), textcoords="offset points", fontsize=9)
+        axes.annotate("← min", (low, 0), (4, -12), textcoords="offset points", fontsize=9)
     axes.axhline(0, color="#dddddd", lw=0.8, zorder=0)
-    axes.set_xlabel("p")
-    axes.set_ylabel("q")
-    axes.set_title("what GNP has learned at each site", fontsize=10)
-    axes.legend(frameon=False, fontsize=9)
+    axes.set_xlabel("p (which elements count)")
+    axes.set_ylabel("1/p - q (growth with the size)")
+    axes.set_title("what GNP has learned at each site; lines from the start", fontsize=10)
+    once = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    axes.legend(once.values(), once.keys(), frameon=False, fontsize=9, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -374,7 +371,8 @@ def main() -> None:
     print(f"\n{args.task}: trained on small graphs, tested on larger ones ({name}: {size})\n")
     print(table(rows))
     if learned := exponent_table(rows):
-        print(f"\nlearned exponents (sum: p=1, q=0; mean: p=1, q=1; max: p→∞, q=0)\n\n{learned}")
+        print("\nlearned exponents; 1/p - q is the growth of the result with the size of the bag")
+        print(f"(sum: p=1, q=0; mean: p=1, q=1; max: p→∞, q=0)\n\n{learned}")
     picture = folder / f"swap_readouts_{args.task}_{name}.png"
     draw(rows, f"{args.task}: which pools extrapolate?", picture)
     print(f"\nnumbers: {log}\npicture: {picture}")
