@@ -5,10 +5,11 @@ A graph of a million nodes and ten million edges does not pass through a network
 so the one below, in PyTorch alone, needs neither. The network and its pools do not change.
 
 Each node has a value x and a label: the mean over its neighbours of the largest value among theirs.
-The right pools are max in the first layer and mean in the second. GNP has to find that out.
+The right pools are max in the first layer and mean in the second. A pool that learns where it stands
+between mean and max has to find that out; the same fixed pool in both layers cannot be right.
 
     python examples/neighbor_sampling.py
-    python examples/neighbor_sampling.py --nodes 100000 --pools gnp max,mean
+    python examples/neighbor_sampling.py --nodes 100000 --pools powermean max,mean
 """
 
 from __future__ import annotations
@@ -178,20 +179,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=1_000_000)
     parser.add_argument("--degree", type=int, default=10, help="neighbours of each node")
     parser.add_argument("--fanout", type=int, default=10, help="neighbours drawn, at most")
-    parser.add_argument("--batch", type=int, default=512, help="nodes per step")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch", type=int, default=256, help="nodes per step")
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--hidden", type=int, default=32)
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument(
         "--pools",
         nargs="+",
-        default=["gnp,gnp", "max,mean", "mean,mean", "mean,max"],
+        default=["softmax", "gem", "max,mean", "mean"],
         help="what to compare: pool of the first layer, comma, pool of the second",
     )
     args = parser.parse_args(arguments)
     if args.quick:
         args.nodes, args.steps, args.batch = 20_000, 20, 64
-        args.pools = ["gnp,gnp", "max,mean"]
+        args.pools = ["softmax", "max,mean"]
     for pair in args.pools:
         if pair.count(",") > 1:
             parser.error(f"--pools takes one name or two with a comma between, got {pair!r}")
