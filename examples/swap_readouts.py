@@ -5,12 +5,11 @@ tests it on large ones (50 to 99 nodes), and prints the error inside and outside
 training. For the maximum degree, sum over neighbours and max over nodes is right, and every other
 fixed pair fails on large graphs; GNP learns what to do.
 
-    python examples/swap_readouts.py                                   # maximum degree, about a
-    minute python examples/swap_readouts.py --task shortest
-    python examples/swap_readouts.py --aggr sum,mean --readout max,gnp # your own choice of pairs
-    python examples/swap_readouts.py --grid --seeds 3 --preset reduced # all fixed pairs, as in
-    docs/results python examples/swap_readouts.py --full                            # the published
-    protocol: hours
+    python examples/swap_readouts.py                          # maximum degree, a few minutes
+    python examples/swap_readouts.py --task shortest
+    python examples/swap_readouts.py --aggr sum,mean --readout max,gnp     # pairs of your own
+    python examples/swap_readouts.py --grid --seeds 3 --preset reduced     # all fixed pairs
+    python examples/swap_readouts.py --full                   # the published protocol: hours
 """
 
 from __future__ import annotations
