@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from graphpool.mesh import MeshGraph, clean, primal_dual, read_mesh
+from graphpool.mesh import EdgeGraph, MeshGraph, clean, edge_graph, primal_dual, read_mesh
 
-from .mesh_labels import read_face_labels
+from .mesh_labels import edge_labels, face_labels, find_labels
 
 __all__ = ["MeshClassificationFolder", "MeshSegmentationFolder"]
 
@@ -22,14 +22,16 @@ _SUFFIXES = (".obj", ".off", ".ply")
 class _MeshFolder(Dataset):
     """Graphs that were made once and are kept in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        if kind not in ("faces", "edges"):
+            raise ValueError(f"`kind` must be 'faces' or 'edges'; got {kind!r}.")
         self.files: list[Path] = []
-        self._graphs: list[MeshGraph] = []
+        self._graphs: list[MeshGraph | EdgeGraph] = []
 
     def __len__(self) -> int:
         return len(self._graphs)
 
-    def __getitem__(self, index: int) -> MeshGraph:
+    def __getitem__(self, index: int) -> MeshGraph | EdgeGraph:
         return self._graphs[index]
 
 
@@ -40,6 +42,7 @@ class MeshClassificationFolder(_MeshFolder):
         root: The folder of the class folders.
         split: ``"train"`` or ``"test"``: the name of the folder inside each class.
         config: See :func:`graphpool.mesh.primal_dual`.
+        kind: ``"faces"`` for primal and dual graphs, ``"edges"`` for the edge graphs of MeshCNN.
         max_per_class: Takes only the first so many meshes of each class, by name.
         progress: Whether to show a progress bar.
         **clean_kwargs: Passed on to :func:`graphpool.mesh.clean`.
@@ -59,11 +62,12 @@ class MeshClassificationFolder(_MeshFolder):
         split: str = "train",
         config: str = "A",
         *,
+        kind: str = "faces",
         max_per_class: int | None = None,
         progress: bool = False,
         **clean_kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(kind)
         root = _existing(root)
         self.classes = sorted(p.name for p in root.iterdir() if (p / split).is_dir())
         self.num_classes = len(self.classes)
@@ -80,7 +84,10 @@ class MeshClassificationFolder(_MeshFolder):
             if mesh.report.changed:
                 self.cleaned[file] = mesh.report
             self.files.append(file)
-            self._graphs.append(primal_dual(mesh.vertices, mesh.faces, config, label))
+            if kind == "faces":
+                self._graphs.append(primal_dual(mesh.vertices, mesh.faces, config, label))
+            else:
+                self._graphs.append(edge_graph(mesh.vertices, mesh.faces, label))
 
 
 class MeshSegmentationFolder(_MeshFolder):
@@ -109,10 +116,11 @@ class MeshSegmentationFolder(_MeshFolder):
         split: str = "train",
         config: str = "A",
         *,
+        kind: str = "faces",
         progress: bool = False,
         **clean_kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(kind)
         root = _existing(root)
         listed = _meshes(_existing(root / split))
         if not listed:
@@ -122,13 +130,19 @@ class MeshSegmentationFolder(_MeshFolder):
         self.num_classes = largest - smallest + 1
         for file in tqdm(listed, desc=f"reading {split}", disable=not progress):
             vertices, faces = read_mesh(file)
-            labels = read_face_labels(root / "seg", file.stem, vertices, faces)
-            mesh = clean(vertices, faces, labels - smallest, **clean_kwargs)
+            path, values = find_labels(root / "seg", file.stem)
+            labels = face_labels(values - smallest, vertices, faces, path)
+            mesh = clean(vertices, faces, labels, **clean_kwargs)
             if mesh.report.changed:
                 self.cleaned[file] = mesh.report
             self.files.append(file)
-            target = torch.from_numpy(np.asarray(mesh.labels))
-            self._graphs.append(primal_dual(mesh.vertices, mesh.faces, config, target))
+            target = np.asarray(mesh.labels)
+            if kind == "faces":
+                graph = primal_dual(mesh.vertices, mesh.faces, config, torch.from_numpy(target))
+            else:
+                target = edge_labels(values - smallest, mesh.faces, target)
+                graph = edge_graph(mesh.vertices, mesh.faces, torch.from_numpy(target))
+            self._graphs.append(graph)
 
 
 def _existing(folder: str | Path) -> Path:

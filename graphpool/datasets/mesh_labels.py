@@ -10,9 +10,11 @@ import torch
 from graphpool.mesh.halfedges import half_edges
 
 __all__ = [
+    "edge_labels",
     "edge_to_face_labels",
+    "face_labels",
     "face_to_edge_labels",
-    "read_face_labels",
+    "find_labels",
     "read_labels",
     "read_soft_labels",
 ]
@@ -40,24 +42,39 @@ def read_soft_labels(path: str | Path, num_edges: int, num_classes: int) -> np.n
     return table
 
 
-def read_face_labels(
-    folder: Path, name: str, vertices: np.ndarray, faces: np.ndarray
-) -> np.ndarray:
-    """Labels of the faces from ``folder/<name>.eseg`` or ``.seg``, per face or per edge in the file."""
+def find_labels(folder: Path, name: str) -> tuple[Path, np.ndarray]:
+    """The label file ``folder/<name>.eseg`` or ``.seg``, and what it holds."""
     candidates = [folder / f"{name}{suffix}" for suffix in (".eseg", ".seg")]
     path = next((p for p in candidates if p.is_file()), None)
     if path is None:
         raise FileNotFoundError(f"no label file {candidates[0]} (or .seg).")
-    labels = read_labels(path)
+    return path, read_labels(path)
+
+
+def face_labels(
+    labels: np.ndarray, vertices: np.ndarray, faces: np.ndarray, path: Path | str = "labels"
+) -> np.ndarray:
+    """Labels of the faces, from labels per face or per edge: their number tells which.
+
+    Raises:
+        ValueError: There are neither as many labels as faces nor as edges; ``path`` is named.
+    """
     if len(labels) == len(faces):
         return labels
     num_edges = len(half_edges(torch.from_numpy(faces), len(vertices)).edges)
     if len(labels) != num_edges:
         raise ValueError(
-            f"{path} has {len(labels)} lines, but {name} has {len(faces)} faces and "
+            f"{path} has {len(labels)} lines, but its mesh has {len(faces)} faces and "
             f"{num_edges} edges."
         )
     return edge_to_face_labels(faces, labels)
+
+
+def edge_labels(labels: np.ndarray, faces: np.ndarray, of_faces: np.ndarray) -> np.ndarray:
+    """Labels of the edges of ``faces``: ``labels`` themselves if there are as many, and otherwise
+    those of the faces, by :func:`face_to_edge_labels`."""
+    num_edges = len(half_edges(torch.from_numpy(faces), int(faces.max()) + 1).edges)
+    return labels if len(labels) == num_edges else face_to_edge_labels(faces, of_faces)
 
 
 def edge_to_face_labels(faces: np.ndarray, labels: np.ndarray) -> np.ndarray:

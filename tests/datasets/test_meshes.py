@@ -103,6 +103,8 @@ def test_classification_folder(tmp_path):
     assert [int(graph.y) for graph in data] == [0, 0, 1, 1]
     assert float(data[0].vertices.norm(dim=1).mean()) == pytest.approx(2)
     assert len(MeshClassificationFolder(tmp_path, "test", max_per_class=1)) == 2
+    edges = MeshClassificationFolder(tmp_path, "test", kind="edges")
+    assert edges[1].x.shape == (120, 5) and int(edges[1].y) == 1
     with pytest.raises(FileNotFoundError, match="no mesh lies in"):
         MeshClassificationFolder(tmp_path, "validation")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
@@ -134,11 +136,21 @@ def test_segmentation_folder_tells_face_from_edge_labels(tmp_path, per_edge):
     agree = float((data[0].y.numpy() == labels).mean())
     assert agree == 1 if not per_edge else agree > 0.9
     (tmp_path / "seg" / "x.eseg").write_text("1\n2\n")
-    with pytest.raises(ValueError, match=r"has 2 lines, but x has 80 faces and 120 edges"):
+    with pytest.raises(ValueError, match=r"has 2 lines, but its mesh has 80 faces and 120 edges"):
         MeshSegmentationFolder(tmp_path, "train")
     (tmp_path / "seg" / "x.eseg").unlink()
     with pytest.raises(FileNotFoundError, match=r"no label file .*x.eseg"):
         MeshSegmentationFolder(tmp_path, "train")
+
+
+@pytest.mark.parametrize("per_edge", [False, True])
+def test_edge_graphs_come_with_labels_per_edge(tmp_path, per_edge):
+    faces, labels = write_segmentation(tmp_path, per_edge)
+    graph = MeshSegmentationFolder(tmp_path, "test", kind="edges")[0]
+    assert graph.x.shape == (120, 5)
+    assert graph.y.tolist() == face_to_edge_labels(faces, labels).tolist()
+    with pytest.raises(ValueError, match="`kind`"):
+        MeshSegmentationFolder(tmp_path, "test", kind="corners")
 
 
 def test_labels_stay_with_their_faces_when_cleaning_drops_some(tmp_path):
