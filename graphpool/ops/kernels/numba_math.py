@@ -93,7 +93,7 @@ def _largest(x):  # type: ignore[no-untyped-def]
     return lambda x: d(1.7976931348623157e308)
 
 
-@overload(exp)
+@overload(exp, jit_options={"forceinline": True})
 def _exp(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
 
@@ -142,7 +142,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return exp64
 
 
-@overload(log)
+@overload(log, jit_options={"forceinline": True})
 def _log(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
 

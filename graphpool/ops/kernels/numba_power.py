@@ -74,12 +74,20 @@ def power_forward(  # type: ignore[no-untyped-def]
                 a = abs(x[r, c])
                 z[c] += w * exp(p[c] * (log(least if a < least else a) - anchor[c]))
         scale = log(total)
+        # One store to each loop: LLVM vectorises only what it can check for overlap cheaply.
         for c in range(channels):
-            spread = log(z[c]) / p[c] if z[c] != zero else sign[c] * -inf
-            norm[n, c] = anchor[c] + spread
-            y = exp(anchor[c] + spread - q[c] * scale)
-            # The limit of a vanishing element; a NaN shows in z.
-            out[n, c] = zero if (abs(extreme[c]) < least) & (z[c] == z[c]) else y
+            spread = log(one if z[c] == zero else z[c]) / p[c]
+            z[c] = sign[c] * -inf if z[c] == zero else spread
+        for c in range(channels):
+            z[c] += anchor[c]
+        for c in range(channels):
+            norm[n, c] = z[c]
+        for c in range(channels):
+            z[c] = exp(z[c] - q[c] * scale)
+        for c in range(channels):
+            # The limit of vanishing elements; a NaN shows in z.
+            vanishes = (abs(extreme[c]) < least) & (z[c] == z[c])
+            out[n, c] = zero if vanishes else z[c]
 
 
 @kernel
