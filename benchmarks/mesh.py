@@ -165,6 +165,7 @@ def main() -> None:
     parser.add_argument("--meshes", type=int, default=100, help="of the epoch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu", action="store_true", help="processor time")
+    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for the table")
     args = parser.parse_args()
     global clock
     clock = CLOCKS["cpu" if args.cpu else "wall"]
@@ -181,9 +182,11 @@ def main() -> None:
         *collapse_rows(),
         epoch_row(graphs),
     ]
-    print("| what | graphpool | loops | ratio |\n|---|---|---|---|")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+    lines = ["| what | graphpool | loops | ratio |", "|---|---|---|---|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    print("\n".join(lines))
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "mesh.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--growth", type=float, default=64.0, help="MiB that memory may grow")
+    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for the report")
     arguments = parser.parse_args()
 
     generator = torch.Generator().manual_seed(arguments.seed)
@@ -117,9 +118,16 @@ def main() -> int:
             bar.update(round(elapsed) - bar.n)
     gc.collect()
     growth = resident_mib() - (settled or 0.0)
-    print(f"{sum(counts.values())} calls; memory grew by {growth:.1f} MiB after the first tenth")
-    for dtype, gap in worst.items():
-        print(f"  {str(dtype).removeprefix('torch.'):9} largest deviation {gap:.1e}")
+    report = [
+        f"{sum(counts.values())} calls; memory grew by {growth:.1f} MiB after the first tenth"
+    ]
+    report += [
+        f"  {str(dtype).removeprefix('torch.'):9} largest deviation {gap:.1e}"
+        for dtype, gap in worst.items()
+    ]
+    print("\n".join(report))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "soak.txt").write_text("\n".join(report) + "\n")
     return 1 if growth > arguments.growth else 0
 
 
