@@ -48,7 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--published", action="store_true", help="without the two improvements")
+    parser.add_argument("--published", action="store_true", help="without the three improvements")
     parser.add_argument("--no-baseline", action="store_true", help="without the per-face network")
     return parser.parse_args()
 
@@ -111,7 +111,13 @@ def build(pool: str, num_classes: int, graph, args: argparse.Namespace) -> torch
     if args.model == "superpixel":
         channels = (64, *[96] * (len(args.keep) - 1))
         return MeshSuperpixelSegmenter(
-            num_classes, widths, channels, args.keep, reduce=pool, own_feature=improved
+            num_classes,
+            widths,
+            channels,
+            args.keep,
+            reduce=pool,
+            own_feature=improved,
+            dual_messages=improved,
         )
     return MeshSegmenter(
         num_classes,
@@ -120,6 +126,7 @@ def build(pool: str, num_classes: int, graph, args: argparse.Namespace) -> torch
         keep=args.keep,
         reduce=pool,
         own_feature=improved,
+        dual_messages=improved,
         head="linear" if improved else "conv",
     )
 

@@ -49,8 +49,10 @@ class PrimalDualConv(nn.Module):
         x_p'^{\,i} = \operatorname{ReLU}\Big(\sum_j \alpha_{ij} (x_p W_p)^j + b_p\Big)
 
     Heads are concatenated in both streams. As published, a face's own feature does not enter its
-    update and the dual stream never sees the primal one; ``own_feature`` adds
-    :math:`x_p^i W_o` inside the ReLU.
+    update, and what the dual stream knows reaches the faces through :math:`\alpha` alone.
+    ``own_feature`` adds :math:`x_p^i W_o` inside the ReLU, and ``dual_messages`` adds
+    :math:`\sum_j \alpha_{ij}\, x_d'^{\,d(j \to i)} W_m`: a message also carries the new feature of its
+    pair of faces. The dual stream never sees the primal one.
 
     Args:
         in_channels: Widths of the two inputs, primal and dual.
@@ -59,7 +61,7 @@ class PrimalDualConv(nn.Module):
         bias: Whether :math:`b_p, b_d` exist.
         dropout: Probability with which attention coefficients are dropped in training.
         dual_self_loops: Whether dual nodes also attend to themselves.
-        own_feature: See above.
+        own_feature, dual_messages: See above.
 
     A face or a dual node without neighbours gets ``ReLU(bias)`` (or of the own feature).
 
@@ -82,6 +84,7 @@ class PrimalDualConv(nn.Module):
         dropout: float = 0.0,
         dual_self_loops: bool = False,
         own_feature: bool = False,
+        dual_messages: bool = False,
         negative_slope: float = 0.2,
     ) -> None:
         super().__init__()
@@ -98,6 +101,9 @@ class PrimalDualConv(nn.Module):
         self.own_weight = (
             nn.Linear(in_channels[0], heads * primal, bias=False) if own_feature else None
         )
+        self.message_weight = (
+            nn.Linear(heads * dual, heads * primal, bias=False) if dual_messages else None
+        )
         self.dual_target = nn.Parameter(torch.empty(heads, dual))
         self.dual_source = nn.Parameter(torch.empty(heads, dual))
         self.primal_score = nn.Parameter(torch.empty(heads, dual))
@@ -107,7 +113,12 @@ class PrimalDualConv(nn.Module):
 
     def reset_parameters(self) -> None:
         """Glorot uniform weights and attention vectors, zero biases."""
-        for linear in (self.primal_weight, self.dual_weight, self.own_weight):
+        for linear in (
+            self.primal_weight,
+            self.dual_weight,
+            self.own_weight,
+            self.message_weight,
+        ):
             if linear is not None:
                 nn.init.xavier_uniform_(linear.weight)
         nn.init.xavier_uniform_(self.primal_score)
@@ -144,6 +155,11 @@ class PrimalDualConv(nn.Module):
         new_primal, attention = self._attend(
             score, self.primal_weight(primal), topology.face_targets, topology.face_sources, True
         )
+        if self.message_weight is not None:
+            carried, _ = self._attend(
+                score, self.message_weight(new_dual), topology.face_targets, topology.edge_duals
+            )
+            new_primal = new_primal + carried
         if self.own_weight is not None:
             new_primal = new_primal + self.own_weight(primal)
         if self.primal_bias is not None:

@@ -149,6 +149,12 @@ class MeshTopology:
         return Segments(index=self.dual_edge_index[0], num_segments=self.num_dual_nodes)
 
     @cached_property
+    def edge_duals(self) -> Segments:
+        """The dual node of each directed edge."""
+        duals = torch.arange(self.num_dual_nodes, device=self.batch.device)
+        return Segments(index=self.per_directed_edge(duals), num_segments=self.num_dual_nodes)
+
+    @cached_property
     def mesh_faces(self) -> Segments:
         """The faces of each mesh."""
         return Segments(index=self.batch, num_segments=self.num_meshes)

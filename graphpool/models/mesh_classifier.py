@@ -30,7 +30,8 @@ class MeshClassifier(nn.Module):
     primal one: then the primal weights and the attention between faces get no gradient, and the
     order of pooling is that of a fixed random projection of the trained dual features.
     ``read="both"`` lets the primal stream reach the loss, ``own_feature=True`` lets a face use its
-    own feature, ``score_gradient=True`` lets the choice of clusters learn.
+    own feature, ``dual_messages=True`` lets it see the dual features around it, and
+    ``score_gradient=True`` lets the choice of clusters learn.
 
     Args:
         num_classes: Number of classes.
@@ -47,7 +48,7 @@ class MeshClassifier(nn.Module):
         hidden: Width between the two linear layers.
         num_skips: Convolutions per block after the first.
         dropout: Of the attention coefficients.
-        own_feature, score_gradient: See above.
+        own_feature, dual_messages, score_gradient: See above.
         reduce_kwargs: Passed on to the aggregations of the pools.
 
     Example:
@@ -76,6 +77,7 @@ class MeshClassifier(nn.Module):
         num_skips: int = 1,
         dropout: float = 0.0,
         own_feature: bool = False,
+        dual_messages: bool = False,
         score_gradient: bool = False,
         reduce_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -101,7 +103,11 @@ class MeshClassifier(nn.Module):
                 norm,
                 num_skips,
                 pool_kwargs={"score_gradient": score_gradient, "reduce_kwargs": reduce_kwargs},
-                conv_kwargs={"dropout": dropout, "own_feature": own_feature},
+                conv_kwargs={
+                    "dropout": dropout,
+                    "own_feature": own_feature,
+                    "dual_messages": dual_messages,
+                },
             )
             self.blocks.append(block)
             width = block.out_channels

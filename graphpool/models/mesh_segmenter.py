@@ -36,8 +36,8 @@ class MeshSegmenter(nn.Module):
             keeps the number of channels.
         norm: ``"group"`` or ``"batch"``, in the encoder.
         head: ``"conv"`` or ``"linear"``, see above.
-        num_skips, dropout, own_feature, score_gradient, reduce_kwargs: As in
-            :class:`MeshClassifier`; ``own_feature`` holds for the whole network.
+        num_skips, dropout, own_feature, dual_messages, score_gradient, reduce_kwargs: As in
+            :class:`MeshClassifier`; they hold for the whole network.
 
     Example:
         >>> from graphpool.mesh import icosphere, primal_dual
@@ -60,6 +60,7 @@ class MeshSegmenter(nn.Module):
         num_skips: int = 1,
         dropout: float = 0.0,
         own_feature: bool = False,
+        dual_messages: bool = False,
         score_gradient: bool = False,
         reduce_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -73,7 +74,11 @@ class MeshSegmenter(nn.Module):
             raise ValueError(f"`head` must be 'conv' or 'linear'; got {head!r}.")
         self.heads = heads
         self.standardizer = MeshStandardizer(in_channels)
-        options: dict[str, Any] = {"dropout": dropout, "own_feature": own_feature}
+        options: dict[str, Any] = {
+            "dropout": dropout,
+            "own_feature": own_feature,
+            "dual_messages": dual_messages,
+        }
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width = in_channels
         for size, fraction in zip(channels[:-1], keep, strict=True):

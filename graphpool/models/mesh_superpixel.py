@@ -80,7 +80,8 @@ class MeshSuperpixelSegmenter(nn.Module):
         num_skips: Convolutions per block after the first.
         norm: ``"mesh"``: statistics of each mesh; ``"batch"``: of all nodes of the mini-batch, as in
             the published network, where the result for a mesh depends on the others.
-        dropout, own_feature, score_gradient, reduce_kwargs: As in :class:`MeshClassifier`.
+        dropout, own_feature, dual_messages, score_gradient, reduce_kwargs: As in
+            :class:`MeshClassifier`.
 
     Example:
         >>> from graphpool.mesh import icosphere, primal_dual
@@ -101,6 +102,7 @@ class MeshSuperpixelSegmenter(nn.Module):
         norm: str = "mesh",
         dropout: float = 0.0,
         own_feature: bool = False,
+        dual_messages: bool = False,
         score_gradient: bool = False,
         reduce_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -113,7 +115,11 @@ class MeshSuperpixelSegmenter(nn.Module):
                 f"{len(keep)}."
             )
         self.standardizer = MeshStandardizer(in_channels)
-        options: dict[str, Any] = {"dropout": dropout, "own_feature": own_feature}
+        options: dict[str, Any] = {
+            "dropout": dropout,
+            "own_feature": own_feature,
+            "dual_messages": dual_messages,
+        }
         self.stages, self.pools = nn.ModuleList(), nn.ModuleList()
         width = in_channels
         for size, fraction in zip(channels, keep, strict=True):

@@ -180,6 +180,11 @@ def conv(layer, primal, dual, pairs, config):
             for share, j in zip(softmax(scores) if order else [], order, strict=True):
                 out[h] += share * projected[j][h]
                 attention.setdefault((j, i), []).append(share)
+        if "message_weight.weight" in weight:
+            for j, shares in ((j, attention[j, i]) for j in order):
+                d = frozenset((i, j)) if config == "A" else (j, i)
+                carried = weight["message_weight.weight"] @ new_dual[d].reshape(-1)
+                out += np.array(shares)[:, None] * carried.reshape(heads, -1)
         if "own_weight.weight" in weight:
             out += (weight["own_weight.weight"] @ np.asarray(primal[i])).reshape(heads, -1)
         if "primal_bias" in weight:

@@ -40,7 +40,7 @@ def test_convolution_is_that_of_the_loops(loops, config, own):
     vertices, faces = bumpy(1)
     graph = primal_dual(vertices, faces[:60], config)  # a boundary, and uneven degrees
     torch.manual_seed(0)
-    layer = PrimalDualConv((3, 5), (4, 6), heads=2, own_feature=own).double()
+    layer = PrimalDualConv((3, 5), (4, 6), heads=2, own_feature=own, dual_messages=own).double()
     for bias in (layer.primal_bias, layer.dual_bias):
         torch.nn.init.normal_(bias)
     topology = graph.topology()
@@ -86,7 +86,7 @@ def test_dropout_changes_training_only_and_self_loops_change_the_dual_stream():
 
 def test_gradients_of_the_convolution():
     graph = primal_dual(*icosphere(0))
-    layer = PrimalDualConv((2, 3), (2, 2), heads=2, own_feature=True).double()
+    layer = PrimalDualConv((2, 3), (2, 2), heads=2, own_feature=True, dual_messages=True).double()
     primal = torch.randn(20, 2, dtype=torch.float64, requires_grad=True)
     dual = torch.randn(30, 3, dtype=torch.float64, requires_grad=True)
     topology = graph.topology()
