@@ -10,48 +10,67 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from graphpool.ops.kernels.numba_select import select
+
 
 @njit(nogil=True, cache=True)
-def _select(key, xyz, position, low, high, target):
-    """Quickselect: brings the element of rank ``target`` to its place in ``[low, high]``."""
-    state = np.uint64(low * 2654435761 + high + 12345)
-    while high > low:
-        # Pivots at pseudo-random places: no order of the input makes the selection quadratic.
-        span = np.uint64(high - low + 1)
-        state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        a = key[low + np.int64((state >> np.uint64(33)) % span)]
-        state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        b = key[low + np.int64((state >> np.uint64(33)) % span)]
-        c = key[(low + high) >> 1]
-        if a > b:
-            a, b = b, a
-        pivot = a if c < a else (b if c > b else c)
-        i, j = low, high
-        while i <= j:
-            while key[i] < pivot:
-                i += 1
-            while key[j] > pivot:
-                j -= 1
-            if i <= j:
-                for axis in range(3):
-                    t = xyz[axis, i]
-                    xyz[axis, i] = xyz[axis, j]
-                    xyz[axis, j] = t
-                p = position[i]
-                position[i] = position[j]
-                position[j] = p
-                i += 1
-                j -= 1
-        if target <= j:
-            high = j
-        elif target >= i:
-            low = i
-        else:
-            return
+def _keys(values, keys):
+    """Puts ``values`` (rounded to float32) above the positions that ``keys`` carry, in sortable bits."""
+    one = np.empty(1, np.float32)
+    bits = one.view(np.uint32)
+    for i in range(keys.size):
+        position = keys[i] & np.uint64(0xFFFFFFFF)
+        one[0] = values[position]
+        word = bits[0]
+        # Negative floats order backwards by their bits; the sign bit puts them below the others.
+        flip = np.uint32(0xFFFFFFFF) if word >> np.uint32(31) else np.uint32(0x80000000)
+        keys[i] = (np.uint64(word ^ flip) << np.uint64(32)) | position
+
+
+@njit(nogil=True, cache=True)
+def split_subtree(source, keys, box, base, start, count, root, root_level, last_level):
+    """Splits the points below node ``root`` (of level ``root_level``) down to ``last_level``.
+
+    Only ``keys``, which carry the positions, are moved. The box of ``root`` must be there; those of the
+    nodes below are its parts, good enough to choose the axis that is split.
+    """
+    stack = np.empty(64, np.int64)
+    levels = np.empty(64, np.int64)
+    stack[0] = root
+    levels[0] = root_level
+    top = 1
+    while top > 0:
+        top -= 1
+        node, level = stack[top], levels[top]
+        if level == last_level:
+            continue
+        j = node - (1 << level)
+        first = start + ((count * j) >> level)
+        end = start + ((count * (j + 1)) >> level)
+        middle = start + ((count * (2 * j + 1)) >> (level + 1))
+        here, left, right = box[base + node], box[base + 2 * node], box[base + 2 * node + 1]
+        axis = 0
+        for a in range(1, 3):
+            if here[a + 3] - here[a] > here[axis + 3] - here[axis]:
+                axis = a
+        left[:] = here
+        right[:] = here
+        if here[axis + 3] > here[axis]:
+            _keys(source[axis], keys[first:end])
+            select(keys, first, end - 1, middle)
+            border = source[axis, np.int64(keys[middle] & np.uint64(0xFFFFFFFF))]
+            left[axis + 3] = border
+            right[axis] = border
+        stack[top] = 2 * node
+        stack[top + 1] = 2 * node + 1
+        levels[top] = level + 1
+        levels[top + 1] = level + 1
+        top += 2
 
 
 @njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
-def _bound(xyz, start, end, box, node):
+def bound(xyz, start, end, box, node):
+    """The box of the points ``start, ..., end - 1``."""
     for axis in range(3):
         values = xyz[axis, start:end]
         low = values[0]
@@ -66,47 +85,48 @@ def _bound(xyz, start, end, box, node):
 
 
 @njit(nogil=True, cache=True)
-def build_subtree(xyz, position, box, base, start, count, root, root_level, last_level):
-    """Splits the points below node ``root`` (of level ``root_level``) down to ``last_level``.
-
-    ``base`` is where the boxes of the cloud begin, ``start`` and ``count`` its points.
-    """
-    stack = np.empty(64, np.int64)
-    levels = np.empty(64, np.int64)
-    stack[0] = root
-    levels[0] = root_level
-    top = 1
-    while top > 0:
-        top -= 1
-        node, level = stack[top], levels[top]
-        j = node - (1 << level)
-        first = start + ((count * j) >> level)
-        end = start + ((count * (j + 1)) >> level)
-        _bound(xyz, first, end, box, base + node)
-        if level == last_level:
-            continue
-        middle = start + ((count * (2 * j + 1)) >> (level + 1))
-        widest, axis = -1.0, 0
-        for a in range(3):
-            extent = box[base + node, a + 3] - box[base + node, a]
-            if extent > widest:
-                widest, axis = extent, a
-        if widest > 0:
-            _select(xyz[axis], xyz, position, first, end - 1, middle)
-        stack[top] = 2 * node
-        stack[top + 1] = 2 * node + 1
-        levels[top] = level + 1
-        levels[top + 1] = level + 1
-        top += 2
+def join_boxes(box, base, low, high):
+    """Boxes of the nodes ``low, ..., high - 1`` from those of their children, the last node first."""
+    for node in range(high - 1, low - 1, -1):
+        here, left, right = box[base + node], box[base + 2 * node], box[base + 2 * node + 1]
+        for axis in range(3):
+            here[axis] = min(left[axis], right[axis])
+            here[axis + 3] = max(left[axis + 3], right[axis + 3])
 
 
 @njit(nogil=True, cache=True)
-def build_clouds(xyz, position, box, ptr, base, depth, low, high):
+def finish_subtree(source, keys, xyz, position, box, base, start, count, root, root_level, depth):
+    """Writes the points below ``root`` in tree order, and their boxes."""
+    j = root - (1 << root_level)
+    first = start + ((count * j) >> root_level)
+    end = start + ((count * (j + 1)) >> root_level)
+    for i in range(first, end):
+        p = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
+        position[i] = p
+        for axis in range(3):
+            xyz[axis, i] = source[axis, p]
+    below = depth - root_level
+    for node in range(root << below, (root + 1) << below):
+        j = node - (1 << depth)
+        bound(
+            xyz, start + ((count * j) >> depth), start + ((count * (j + 1)) >> depth), box,
+            base + node,
+        )  # fmt: skip
+    for level in range(below - 1, -1, -1):
+        join_boxes(box, base, root << level, (root + 1) << level)
+
+
+@njit(nogil=True, cache=True)
+def build_clouds(source, keys, xyz, position, box, ptr, base, depth, low, high):
     """Builds the trees of the clouds ``low, ..., high - 1``."""
     for cloud in range(low, high):
-        n = ptr[cloud + 1] - ptr[cloud]
+        start, n = ptr[cloud], ptr[cloud + 1] - ptr[cloud]
         if n > 0:
-            build_subtree(xyz, position, box, base[cloud], ptr[cloud], n, 1, 0, depth[cloud])
+            bound(source, start, start + n, box, base[cloud] + 1)
+            split_subtree(source, keys, box, base[cloud], start, n, 1, 0, depth[cloud])
+            finish_subtree(
+                source, keys, xyz, position, box, base[cloud], start, n, 1, 0, depth[cloud]
+            )
 
 
 @njit(nogil=True, cache=True, inline="always")

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from graphpool.ops.kernels.numba_kdtree import box_distance
+from graphpool.ops.kernels.numba_select import select, sort
 
 _FAST = {"nnan", "nsz"}
 # Up to this many neighbours an insertion is cheaper than a selection.
@@ -18,77 +19,6 @@ SMALL = 32
 @njit(nogil=True, cache=True, inline="always")
 def _before(da, ia, db, ib):
     return da < db or (da == db and ia < ib)
-
-
-@njit(nogil=True, cache=True)
-def _partition(keys, low, high):
-    """Splits ``keys[low:high + 1]`` (distinct) around a median of three; returns the pivot's place.
-
-    Without a branch on the keys: the comparisons are unpredictable, and a wrong guess costs more than
-    a needless swap. Unsigned places spare the check for negative ones.
-    """
-    a, b, c = keys[low], keys[(low + high) >> 1], keys[high]
-    if (a < b) == (b < c):
-        keys[(low + high) >> 1] = c
-        keys[high] = b
-    elif (b < a) == (a < c):
-        keys[low] = c
-        keys[high] = a
-    pivot = keys[high]
-    store = np.uint64(low)
-    for p in range(np.uint64(low), np.uint64(high)):
-        key = keys[p]
-        keys[p] = keys[store]
-        keys[store] = key
-        store += np.uint64(key < pivot)
-    keys[high] = keys[store]
-    keys[store] = pivot
-    return np.int64(store)
-
-
-@njit(nogil=True, cache=True)
-def _insertion_sort(keys, low, high):
-    for a in range(low + 1, high + 1):
-        key = keys[a]
-        b = a
-        while b > low and key < keys[b - 1]:
-            keys[b] = keys[b - 1]
-            b -= 1
-        keys[b] = key
-
-
-@njit(nogil=True, cache=True)
-def _keep_smallest(keys, count, k):
-    """Quickselect: the ``k`` smallest of the first ``count`` come first, the largest of them last."""
-    low, high, target = 0, count - 1, k - 1
-    while high - low > 12:
-        place = _partition(keys, low, high)
-        if place == target:
-            return
-        if place < target:
-            low = place + 1
-        else:
-            high = place - 1
-    _insertion_sort(keys, low, high)
-
-
-@njit(nogil=True, cache=True)
-def _sort_keys(keys, count, stack):
-    stack[0], stack[1] = 0, count - 1
-    top = 2
-    while top > 0:
-        top -= 2
-        low, high = stack[top], stack[top + 1]
-        while high - low > 12:
-            place = _partition(keys, low, high)
-            if place - low < high - place:
-                stack[top], stack[top + 1] = place + 1, high
-                high = place - 1
-            else:
-                stack[top], stack[top + 1] = low, place - 1
-                low = place + 1
-            top += 2
-        _insertion_sort(keys, low, high)
 
 
 @njit(nogil=True, cache=True)
@@ -228,19 +158,19 @@ def _query(
                         keys[held] = (np.uint64(leaf_bits[p]) << np.uint64(32)) | np.uint64(who[p])
                         held += 1
                         if held == capacity:
-                            _keep_smallest(keys, held, k)
+                            select(keys, 0, held - 1, k - 1)
                             held = k
                             bound_position = np.int32(keys[k - 1] & np.uint64(0x7FFFFFFF))
                             last[0] = np.uint32(keys[k - 1] >> np.uint64(32))
                             bound = last_value[0]
             if not sorting and held >= k and bound_position == 2147483647:
-                _keep_smallest(keys, held, k)
+                select(keys, 0, held - 1, k - 1)
                 held = k
                 bound_position = np.int32(keys[k - 1] & np.uint64(0x7FFFFFFF))
                 last[0] = np.uint32(keys[k - 1] >> np.uint64(32))
                 bound = last_value[0]
     if held > k:
-        _keep_smallest(keys, held, k)
+        select(keys, 0, held - 1, k - 1)
         held = k
     return held
 
@@ -312,7 +242,7 @@ def nearest(
             )
             if not in_order:
                 if ascending:
-                    _sort_keys(keys, held, stack)
+                    sort(keys, held, stack)
                 for t in range(held):
                     d_bits[t] = np.uint32(keys[t] >> np.uint64(32))
                     i[t] = np.int32(keys[t] & np.uint64(0x7FFFFFFF))

@@ -53,36 +53,46 @@ def build_trees(clouds: Clouds, leaf: int = LEAF) -> Trees:
     depth = np.ceil(np.log2(np.maximum(counts / leaf, 1))).astype(np.int64)
     base = np.zeros(len(depth), np.int64)
     base[1:] = np.cumsum(2 << depth)[:-1]
-    xyz = axes(clouds.points)
+    source = axes(clouds.points)
+    size = source.shape[1]
     trees = Trees(
-        xyz,
-        np.arange(xyz.shape[1], dtype=np.int32),
-        np.empty((int((2 << depth).sum()), 6), xyz.dtype),
+        np.empty_like(source),
+        np.empty(size, np.int32),
+        np.empty((int((2 << depth).sum()), 6), source.dtype),
         base,
         depth,
         ptr,
     )
-    shared = (trees.xyz, trees.position, trees.box)
+    keys = np.arange(size, dtype=np.uint64)
+    shared = (source, keys, trees.xyz, trees.position, trees.box)
     threads = torch.get_num_threads()
     split = max(threads - 1, 0).bit_length() + 1
-    large = np.flatnonzero(counts > max(_PARALLEL_POINTS, leaf << (split + 1)))
+    is_large = counts > max(_PARALLEL_POINTS, leaf << (split + 1))
+    large = np.flatnonzero(is_large)
     if threads == 1 or len(large) == 0 or len(large) >= 2 * threads:
         parallel_for(
             lambda low, high: numba_kdtree.build_clouds(*shared, ptr, base, depth, low, high),
             balanced(ptr, _PARALLEL_POINTS),
         )
         return trees
-    tasks: list[tuple[int, int, int, int]] = []
+    tasks: list[tuple[int, int, int]] = []
     for c in large:
-        numba_kdtree.build_subtree(*shared, base[c], ptr[c], counts[c], 1, 0, split)
-        tasks += [(int(c), (1 << split) + j, split, 0) for j in range(1 << split)]
-    small = np.flatnonzero(counts <= max(_PARALLEL_POINTS, leaf << (split + 1)))
-    tasks += [(int(c), 1, 0, 0) for c in small if counts[c] > 0]
+        where = (trees.box, base[c], ptr[c], counts[c])
+        numba_kdtree.bound(source, ptr[c], ptr[c + 1], trees.box, base[c] + 1)
+        numba_kdtree.split_subtree(source, keys, *where, 1, 0, split)
+        tasks += [(int(c), (1 << split) + j, split) for j in range(1 << split)]
+    for c in np.flatnonzero(~is_large & (counts > 0)):
+        numba_kdtree.bound(source, ptr[c], ptr[c + 1], trees.box, base[c] + 1)
+        tasks.append((int(c), 1, 0))
 
-    def build(c: int, root: int, level: int, _: int) -> None:
-        numba_kdtree.build_subtree(*shared, base[c], ptr[c], counts[c], root, level, depth[c])
+    def build(c: int, root: int, level: int) -> None:
+        where = (trees.box, base[c], ptr[c], counts[c], root, level, depth[c])
+        numba_kdtree.split_subtree(source, keys, *where)
+        numba_kdtree.finish_subtree(source, keys, trees.xyz, trees.position, *where)
 
     parallel_for(build, tasks)
+    for c in large:
+        numba_kdtree.join_boxes(trees.box, base[c], 1, 1 << split)
     return trees
 
 
@@ -108,8 +118,9 @@ def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
     """Positions of the samples; ``first`` and ``samples`` are per cloud."""
     from graphpool.ops.kernels import numba_fps
 
-    trees = build_trees(clouds)
-    size = trees.xyz.shape[1]
+    size, bags = clouds.points.size(0), max(clouds.num_clouds, 1)
+    # In a large cloud most picks touch few leaves, and fewer, larger ones are quicker to pass over.
+    trees = build_trees(clouds, leaf=64 if size > _PARALLEL_POINTS * bags else LEAF)
     out_ptr = np.zeros(len(trees.ptr), np.int64)
     np.cumsum(samples.numpy(), out=out_ptr[1:])
     out = np.empty(int(out_ptr[-1]), np.int64)
