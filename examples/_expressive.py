@@ -147,6 +147,19 @@ def batches_of(graphs: Sequence[Data], size: int, device: torch.device) -> list[
     ]
 
 
+@torch.no_grad()
+def settle_statistics(model: nn.Module, batches: Sequence[Batch]) -> None:
+    """Batch normalisation with the statistics of the trained network, in place of a running average over
+    networks before it: embeddings of graphs that are hard to tell apart differ by little."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.reset_running_stats()
+            module.momentum = None
+    model.train()
+    for batch in batches:
+        model(batch)
+
+
 def train(
     model: nn.Module,
     graphs: Sequence[Data],
@@ -166,6 +179,7 @@ def train(
             loss.backward()
             optimizer.step()
         schedule.step()
+    settle_statistics(model, batches_of(graphs, recipe.batch_size, device))
 
 
 def cross_validate(
