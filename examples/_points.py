@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,8 +24,13 @@ def train(
     smoothing: float,
     checkpoint: Path | None,
     device: str,
+    generators: Sequence[torch.Generator] = (),
 ) -> float:
-    """AdamW with a one-cycle schedule; goes on from ``checkpoint`` where there is one. Returns seconds."""
+    """AdamW with a one-cycle schedule; goes on from ``checkpoint`` where there is one. Returns seconds.
+
+    ``generators`` are those that order and augment the data: with their states in the checkpoint, a run
+    that was interrupted ends like one that was not.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=lr, total_steps=epochs * len(loader), pct_start=0.2
@@ -37,6 +42,8 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["random"])
+        for generator, random in zip(generators, state["generators"], strict=True):
+            generator.set_state(random)
         first, spent = state["epoch"], state["seconds"]
         print(f"resumed after epoch {first} from {checkpoint}")
     for epoch in range(first, epochs):
@@ -68,6 +75,7 @@ def train(
                     "optimizer": optimizer.state_dict(),
                     "schedule": schedule.state_dict(),
                     "random": torch.get_rng_state(),
+                    "generators": [generator.get_state() for generator in generators],
                     "epoch": epoch + 1,
                     "seconds": spent,
                 },

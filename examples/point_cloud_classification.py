@@ -179,8 +179,9 @@ def run_network(
 
     epochs = 1 if args.quick else args.epochs
     spent = train(
-        model, loader, forward, epochs, args.lr, args.smoothing, args.checkpoint, args.device
-    )
+        model, loader, forward, epochs, args.lr, args.smoothing, args.checkpoint, args.device,
+        (generator, order),
+    )  # fmt: skip
     scores, truth = predict(model, DataLoader(test_set, size), forward, args.votes, args.device)
     rows = [
         ["pool", args.pool],

@@ -112,7 +112,9 @@ def run_network(args: argparse.Namespace, train_set: Any, test_set: Any, parts: 
 
     epochs = 1 if args.quick else args.epochs
     loader = DataLoader(train_set, args.batch_size, shuffle=True, generator=generator)
-    spent = train(model, loader, forward, epochs, args.lr, 0.0, args.checkpoint, args.device)
+    spent = train(
+        model, loader, forward, epochs, args.lr, 0.0, args.checkpoint, args.device, (generator,)
+    )
     test = DataLoader(test_set, args.batch_size)
     scores, truth = predict(model, test, forward, 1, args.device)
     rows = [
