@@ -275,14 +275,13 @@ class CompactBilinear(FlatAggregation):
         moment = segment_second_moment(x, segments, weight, mean=False)
         sign = (self.signs[0][:, None] * self.signs[1]).to(x.dtype)
         bucket = ((self.hashes[0][:, None] + self.hashes[1]) % self.width).flatten()
-        y = x.new_zeros(segments.num_segments, self.width)
-        return y.index_add(1, bucket, (moment * sign).flatten(1))
+        return _count_sketch((moment * sign).flatten(1), bucket, self.width)
 
     def _by_fft(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         spectra = []
         for bucket, sign in zip(self.hashes, self.signs, strict=True):
-            sketch = x.new_zeros(x.size(0), self.width).index_add(1, bucket, x * sign.to(x.dtype))
-            spectra.append(torch.fft.rfft(working(sketch)))
+            sketch = _count_sketch(working(x * sign.to(x.dtype)), bucket, self.width)
+            spectra.append(torch.fft.rfft(sketch))
         product = torch.view_as_real(spectra[0] * spectra[1])
         # The inverse transform is linear: one per bag, not one per element.
         total = torch.view_as_complex(segment_sum(product, segments, weight))
@@ -293,3 +292,9 @@ class CompactBilinear(FlatAggregation):
             f"channels={self.channels}, out_channels={self.width}, sqrt={self.sqrt}, l2={self.l2}, "
             f"method={self.method!r}"
         )
+
+
+def _count_sketch(x: Tensor, bucket: Tensor, width: int) -> Tensor:
+    """Sums of the columns that fall into the same bucket: ``[N, C]`` to ``[N, width]``."""
+    columns = Segments(index=bucket, num_segments=width)
+    return segment_sum(x.T.contiguous(), columns).T

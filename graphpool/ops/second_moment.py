@@ -140,7 +140,13 @@ class _Outer(torch.autograd.Function):
         out = x.new_zeros(segments.num_segments, x.size(1), y.size(1))
         with torch.autocast(x.device.type, enabled=False):
             for blocks in _blocks(segments, x.size(1), y.size(1)):
-                out.index_add_(0, blocks.bags, blocks.take(x).mT @ blocks.take(y))
+                product = blocks.take(x).mT @ blocks.take(y)
+                bags, number = blocks.bags.unique_consecutive(return_counts=True)
+                if bags.numel() < blocks.bags.numel():
+                    # In order, where adding block by block would be left to chance on a GPU.
+                    flat = product.flatten(1)
+                    product = torch.segment_reduce(flat, "sum", lengths=number, unsafe=True)
+                out.index_add_(0, bags, product.view(-1, *out.shape[1:]))
         return out
 
     @staticmethod
