@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from graphpool import sorting
+from graphpool import _optional, sorting
 from graphpool.ops.kernels import backends
 
 FUSED: dict[str, Callable[..., Any]] = {}
 """The fused form of each op that has one, once :func:`load` has run; arguments as the public function's."""
+
+ON_CUDA: set[str] = set()
+"""Those of :data:`FUSED` that have a CUDA kernel too."""
 
 _trouble: list[str] = []
 
@@ -37,6 +40,7 @@ def load() -> str:
             )
         else:
             FUSED.update(fused.OPS)
+            ON_CUDA.update(fused.OPS_ON_CUDA)
             sorting.use(fused.sort_index)
     return _trouble[0] if _trouble else ""
 
@@ -63,6 +67,12 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
         return Path(composed, "the kernels have no derivative with respect to the weight")
     if x.device.type == "cpu":
         return Path("numba", "floating point on the CPU")
+    if x.device.type == "cuda":
+        if op not in ON_CUDA:
+            return Path(composed, f"{op} has no CUDA kernel")
+        if not _optional.has("triton"):
+            return Path(composed, "triton is not installed")
+        return Path("triton", "floating point on a CUDA device")
     return Path(composed, f"there is no kernel for device {x.device.type!r}")
 
 

@@ -31,3 +31,46 @@ OPS: dict[str, Callable[..., Any]] = {
 def sort_index(index: Tensor, bags: int) -> tuple[Tensor, Tensor]:
     """Offsets of the bags and the stable order of the elements, by counting."""
     return fused_sort.sort_index(index, bags)
+
+
+OPS_ON_CUDA = set(OPS) - {"segment_softmax"}
+
+CUDA = (
+    "segment_moments",
+    "segment_moments_backward",
+    "segment_softpool",
+    "segment_softpool_backward",
+    "segment_softmax_sum",
+    "segment_softmax_sum_backward",
+    "segment_logsumexp",
+    "segment_logsumexp_backward",
+    "segment_power",
+    "segment_power_backward",
+)
+"""The ops with a Triton kernel."""
+
+
+def _on_cuda(name: str) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        # Imported at the first call on a device: triton is neither small nor always there.
+        from graphpool.ops.kernels import triton_ops
+
+        return getattr(triton_ops, name)(*args)
+
+    return run
+
+
+_DEFINED = {
+    "segment_moments": fused_moments.forward,
+    "segment_moments_backward": fused_moments.backward,
+    "segment_softpool": fused_softmax.softpool,
+    "segment_softpool_backward": fused_softmax.softpool_backward,
+    "segment_softmax_sum": fused_softmax.softmax_sum,
+    "segment_softmax_sum_backward": fused_softmax.softmax_sum_backward,
+    "segment_logsumexp": fused_scores.logsumexp,
+    "segment_logsumexp_backward": fused_scores.logsumexp_backward,
+    "segment_power": fused_power.forward,
+    "segment_power_backward": fused_power.backward,
+}
+for _name in CUDA:
+    _DEFINED[_name].register_kernel("cuda")(_on_cuda(_name))
