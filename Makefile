@@ -58,8 +58,9 @@ $(STAMPS)/all: $(STAMPS)/tools $(STAMPS)/compiled
 
 # --- what people run ---------------------------------------------------------------------------
 
+# Batches this small are done before a second thread has woken up.
 demo: $(STAMPS)/base
-	$(PY) examples/swap_readouts.py --out outputs/demo
+	OMP_NUM_THREADS=1 $(PY) examples/swap_readouts.py --out outputs/demo
 
 test: test-fast test-slow
 
