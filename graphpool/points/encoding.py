@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool.ops.neighbors.clouds import full_precision
+
 _LAYOUTS = ("interleaved", "blocked")
 
 
@@ -90,4 +92,5 @@ def position_encoding(
     if u.size(-1) != 3:
         raise ValueError(f"`u` must have shape [..., 3]; got {tuple(u.shape)}.")
     matrix, phase = encoding_matrix(channels, alpha, beta, layout)
-    return (u @ matrix.to(u) + phase.to(u)).sin()
+    with full_precision(u):
+        return (u @ matrix.to(u) + phase.to(u)).sin()

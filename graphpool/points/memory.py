@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.ops.neighbors.clouds import check_positive_int
+from graphpool.ops.neighbors.clouds import check_positive_int, full_precision
 
 #: Sharpnesses that leave-one-out chooses from: 0 and then half powers of two up to 8192.
 GAMMAS: tuple[float, ...] = (0.0, *(round(2 ** (i / 2), 4) for i in range(27)))
@@ -126,7 +126,7 @@ class MemoryBank(torch.nn.Module):
         correct = torch.zeros(len(gammas), dtype=torch.long)
         for low in range(0, len(self), self.chunk):
             rows = torch.arange(low, min(low + self.chunk, len(self)), device=self.keys.device)
-            similarity = self.keys[rows] @ self.keys.T
+            similarity = self._similarity(self.keys[rows])
             similarity[rows - low, rows] = -torch.inf
             shifted = similarity - similarity.amax(1, keepdim=True)
             for g, gamma in enumerate(gammas):
@@ -134,7 +134,7 @@ class MemoryBank(torch.nn.Module):
                 weight = (
                     (shifted * gamma).exp() if gamma > 0 else (similarity > -torch.inf).to(shifted)
                 )
-                guess = (weight @ self.values).argmax(1)
+                guess = _product(weight, self.values).argmax(1)
                 correct[g] += int((guess == truth[rows]).sum())
         return correct / len(self)
 
@@ -158,7 +158,8 @@ class MemoryBank(torch.nn.Module):
         gamma = float(self.gamma)
         rows = [self.values.new_empty(0, self.num_classes)]
         for chunk in queries.split(self.chunk):
-            rows.append(torch.softmax(gamma * (chunk @ self.keys.T), 1) @ self.values)
+            weight = torch.softmax(gamma * self._similarity(chunk), 1)
+            rows.append(_product(weight, self.values))
         return torch.cat(rows)
 
     def predict(self, features: Tensor) -> Tensor:
@@ -166,6 +167,9 @@ class MemoryBank(torch.nn.Module):
         return self.scores(features).argmax(1)
 
     forward = scores
+
+    def _similarity(self, queries: Tensor) -> Tensor:
+        return _product(queries, self.keys.T)
 
     def save(self, path: str | Path) -> None:
         """Writes the bank to a file."""
@@ -190,6 +194,11 @@ class MemoryBank(torch.nn.Module):
 
     def extra_repr(self) -> str:
         return f"vectors={len(self)}, classes={self.num_classes}, gamma={float(self.gamma):g}"
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    with full_precision(a):
+        return a @ b
 
 
 def _check_gamma(gamma: float, name: str) -> None:

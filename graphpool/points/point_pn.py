@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphpool import ops
-from graphpool.ops.neighbors.clouds import check_positive_int
+from graphpool.ops.neighbors.clouds import check_positive_int, full_precision
 from graphpool.ops.neighbors.search import Groups, dense_groups
 from graphpool.points.encoding import encoding_matrix
 from graphpool.points.hierarchy import Level, build_levels
@@ -163,7 +163,7 @@ class _Stage(torch.nn.Module):
         neighbor = (x @ w_neighbor.T).index_select(0, groups.index)
         centre = (x[level.centre] @ w_centre.T).index_select(0, groups.segments.index)
         f = F.relu(self.norm(neighbor + centre))
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(offset):
             e = (
                 offset @ self.get_buffer("matrix").to(offset) + self.get_buffer("phase").to(offset)
             ).sin_()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphpool.ops.kernels import backends
 from graphpool.ops.kernels.threads import parallel_for
+from graphpool.ops.neighbors.clouds import full_precision
 from graphpool.ops.neighbors.trees import balanced
 from graphpool.points.encoding import encoding_matrix, frequencies
 from graphpool.points.hierarchy import Level
@@ -41,7 +42,8 @@ def run_stage(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) 
     """
     if stage_is_fused(level.pos, x):
         return _fused(x, level, alpha, beta, shared)
-    return apart(_composed(together(x), level, alpha, beta, shared))
+    with full_precision(x):
+        return apart(_composed(together(x), level, alpha, beta, shared))
 
 
 def apart(x: Tensor) -> Tensor:

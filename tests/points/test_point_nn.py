@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphpool import Segments, use_backend
-from graphpool.points import PointNN, PointNNSegmenter, position_encoding
+from graphpool.points import MemoryBank, PointNN, PointNNSegmenter, position_encoding
 
 
 def dense(pos: torch.Tensor, channels: int, stages: int, k: int) -> torch.Tensor:
@@ -185,3 +185,15 @@ def test_a_single_coarse_point_is_copied():
     out = PointNNSegmenter(channels=6, stages=1, k=4)(torch.randn(3, 3))
     assert torch.allclose(out[0, 6:], out[1, 6:])
     assert torch.allclose(out[0, 6:], out[2, 6:])
+
+
+def test_autocast_leaves_angles_and_similarities_alone():
+    pos = torch.randn(100, 3)
+    encoder = PointNN(channels=12, stages=2, k=10)
+    with use_backend("torch"):
+        plain = encoder(pos)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            cast = encoder(pos)
+            scores = MemoryBank(gamma=50.0).fit(plain, torch.tensor([0])).scores(plain)
+    assert torch.equal(plain, cast)
+    assert scores.dtype == torch.float32

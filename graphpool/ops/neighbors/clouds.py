@@ -107,6 +107,11 @@ def check_same_clouds(points: Clouds, queries: Clouds) -> None:
         )
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """Keeps autocast out: distances, angles and similarities do not survive half precision."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def check_positive_int(value: int, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"`{name}` must be an int; got {type(value).__name__}.")

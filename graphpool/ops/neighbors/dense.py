@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from graphpool.ops.neighbors.clouds import Clouds
+from graphpool.ops.neighbors.clouds import Clouds, full_precision
 
 _CHUNK = 1 << 22
 # Up to here distances are sums of squared differences, beyond it a matrix product of centred points.
@@ -108,7 +108,8 @@ def _distances(
                 centre = points.mean(0)
                 a, b = chunk - centre, points - centre
                 norms = a.square().sum(1, keepdim=True) + b.square().sum(1)
-                distance = torch.addmm(norms, a, b.T, alpha=-2).clamp_min_(0)
+                with full_precision(a):
+                    distance = torch.addmm(norms, a, b.T, alpha=-2).clamp_min_(0)
             if exclude is not None:
                 own = exclude[rows] - start
                 row = (own >= 0).nonzero().squeeze(1)
