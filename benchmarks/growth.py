@@ -39,6 +39,7 @@ def steps(x: torch.Tensor, segments: Segments) -> dict:
 
 def growth(args: argparse.Namespace) -> tuple[list[int], dict[str, list[float]]]:
     sizes = [10_000, 100_000] if args.quick else [10_000, 100_000, 1_000_000, 10_000_000]
+    sizes = [size for size in sizes if size <= args.largest]
     found: dict[str, list[float]] = {}
     for elements in sizes:
         x = torch.rand(elements, CHANNELS, device=args.device) + 0.1
@@ -68,6 +69,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
+    parser.add_argument("--largest", type=int, default=10_000_000, help="most elements")
     args = parser.parse_args()
     prepare(args)
     sizes, found = growth(args)

@@ -5,6 +5,7 @@ from graphpool._debug import debug
 from graphpool._version import __version__
 from graphpool.aggr.contributions import contributions
 from graphpool.ops.kernels.backends import backend, use_backend
+from graphpool.ops.kernels.explain import explain
 from graphpool.segments import Segments
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "backend",
     "contributions",
     "debug",
+    "explain",
     "ops",
     "use_backend",
 ]
