@@ -210,7 +210,7 @@ def trained_table(args: argparse.Namespace) -> list[list[str]]:
     if "exp" in args.train and (data := load(EXP, args.data)) is not None:
         folds = data.folds()[: None if args.full else 1]
         for name, epochs, make in (
-            (EGO.name, 20, lambda: EGO.build(2, 4)),
+            (EGO.name, 8, lambda: EGO.build(2, 4)),
             (GIN_ALONE.name, 3, lambda: GIN_ALONE.build(2, 4)),
             (RP, 5, lambda: relational_gin(2, 4, 5)),
         ):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool.relational.graphs import GraphBatch
+from graphpool.relational.kernels import write_whole_copies
 from graphpool.relational.labelings import Labelings
 from graphpool.relational.ragged import exclusive_sum, ragged_arange, ragged_gather
 
@@ -129,13 +130,33 @@ def build_copies(
 
 def whole_copies(graphs: GraphBatch, graph: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Whole graphs, one per entry of ``graph``."""
-    copy, local = ragged_arange(graphs.counts[graph])
-    first = graphs.ptr[graph]
-    shift = exclusive_sum(graphs.counts[graph])[:-1] - first
+    if graph.device.type == "cpu":
+        return write_whole_copies(
+            graph,
+            graphs.ptr,
+            graphs.edge_ptr,
+            exclusive_sum(graphs.counts[graph]),
+            exclusive_sum((graphs.edge_ptr[1:] - graphs.edge_ptr[:-1])[graph]),
+            graphs.source,
+            graphs.target,
+            graphs.edge_id,
+        )
+    return whole_copies_composed(graphs, graph)
+
+
+def whole_copies_composed(
+    graphs: GraphBatch, graph: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """:func:`whole_copies` by tensor operations, on any device."""
+    copy, node = ragged_gather(graphs.ptr, graph)
     of, edge = ragged_gather(graphs.edge_ptr, graph)
-    moved = shift[of]
-    edge_index = torch.stack([graphs.source[edge] + moved, graphs.target[edge] + moved])
-    return first[copy] + local, copy, edge_index, graphs.edge_id[edge]
+    # In place: fresh memory costs more than the arithmetic.
+    edge_index = edge.new_empty(2, edge.numel())
+    torch.index_select(graphs.source, 0, edge, out=edge_index[0])
+    torch.index_select(graphs.target, 0, edge, out=edge_index[1])
+    shift = exclusive_sum(graphs.counts[graph])[:-1] - graphs.ptr[graph]
+    edge_index += shift[of]
+    return node, copy, edge_index, edge if graphs.in_order else graphs.edge_id[edge]
 
 
 def _ball_unions(

@@ -22,6 +22,10 @@ class GraphBatch:
     Attributes:
         counts: Nodes of each graph ``[B]``.
         ptr: First node of each graph ``[B + 1]``.
+        source: Source of each edge, edges sorted by target, then source ``[E]``.
+        target: Their targets.
+        edge_id: Their positions in ``edge_index``.
+        in_order: Whether the edges came in this order.
 
     Raises:
         TypeError: If an index is not an int64 tensor.
@@ -79,7 +83,8 @@ class GraphBatch:
                     "of different graphs"
                 )
         key = target * self.num_nodes + source
-        if bool((key[1:] >= key[:-1]).all()):
+        self.in_order = bool((key[1:] >= key[:-1]).all())
+        if self.in_order:
             self.edge_id = torch.arange(key.numel(), device=key.device)
             self.source, self.target, self._keys = source, target, key
         else:

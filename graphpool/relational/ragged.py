@@ -21,8 +21,8 @@ def ragged_arange(counts: Tensor) -> tuple[Tensor, Tensor]:
     """
     total = int(counts.sum())
     owner = torch.repeat_interleave(counts, output_size=total)
-    position = torch.arange(total, device=counts.device) - exclusive_sum(counts)[:-1][owner]
-    return owner, position
+    position = torch.arange(total, device=counts.device)
+    return owner, position.sub_(exclusive_sum(counts)[:-1][owner])
 
 
 def exclusive_sum(counts: Tensor) -> Tensor:
@@ -49,4 +49,5 @@ def ragged_gather(ptr: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     total = int(counts.sum())
     owner = torch.repeat_interleave(counts, output_size=total)
     shift = start - exclusive_sum(counts)[:-1]
-    return owner, torch.arange(total, device=ptr.device) + shift[owner]
+    # In place: fresh memory costs more than the arithmetic.
+    return owner, torch.arange(total, device=ptr.device).add_(shift[owner])

@@ -17,6 +17,7 @@ from torch_geometric.nn import GIN
 from graphpool.datasets import circulant_graph, connected_graphs
 from graphpool.relational import GraphBatch, LabelPolicy, LabelPooling
 from graphpool.relational import copies as copies_module
+from graphpool.relational import kernels as kernels_module
 from graphpool.relational import sampling as sampling_module
 from graphpool.relational.ragged import ragged_arange
 from graphpool.relational.sampling import draw_labelings, draw_ranks
@@ -64,6 +65,17 @@ def test_a_slice_of_copies_is_the_copies_of_a_slice(batch, policy):
             assert torch.equal(getattr(part, name), getattr(made, name)), name
     with pytest.raises(ValueError, match="steps of 1"):
         everything[::2]
+
+
+@pytest.mark.parametrize("piece", [1, 1 << 16])
+def test_both_ways_to_copy_whole_graphs_agree(batch, piece, monkeypatch):
+    monkeypatch.setattr(kernels_module, "_PIECE", piece)
+    graphs = graph_batch(batch)
+    for graph in ([0, 0, 1, 3, 3, 3], [2], []):
+        graph = torch.tensor(graph, dtype=torch.long)
+        found = copies_module.whole_copies(graphs, graph)
+        wanted = copies_module.whole_copies_composed(graphs, graph)
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
 def test_marks_and_roots(batch):
