@@ -15,6 +15,7 @@ from graphpool.ops.kernels.fused_common import (
     differentiate_again,
     flat,
     layout_of,
+    working_array,
     working_dtype,
 )
 from graphpool.ops.kernels.layout import SCHEMA, Layout
@@ -44,7 +45,7 @@ def _sizes(moments: str) -> tuple[int, int]:
 )
 def forward(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
     """The named moments ``[K, S, C]``, and the weight of the elements at the minimum and the maximum."""
-    elements = x.detach().to(working_dtype(x)).numpy()
+    elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
     out, tied = _empty(x, moments, *layout)
     numba_moments.forward(elements, at, _rows(moments), out.numpy(), tied.numpy())
@@ -68,10 +69,10 @@ def _empty(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Tensor, Ten
 def backward(
     grad: Tensor, x: Tensor, out: Tensor, tied: Tensor, moments: str, *layout: Tensor | None
 ) -> Tensor:
-    elements = x.detach().to(working_dtype(x)).numpy()
+    elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
-    arrays = (out.detach().numpy(), tied.detach().numpy(), grad.detach().contiguous().numpy())
+    arrays = (working_array(out), working_array(tied), working_array(grad))
     numba_moments.backward(elements, at, _rows(moments), *arrays, grad_x.numpy())
     return grad_x.to(x.dtype)
 
