@@ -51,10 +51,9 @@ def stratified_folds(labels: Tensor, count: int, seed: int) -> list[Tensor]:
 
 
 def usable_readouts() -> list[str]:
-    """Every registered readout that needs nothing but vectors."""
-    return [
-        name for name in aggr.names() if not getattr(aggr.lookup(name), "needs_positions", False)
-    ]
+    """Every registered pool that needs nothing but vectors and gives one per graph."""
+    classes = {name: aggr.lookup(name) for name in aggr.names()}
+    return [n for n, cls in classes.items() if not cls.needs_positions and not cls.ragged]
 
 
 def forward(model: torch.nn.Module, batch: GraphBatch) -> Tensor:

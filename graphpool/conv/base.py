@@ -7,9 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch_geometric.nn import Linear, MessagePassing
 
-from graphpool import aggr as aggregations
 from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods
-from graphpool.conv.pooling import pool
+from graphpool.conv.pooling import pool, resolve_pool
 
 Nodes = Tensor | tuple[Tensor, Tensor]
 
@@ -33,7 +32,7 @@ class PoolingConv(MessagePassing):
         channels: int,
         aggr_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        module = aggregations.resolve(aggr, channels=channels, **(aggr_kwargs or {}))
+        module = resolve_pool(aggr, channels=channels, **(aggr_kwargs or {}))
         super().__init__(aggr=module)
 
     def neighborhoods(self, x: tuple[Tensor, Tensor], edge_index: Tensor) -> Neighborhoods:

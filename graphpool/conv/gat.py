@@ -8,8 +8,7 @@ from torch import Tensor
 from torch_geometric import nn as pyg
 from torch_geometric.typing import OptTensor, PairTensor
 
-from graphpool import aggr as aggregations
-from graphpool.conv.pooling import pool
+from graphpool.conv.pooling import pool, resolve_pool
 from graphpool.segments import Segments
 
 
@@ -56,7 +55,7 @@ class GATv2Conv(pyg.GATv2Conv):
         **kwargs: Any,
     ) -> None:
         channels = heads * out_channels
-        module = aggregations.resolve(aggr, channels=channels, **(aggr_kwargs or {}))
+        module = resolve_pool(aggr, channels=channels, **(aggr_kwargs or {}))
         pooled = getattr(module, "out_channels", channels)
         if pooled != channels:
             raise ValueError(

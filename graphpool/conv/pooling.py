@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from graphpool.aggr import Aggregation
+from graphpool.aggr import Aggregation, resolve
 from graphpool.segments import Segments
+
+
+def resolve_pool(query: Any, channels: int, **kwargs: Any) -> nn.Module:
+    """:func:`graphpool.aggr.resolve`, for pools that give one vector per bag.
+
+    Raises:
+        ValueError: If the pool gives smaller bags, which no layer can use.
+    """
+    module = resolve(query, channels=channels, **kwargs)
+    if getattr(module, "ragged", False):
+        raise ValueError(
+            f"{type(module).__name__} gives a smaller bag, not one vector, for each bag; it cannot "
+            "stand for a neighbour pool or a readout."
+        )
+    return module
 
 
 def pool(aggr: nn.Module, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
