@@ -3,9 +3,9 @@
     python examples/mesh_segmentation.py --pool mean softmax --epochs 20
 
 By default the meshes are generated creatures with a label per face; ``--family creature vase lamp`` adds
-vases and lamps. ``--data`` names a folder with ``train/``, ``test/`` and ``seg/``. A network that sees one face at a time is trained
-beside the U-Nets. The picture shows, for some test meshes, truth, prediction and error, and the face
-clusters of every pooling level.
+vases and lamps. ``--data`` names a folder with ``train/``, ``test/`` and ``seg/``. A network that sees one
+face at a time is trained beside the U-Nets. The picture shows, for some test meshes, truth, prediction
+and error, and the face clusters of every pooling level.
 """
 
 from __future__ import annotations
