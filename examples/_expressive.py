@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from graphpool.datasets import CEXP, CSL, EXP, SR25, cfi_pair
 from graphpool.evaluate import relabelled
-from graphpool.relational import LabelPooling, RelationalPooling
+from graphpool.relational import Distance, LabelPooling, RelationalPooling
 
 WIDTH = 16
 
@@ -30,11 +30,12 @@ COPIES_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Model:
-    """A row of the tables: what is pooled over, and what it costs more than plain GIN."""
+    """A row of the tables: what is pooled over; ``extra`` is how many input channels the labels take."""
 
     name: str
     labels: int = 0
     settings: tuple[tuple[str, Any], ...] = ()
+    extra: int | None = None
 
     def build(
         self,
@@ -45,7 +46,8 @@ class Model:
         sample: int | None = None,
         **gnn: Any,
     ) -> LabelPooling:
-        network = GIN(features + self.labels, WIDTH, layers, **gnn)
+        extra = self.labels if self.extra is None else self.extra
+        network = GIN(features + extra, WIDTH, layers, **gnn)
         settings = {**dict(self.settings), "sample": sample}
         return LabelPooling(network, labels=self.labels, inner=inner, outer=outer, **settings)
 
@@ -55,6 +57,7 @@ ONE_LABEL = Model("GIN + one label", 1)
 TWO_LABELS = Model("GIN + two labels", 2, (("max_copies", COPIES_AT_ONCE),))
 ADJACENT = Model("GIN + adjacent pairs", 2, (("policy", "adjacent"),))
 EGO = Model("GIN + ego nets, 3 hops", 1, (("policy", "ego"), ("hops", 3)))
+DISTANCES = Model("GIN + one label, distances", 1, (("encoding", Distance(10)),), 12)
 MODELS = (GIN_ALONE, ONE_LABEL, EGO, ADJACENT, TWO_LABELS)
 RP = "GIN + RP"
 
