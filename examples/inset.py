@@ -24,9 +24,12 @@ def plot(curves: dict[tuple[str, str], list[float]], path: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(SOURCES), figsize=(4 * len(SOURCES), 3.2), sharey=True)
+    sources = list(dict.fromkeys(source for source, _ in curves))
+    size = (4 * len(sources) + 1, 3.2)
+    figure, grid = plt.subplots(1, len(sources), figsize=size, sharey=True, squeeze=False)
+    panels = list(grid[0])
     for (source, name), curve in curves.items():
-        axes = panels[list(SOURCES).index(source)]
+        axes = panels[sources.index(source)]
         axes.plot(range(1, len(curve) + 1), curve, label=name)
         axes.set_title(source)
         axes.set_xlabel("epoch")
@@ -40,11 +43,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=list(SOURCES))
     args = parser.parse_args()
     if args.quick:
         args.sets, args.epochs, args.width, args.seeds = 64, 2, 16, 1
     start, rows, curves = time.perf_counter(), [], {}
-    for source in SOURCES:
+    for source in args.sources:
         for name, context in (("subset only", False), ("subset and set (INSET)", True)):
             results = [train(source, context, args, args.seed + s) for s in range(args.seeds)]
             values = torch.tensor([test for test, _ in results])

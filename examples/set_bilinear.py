@@ -95,7 +95,7 @@ def plot(rows: list[tuple[str, float, float]], path: str) -> None:
     axes.bar([r[0] for r in rows], [r[1] for r in rows], yerr=[r[2] for r in rows])
     axes.axhline(1 / CLASSES, color="grey", linestyle=":")
     axes.set_ylabel("accuracy (dotted: chance)")
-    axes.tick_params(axis="x", rotation=60)
+    axes.set_xticks(range(len(rows)), [r[0] for r in rows], rotation=50, ha="right")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
@@ -118,6 +117,9 @@ class WardPool(Aggregation):
 
 def _cut(rows: _Rows, number: int, released: bool) -> NDArray[np.int64]:
     """The cluster of each row when Ward's method stops at ``number`` clusters, exactly."""
+    # Imported here, because it takes as long as all the rest of the library together.
+    from scipy.cluster.hierarchy import linkage
+
     size = len(rows)
     if number == size:
         return np.arange(size, dtype=np.int64)
