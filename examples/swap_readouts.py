@@ -112,18 +112,18 @@ def exponents(model: GraphModel) -> dict[str, dict[str, list[float]]]:
     }
 
 
-def make_pool(name: str, channels: int, growth: float) -> torch.nn.Module:
+def make_pool(name: str, channels: int, p: float, growth: float) -> torch.nn.Module:
     """A pool by name; ``gnp+`` and ``gnp-`` are the halves of GNP with one sign of p."""
     signs = {"gnp": "both", "gnp+": "plus", "gnp-": "minus"}
     if name in signs:
         # The offset keeps p < 0 from giving 0 wherever one ReLU output is 0.
-        return aggr.GNP(channels, sign=signs[name], growth=growth, offset=1e-3)
+        return aggr.GNP(channels, sign=signs[name], p=p, growth=growth, offset=1e-3)
     return aggr.resolve(name, channels=channels)
 
 
-def rate(epochs: int, group: int, epoch: int) -> float:
-    """Factor of the learning rate: halved every quarter; exponents wait until the scale is right."""
-    if group == 1 and epoch < epochs // 12:
+def rate(epochs: int, wait: int, epoch: int) -> float:
+    """Factor of the learning rate: 0 for the first ``wait`` epochs, halved every quarter."""
+    if epoch < wait:
         return 0.0
     return 0.5 ** (epoch // max(1, epochs // 4))
 
@@ -149,8 +149,8 @@ def run(
         1,
         num_layers=task.num_layers,
         conv="pair_mlp",
-        aggr=make_pool(pair[0], size.hidden, growth=0.5),
-        readout=make_pool(pair[1], size.hidden, growth=0.0),
+        aggr=make_pool(pair[0], size.hidden, args.p, args.growth[0]),
+        readout=make_pool(pair[1], size.hidden, args.p, args.growth[1]),
         edge_dim=task.edge_dim,
         encoder=None,
         activation=False,
@@ -159,7 +159,7 @@ def run(
     groups = aggr.exponent_parameter_groups(model, lr=task.lr, weight_decay=1e-5)
     optimizer = torch.optim.Adam(groups)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, [partial(rate, size.epochs, 0), partial(rate, size.epochs, 1)][: len(groups)]
+        optimizer, [partial(rate, size.epochs, wait) for wait in (0, args.wait)][: len(groups)]
     )
     start = exponents(model)
     with tqdm(total=size.epochs, desc="/".join(pair), leave=False, file=sys.stderr) as bar:
@@ -333,6 +333,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="overrides the preset")
     parser.add_argument("--hidden", type=int, help="overrides the preset")
     parser.add_argument("--seeds", type=int, default=1, help="runs per pair, from --seed upwards")
+    parser.add_argument("--p", type=float, default=8.0, help="|p| of GNP at the start")
+    parser.add_argument(
+        "--growth",
+        type=float,
+        nargs=2,
+        default=(0.5, 0.0),
+        help="1/p - q of GNP at the start, over neighbours and at the readout",
+    )
+    parser.add_argument(
+        "--wait",
+        type=int,
+        help="epochs before the exponents of GNP start to learn (default: a twelfth of all): while "
+        "the scale of the output is wrong they would correct that, and lose their way",
+    )
     parser.add_argument("--root", type=Path, default=Path("datasets"), help="cache of the graphs")
     parser.add_argument(
         "--resume", action="store_true", help="keep the runs that an earlier call has finished"
@@ -346,6 +360,8 @@ def main() -> None:
     name = "full" if args.full else "quick" if args.quick else args.preset
     size = preset(name, task)
     size = replace(size, epochs=args.epochs or size.epochs, hidden=args.hidden or size.hidden)
+    if args.wait is None:
+        args.wait = size.epochs // 12
     folder = out_dir(args)
     log = folder / f"swap_readouts_{args.task}_{name}.json"
     finished: list[dict[str, Any]] = []
@@ -364,7 +380,9 @@ def main() -> None:
             continue
         runs.append(run(task, size, pair, seed, args))
         kept = [r for r in finished if r not in runs]
-        record = {"task": args.task, "preset": name, **asdict(size), "runs": [*runs, *kept]}
+        start = {"p": args.p, "growth": list(args.growth), "wait": args.wait}
+        sizes = {"task": args.task, "preset": name, **asdict(size)}
+        record = {**sizes, "gnp": start, "runs": [*runs, *kept]}
         log.write_text(json.dumps(record, indent=1))
     rows = summarise(runs)
     print(f"\n{args.task}: trained on small graphs, tested on larger ones ({name}: {size})\n")
