@@ -71,10 +71,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
+    parser.add_argument("--nodes", type=int, default=50_000, help="with 16 edges each")
     parser.add_argument("--epochs", type=int, default=3, help="of the comparison of losses")
     args = parser.parse_args()
     prepare(args)
-    nodes, edges = (2_000, 32_000) if args.quick else (50_000, 800_000)
+    nodes = 2_000 if args.quick else args.nodes
+    edges = 16 * nodes
     hidden, classes = 64, 10
     edge_index = torch.randint(nodes, (2, edges))
     x, y = torch.randn(nodes, hidden), torch.randint(classes, (nodes,))

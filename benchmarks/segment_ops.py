@@ -201,12 +201,13 @@ def main() -> None:
     )
     add_arguments(parser)
     parser.add_argument("--ops", nargs="+", default=list(GOALS), choices=list(GOALS))
+    parser.add_argument("--elements", type=int, default=800_000)
     parser.add_argument("--main-only", action="store_true", help="only the shape of the goals")
     parser.add_argument("--everyone", action="store_true", help="all rivals, not PyG alone")
     args = parser.parse_args()
     prepare(args)
     size = 20 if args.quick else 1
-    elements, count = 800_000 // size, 50_000 // size
+    elements, count = args.elements // size, args.elements // size // 16
     shapes = [
         ("many small bags, C = 64, sorted", "many", elements, count, 64, True),
         ("many small bags, C = 64, unsorted", "many", elements, count, 64, False),
