@@ -26,8 +26,9 @@ def surface_net(
     """A mesh of the surface where ``distance`` is zero, oriented outwards.
 
     Every cell of a regular grid gets one vertex for each sheet of the surface in it (Nielson's dual
-    marching cubes, 2004); every grid edge that the surface crosses gets a quadrilateral of the four cells around, cut along its shorter diagonal. Vertices
-    are then moved towards the mean of their neighbours and back onto the surface, in turn.
+    marching cubes, 2004); every grid edge that the surface crosses gets a quadrilateral of the four
+    cells around, cut along its shorter diagonal. Vertices are then moved towards the mean of their
+    neighbours and back onto the surface, in turn.
 
     Args:
         distance: From points ``[N, 3]`` to signed distances ``[N]``, negative inside.

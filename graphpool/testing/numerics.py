@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from graphpool.segments import Segments
 from graphpool.testing.samples import close, expect_error, pool, result, sample
 
-_INTEGER_POOLS = {"sum": torch.sum, "max": torch.amax, "min": torch.amin}
+_INTEGER_POOLS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "sum": torch.sum,
+    "max": torch.amax,
+    "min": torch.amin,
+}
 
 
 def assert_empty_bags_are_zero(aggr: torch.nn.Module, channels: int) -> None:
@@ -97,7 +103,7 @@ def assert_compiles(aggr: torch.nn.Module, channels: int) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(aggr, fullgraph=True, backend="aot_eager")
     x.requires_grad_()
-    y = pool(compiled, x, segments.index, dim_size=len(segments))
+    y = result(compiled(x, segments.index, dim_size=len(segments)))
     close(y, expected)
     (grad,) = torch.autograd.grad(y.square().nan_to_num().sum(), x)
     close(grad, expected_grad)
@@ -138,7 +144,7 @@ def assert_integers(aggr: torch.nn.Module, channels: int) -> None:
     """Sum, maximum and minimum of integers are exact; every other pool refuses them."""
     x, segments = sample(channels)
     whole = (10 * x).round().long()
-    name = getattr(aggr, "moment", None)
+    name = str(getattr(aggr, "moment", ""))
     if not getattr(aggr, "accepts_integers", False):
         expect_error((TypeError,), lambda: aggr.float()(whole, segments), "Integer elements")
         return
