@@ -136,7 +136,7 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(rows) + 1.4))
+    figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(rows) + 1.6))
     y = list(range(len(rows)))[::-1]
     axes.errorbar(
         [r["mean"] for r in rows],
@@ -150,8 +150,8 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
     axes.plot([r["last_mean"] for r in rows], y, "D", color="#D55E00", ms=4, label="last epoch")
     axes.set_yticks(y, [r["readout"] for r in rows])
     axes.set_xlabel("validation accuracy, %")
-    axes.set_title(title, fontsize=11)
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    axes.set_title(title, fontsize=11, loc="right")
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
     axes.grid(axis="x", color="#eeeeee")
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
