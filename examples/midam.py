@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="bags of each step")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--gamma", type=float, default=0.4)
+    parser.add_argument("--pools", nargs="+", default=["lse", "attention"], help="of these two")
     args = parser.parse_args()
     if args.quick:
         args.bags, args.size, args.epochs = 60, 100, 3
@@ -180,7 +181,7 @@ def main() -> None:
     )
     results = {
         (kind, how): run(kind, how, data, args)
-        for kind in ("lse", "attention")
+        for kind in args.pools
         for how in ("full bags", "MIDAM", "sample only")
     }
     rows = [
