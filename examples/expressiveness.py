@@ -12,6 +12,7 @@ of graph8c they do not, and how accurate trained models are on CSL (5-fold), EXP
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -253,7 +254,8 @@ def draw(rows: dict[str, list[str]], names: Sequence[str], path: Path) -> None:
     """The share of separated pairs as a picture."""
     share = [[eval_share(cell) for cell in cells] for cells in rows.values()]
     figure, axes = plt.subplots(figsize=(1.6 + 1.2 * len(names), 0.6 + 0.5 * len(rows)))
-    axes.imshow(torch.tensor(share), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    colours = matplotlib.colormaps["viridis"].with_extremes(bad="lightgrey")
+    axes.imshow(torch.tensor(share), vmin=0, vmax=1, cmap=colours, aspect="auto")
     for i, cells in enumerate(rows.values()):
         for j, cell in enumerate(cells):
             dark = share[i][j] < 0.6
@@ -268,9 +270,9 @@ def draw(rows: dict[str, list[str]], names: Sequence[str], path: Path) -> None:
 
 
 def eval_share(cell: str) -> float:
-    """``"3/4"`` as 0.75; a cell that was not computed counts as 0."""
+    """``"3/4"`` as 0.75; NaN, drawn in grey, for what was not computed."""
     if "/" not in cell:
-        return 0.0
+        return math.nan
     part, whole = cell.split(" ")[0].split("/")
     return int(part) / int(whole)
 
