@@ -37,7 +37,7 @@ def segment_sort(x: Tensor, segments: Segments, descending: bool = False) -> tup
         (tensor([2., 1., 3.]), tensor([1, 2, 0]))
     """
     check_elements(x, segments, integers=True)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not x.numel():
         by_value = x.detach().argsort(dim=0, descending=descending, stable=True)
         bag = segments.index[by_value]
         order = by_value.gather(0, bag.argsort(dim=0, stable=True))

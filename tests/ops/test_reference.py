@@ -365,6 +365,15 @@ def test_topk_and_sort_against_a_loop(backend):
             assert inside == sorted(float(x[r, c]) for r in rows)
 
 
+@pytest.mark.parametrize("shape", [(0, 4), (0,), (3, 0)])
+def test_nothing_can_be_sorted(shape, backend):
+    segments = Segments(index=torch.zeros(shape[0], dtype=torch.long), num_segments=2)
+    values, order = ops.segment_sort(torch.zeros(shape), segments)
+    assert values.shape == order.shape == shape
+    top, index = ops.segment_topk(torch.zeros(shape), segments, k=2)
+    assert top.shape == index.shape == (2, 2, *shape[1:])
+
+
 def test_moments_at_once(backend):
     x, segments, weight = make("unsorted")
     names = ("mean", "var", "min", "max", "sum", "std", "mean")
