@@ -49,6 +49,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--batch-size", type=int, default=3)
     parser.add_argument("--published", action="store_true", help="without the three improvements")
+    parser.add_argument("--no-dual-messages", action="store_true", help="without that one")
     parser.add_argument("--no-baseline", action="store_true", help="without the per-face network")
     return parser.parse_args()
 
@@ -117,7 +118,7 @@ def build(pool: str, num_classes: int, graph, args: argparse.Namespace) -> torch
             args.keep,
             reduce=pool,
             own_feature=improved,
-            dual_messages=improved,
+            dual_messages=improved and not args.no_dual_messages,
         )
     return MeshSegmenter(
         num_classes,
@@ -126,7 +127,7 @@ def build(pool: str, num_classes: int, graph, args: argparse.Namespace) -> torch
         keep=args.keep,
         reduce=pool,
         own_feature=improved,
-        dual_messages=improved,
+        dual_messages=improved and not args.no_dual_messages,
         head="linear" if improved else "conv",
     )
 
