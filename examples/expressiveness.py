@@ -223,7 +223,7 @@ def trained_table(args: argparse.Namespace) -> list[list[str]]:
     if "exp" in args.train and (data := load(EXP, args.data)) is not None:
         folds = data.folds()[: None if args.full else 1]
         for name, epochs, make in (
-            (EGO.name, 14, lambda: EGO.build(2, 4, eps=0.37)),
+            (EGO.name, 10, lambda: EGO.build(2, 4, eps=0.37)),
             (GIN_ALONE.name, 3, lambda: GIN_ALONE.build(2, 4)),
             (RP, 5, lambda: relational_gin(2, 4, 5)),
         ):
@@ -244,7 +244,7 @@ def trained_table(args: argparse.Namespace) -> list[list[str]]:
             seed_everything(args.seed)
             started = time.process_time()
             classifier = Classifier(model.build(1, 3, norm="batch_norm", eps=0.37), 15).to(device)
-            train(classifier, known, Recipe(60, 2e-2, 15), device, f"SR25, {model.name}")
+            train(classifier, known, Recipe(40, 2e-2, 15), device, f"SR25, {model.name}")
             scores = [accuracy(classifier, batches_of(unseen, 5, device))]
             report(model.name, "SR25, relabelled", scores, started)
     return rows
