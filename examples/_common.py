@@ -32,7 +32,9 @@ def format_table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     cells = [[str(value) for value in row] for row in [headers, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
     lines = [
-        "| " + " | ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)) + " |"
+        "| "
+        + " | ".join(value.ljust(width) for value, width in zip(row, widths, strict=True))
+        + " |"
         for row in cells
     ]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
