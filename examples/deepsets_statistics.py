@@ -142,7 +142,7 @@ def plot(names: list[str], scores: Tensor, path: str) -> None:
 
     figure, axes = plt.subplots(figsize=(5, 0.22 * len(names) + 1.2))
     image = axes.imshow(scores.clamp(1e-3, 1).log10(), cmap="viridis_r", aspect="auto")
-    axes.set_xticks(range(len(TASKS)), list(TASKS))
+    axes.set_xticks(range(len(TASKS)), list(TASKS), rotation=20, ha="right")
     axes.set_yticks(range(len(names)), names, fontsize=7)
     figure.colorbar(image, label="log10 of error / variance")
     figure.tight_layout()

@@ -244,7 +244,7 @@ def trained_table(args: argparse.Namespace) -> list[list[str]]:
             seed_everything(args.seed)
             started = time.process_time()
             classifier = Classifier(model.build(1, 3, norm="batch_norm", eps=0.37), 15).to(device)
-            train(classifier, known, Recipe(40, 2e-2, 15), device, f"SR25, {model.name}")
+            train(classifier, known, Recipe(100, 2e-2, 15), device, f"SR25, {model.name}")
             scores = [accuracy(classifier, batches_of(unseen, 5, device))]
             report(model.name, "SR25, relabelled", scores, started)
     return rows

@@ -154,9 +154,11 @@ def plot(results: dict[tuple[str, str], dict[str, Any]], every: int, path: str) 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True)
+    kinds = list(dict.fromkeys(kind for kind, _ in results))
+    figure, grid = plt.subplots(1, len(kinds), figsize=(4.5 * len(kinds), 3.5), squeeze=False)
+    panels = list(grid[0])
     for (kind, how), result in results.items():
-        axes = panels[0 if kind == "lse" else 1]
+        axes = panels[kinds.index(kind)]
         tested = range(every, len(result["curve"]) * every + 1, every)
         label = f"{how} ({result['megabytes']:.1f} MB)"
         axes.plot(tested, result["curve"], label=label)
