@@ -53,6 +53,28 @@ def _as_int64(typing_context: Any, x: Any) -> Any:
     return types.int64(types.float64), codegen
 
 
+@intrinsic
+def prefetch(typing_context: Any, array: Any, row: Any, column: Any) -> Any:
+    """Asks for ``array[row, column]``, which is read soon: hardware does not foresee rows by an index."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import cgutils
+        from numba.np import arrayobj
+
+        kind = signature.args[0]
+        data = arrayobj.make_array(kind)(context, builder, args[0])
+        at = cgutils.get_item_pointer(context, builder, kind, data, [args[1], args[2]])
+        number, pointer = ir.IntType(32), ir.PointerType(ir.IntType(8))
+        signature_ = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        ask = cgutils.get_or_insert_function(builder.module, signature_, "llvm.prefetch.p0")
+        # To read, keep it in all caches, data.
+        builder.call(ask, [builder.bitcast(at, pointer), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), codegen
+
+
 def exp(x: float) -> float:
     """e^x to about 1e-7 (float32) or 3e-16 (float64) relative, NaN and infinities included.
 

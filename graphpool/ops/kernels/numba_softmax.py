@@ -10,7 +10,7 @@ import numpy as np
 
 from graphpool.ops.kernels.numba_core import bag_chunks, kernel, pieces, row_chunks, run
 from graphpool.ops.kernels.numba_layout import Arrays
-from graphpool.ops.kernels.numba_math import exp, largest, log
+from graphpool.ops.kernels.numba_math import exp, largest, log, prefetch
 
 _NO_LIMIT = np.iinfo(np.int64).max
 _ROWS_PER_SUM = 64
@@ -45,6 +45,9 @@ def softmax_forward(  # type: ignore[no-untyped-def]
     moves_score, moves_value = score_gather.size > 0, value_gather.size > 0
     # The largest finite number below 0: a bag of nothing but -inf keeps exp(-inf - top) = 0.
     least = -largest(zero)
+    line = 64 // value.itemsize
+    # Values of their own, in no order that the hardware foresees.
+    ahead = has_out and (has_perm or moves_value) and value.ctypes.data != score.ctypes.data
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
@@ -62,6 +65,11 @@ def softmax_forward(  # type: ignore[no-untyped-def]
             for c in range(channels):
                 v = t[c] * score[s, c]
                 top[c] = v if v > top[c] else top[c]
+            if ahead:
+                # The second pass computes too much for each row to run ahead to the next.
+                r = value_gather[i] if moves_value else i
+                for c in range(0, channels, line):
+                    prefetch(value, r, c)  # type: ignore[call-arg]
         for e in range(begin[n], end[n]):
             i = perm[e] if has_perm else e
             w = weight[i] if has_weight else one
