@@ -1,6 +1,6 @@
 """Random ops on random bags for as long as one likes, against a float64 reference; memory must stay flat.
 
-python benchmarks/soak.py --minutes 30
+python tools/soak.py --minutes 30
 """
 
 from __future__ import annotations
