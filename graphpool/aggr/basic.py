@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from torch import Tensor
@@ -13,8 +14,9 @@ from graphpool.ops.reduce import (
     segment_max,
     segment_mean,
     segment_min,
-    segment_moments,
+    segment_std,
     segment_sum,
+    segment_var,
 )
 from graphpool.segments import Segments
 
@@ -24,6 +26,7 @@ class Moment(Aggregation):
 
     supports_gather = True
     moment: ClassVar[str]
+    operation: ClassVar[Callable[..., Tensor]]
 
     def pool(
         self,
@@ -32,7 +35,7 @@ class Moment(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        return segment_moments(x, segments, (self.moment,), weight, gather)[0]
+        return self.operation(x, segments, weight, gather)
 
 
 @register("sum", "add")
@@ -49,15 +52,7 @@ class Sum(Moment):
     multiplicity_aware = True
     accepts_integers = True
     moment = "sum"
-
-    def pool(
-        self,
-        x: Tensor,
-        segments: Segments,
-        weight: Tensor | None = None,
-        gather: Gather | None = None,
-    ) -> Tensor:
-        return segment_sum(x, segments, weight, gather)
+    operation = staticmethod(segment_sum)
 
 
 @register("mean", "avg")
@@ -72,15 +67,7 @@ class Mean(Moment):
     """
 
     moment = "mean"
-
-    def pool(
-        self,
-        x: Tensor,
-        segments: Segments,
-        weight: Tensor | None = None,
-        gather: Gather | None = None,
-    ) -> Tensor:
-        return segment_mean(x, segments, weight, gather)
+    operation = staticmethod(segment_mean)
 
 
 @register("max")
@@ -97,15 +84,7 @@ class Max(Moment):
 
     accepts_integers = True
     moment = "max"
-
-    def pool(
-        self,
-        x: Tensor,
-        segments: Segments,
-        weight: Tensor | None = None,
-        gather: Gather | None = None,
-    ) -> Tensor:
-        return segment_max(x, segments, weight, gather)
+    operation = staticmethod(segment_max)
 
 
 @register("min")
@@ -121,15 +100,7 @@ class Min(Moment):
 
     accepts_integers = True
     moment = "min"
-
-    def pool(
-        self,
-        x: Tensor,
-        segments: Segments,
-        weight: Tensor | None = None,
-        gather: Gather | None = None,
-    ) -> Tensor:
-        return segment_min(x, segments, weight, gather)
+    operation = staticmethod(segment_min)
 
 
 @register("var")
@@ -145,6 +116,7 @@ class Var(Moment):
     """
 
     moment = "var"
+    operation = staticmethod(segment_var)
 
 
 @register("std")
@@ -158,3 +130,4 @@ class Std(Moment):
     """
 
     moment = "std"
+    operation = staticmethod(segment_std)
