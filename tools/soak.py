@@ -19,18 +19,59 @@ from tqdm import tqdm
 
 import graphpool
 from graphpool import Segments, ops
+from graphpool.ops.second_moment import segment_second_moment
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+Options = dict[str, Tensor]
+
+
+def _rows(x: Tensor, options: Options) -> tuple[Tensor, Options]:
+    """The elements themselves, for ops that read no rows in place."""
+    rest = dict(options)
+    gather = rest.pop("gather", None)
+    if gather is None:
+        return x, rest
+    # Back again, rows that are read often add up what they get: not in half precision.
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return wide[gather].to(x.dtype), rest
+
+
+def _softmax(x: Tensor, s: Segments, **k: Tensor) -> Tensor:
+    rows, rest = _rows(x, k)
+    return ops.segment_softmax(rows, s, **rest)
+
+
+def _attention(x: Tensor, s: Segments, **k: Tensor) -> Tensor:
+    rows, _ = _rows(x, k)
+    score = rows if rows.dim() == 1 else rows[..., :1]  # one head
+    return ops.segment_softmax_sum(1.3 * score, x, s, **k)
+
+
+def _top(x: Tensor, s: Segments, **k: Tensor) -> Tensor:
+    return ops.segment_topk(_rows(x, k)[0], s, k=3)[0]
+
+
+def _covariance(x: Tensor, s: Segments, **k: Tensor) -> Tensor:
+    rows, rest = _rows(x, k)
+    return segment_second_moment(rows.reshape(len(rows), -1)[:, :16], s, center=True, **rest)
+
+
 OPS = {
-    "sum": lambda x, s, **k: ops.segment_sum(x, s, **k),
-    "mean": lambda x, s, **k: ops.segment_mean(x, s, **k),
-    "max": lambda x, s, **k: ops.segment_max(x, s, **k),
-    "var": lambda x, s, **k: ops.segment_var(x, s, **k),
+    "sum": ops.segment_sum,
+    "mean": ops.segment_mean,
+    "max": ops.segment_max,
+    "min": ops.segment_min,
+    "var": ops.segment_var,
     "moments": lambda x, s, **k: torch.cat(ops.segment_moments(x, s, ("mean", "min", "var"), **k)),
-    "logsumexp": lambda x, s, **k: ops.segment_logsumexp(x, s, **k),
+    "softmax": _softmax,
+    "attention": _attention,
+    "logsumexp": ops.segment_logsumexp,
     "softpool": lambda x, s, **k: ops.segment_softpool(x, s, 0.7, **k),
     "power": lambda x, s, **k: ops.segment_power(x, s, 1.7, 0.4, **k),
-    "median": lambda x, s, **k: ops.segment_median(x, s, **k),
+    "median": ops.segment_median,
+    "quantile": lambda x, s, **k: ops.segment_quantile(x, s, 0.3, **k),
+    "top 3": _top,
+    "covariance": _covariance,
 }
 
 
@@ -42,19 +83,23 @@ def resident_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def case(generator: torch.Generator) -> tuple[Tensor, Segments, dict[str, Tensor]]:
+def case(generator: torch.Generator) -> tuple[Tensor, Segments, Options]:
     """Random elements, bags and options."""
 
     def number(low: int, high: int) -> int:
         return int(torch.randint(low, high, (1,), generator=generator))
 
     bags, elements = number(1, 200), number(0, 5000)
-    channels = (1, 3, 16, 64)[number(0, 4)]
+    shape = ((), (1,), (3,), (16,), (64,), (2, 8))[number(0, 6)]
     index = torch.randint(0, bags, (elements,), generator=generator)
-    if number(0, 2):
-        index = index.sort().values
-    segments = Segments(index=index, num_segments=bags)
-    options: dict[str, Tensor] = {}
+    form = number(0, 3)
+    if form == 0:
+        segments = Segments(index=index, num_segments=bags)
+    elif form == 1:
+        segments = Segments(index=index.sort().values, num_segments=bags)
+    else:
+        segments = Segments.from_counts(torch.bincount(index, minlength=bags))
+    options: Options = {}
     if number(0, 3) == 0:
         options["weight"] = torch.randint(0, 4, (elements,), generator=generator)
     rows = elements
@@ -62,21 +107,22 @@ def case(generator: torch.Generator) -> tuple[Tensor, Segments, dict[str, Tensor
         rows = number(1, elements + 1)
         options["gather"] = torch.randint(0, rows, (elements,), generator=generator)
     dtype = list(TOLERANCE)[number(0, 4)]
-    x = torch.randn(rows, channels, generator=generator, dtype=torch.float64).to(dtype)
+    x = torch.randn(rows, *shape, generator=generator, dtype=torch.float64).to(dtype)
     return x, segments, options
 
 
-def deviation(name: str, x: Tensor, segments: Segments, options: dict[str, Tensor]) -> float:
+def deviation(name: str, x: Tensor, segments: Segments, options: Options) -> float:
     """Largest deviation of value and gradient from the composed float64 form, relative to its scale."""
     op = OPS[name]
     leaf = x.clone().requires_grad_()
     y = op(leaf, segments, **options)
+    # Different everywhere: a constant would hide what softmax-like derivatives do.
+    grad = torch.arange(y.numel(), dtype=torch.float64).cos().view(y.shape).to(y.dtype)
     with graphpool.use_backend("torch"):
         exact = x.double().requires_grad_()
         reference = op(exact, segments, **options)
-    grad = torch.ones_like(reference)
-    (expected,) = torch.autograd.grad(reference, exact, grad)
-    (found,) = torch.autograd.grad(y, leaf, grad.to(y.dtype))
+        (expected,) = torch.autograd.grad(reference, exact, grad.double())
+    (found,) = torch.autograd.grad(y, leaf, grad)
     worst = 0.0
     for a, b in ((y, reference), (found, expected)):
         if a.numel():
@@ -99,6 +145,7 @@ def main() -> int:
     worst: dict[torch.dtype, float] = dict.fromkeys(TOLERANCE, 0.0)
     start = time.monotonic()
     settled = None
+    first = resident_mib()
     with tqdm(total=round(60 * arguments.minutes), unit="s") as bar:
         while (elapsed := time.monotonic() - start) < 60 * arguments.minutes:
             name = names[sum(counts.values()) % len(names)]
@@ -117,9 +164,12 @@ def main() -> int:
                 settled = resident_mib()
             bar.update(round(elapsed) - bar.n)
     gc.collect()
-    growth = resident_mib() - (settled or 0.0)
+    last = resident_mib()
+    growth = last - (settled or first)
     report = [
-        f"{sum(counts.values())} calls; memory grew by {growth:.1f} MiB after the first tenth"
+        f"{sum(counts.values())} calls of {len(counts)} ops in {arguments.minutes:g} minutes",
+        f"memory: {first:.0f} MiB at the start, {settled or first:.0f} after the first tenth, "
+        f"{last:.0f} at the end",
     ]
     report += [
         f"  {str(dtype).removeprefix('torch.'):9} largest deviation {gap:.1e}"

@@ -102,7 +102,9 @@ def gathered(x: Tensor, gather: Gather | None) -> Tensor:
     """The elements themselves, made from the rows they read."""
     if gather is None:
         return x
-    return x.index_select(0, gather.index if isinstance(gather, Segments) else gather)
+    index = gather.index if isinstance(gather, Segments) else gather
+    # A row that many elements read adds up their derivatives: not in half precision.
+    return working(x).index_select(0, index).to(x.dtype)
 
 
 def working(x: Tensor) -> Tensor:

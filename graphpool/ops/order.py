@@ -83,7 +83,9 @@ def segment_topk(
     free = torch.arange(k, device=x.device) >= segments.counts[:, None]
     if x.size(0) == 0:
         shape = (segments.num_segments, k, *x.shape[1:])
-        return x.new_full(shape, fill), place.new_full(shape, -1)
+        # Still a function of x, as in segment_quantile.
+        none = bag_sum(x, segments).unsqueeze(1).expand(shape)
+        return (none + fill).to(x.dtype), place.new_full(shape, -1)
     place = place.clamp(max=x.size(0) - 1)
     free = free.view(*free.shape, *[1] * (x.dim() - 1))
     return torch.where(free, fill, values[place]), torch.where(free, -1, order[place])

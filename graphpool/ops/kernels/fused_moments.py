@@ -106,7 +106,7 @@ forward.register_autograd(_derive, setup_context=_setup)
 
 
 def _composed(x: Tensor, moments: str, layout: Layout) -> Tensor:
-    x = layout.gathered(x).to(working_dtype(x))
+    x = layout.gathered(x.to(working_dtype(x)))
     segments, weight = layout.segments(), layout.weight
     forms = {
         "sum": lambda: composed.segment_sum(x, segments, weight),

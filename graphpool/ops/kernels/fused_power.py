@@ -110,7 +110,7 @@ def _derive(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, .
 
 
 def _composed(x: Tensor, p: Tensor, q: Tensor, layout: Layout) -> Tensor:
-    x = layout.gathered(x).to(working_dtype(x))
+    x = layout.gathered(x.to(working_dtype(x)))
     return composed.segment_power(x, p, q, layout.segments(), layout.weight)
 
 

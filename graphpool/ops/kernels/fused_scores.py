@@ -95,7 +95,7 @@ def _logsumexp_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _logsumexp_composed(x: Tensor, layout: Layout) -> Tensor:
-    x = layout.gathered(x).to(working_dtype(x))
+    x = layout.gathered(x.to(working_dtype(x)))
     return composed.segment_logsumexp(x, layout.segments(), layout.weight)
 
 

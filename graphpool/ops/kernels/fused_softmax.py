@@ -100,7 +100,7 @@ def _softpool_derive(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor |
 
 
 def _softpool_composed(x: Tensor, t: Tensor, layout: Layout) -> Tensor:
-    x = layout.gathered(x).to(working_dtype(x))
+    x = layout.gathered(x.to(working_dtype(x)))
     return composed.segment_softmax_sum(t * x, x, layout.segments(), layout.weight)
 
 
@@ -225,7 +225,7 @@ def _softmax_sum_derive(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tenso
 
 
 def _softmax_sum_composed(score: Tensor, value: Tensor, layout: Layout) -> Tensor:
-    value = layout.gathered(value).to(working_dtype(value))
+    value = layout.gathered(value.to(working_dtype(value)))
     heads = value.reshape(score.shape[0], score.shape[1], value.shape[1] // max(score.shape[1], 1))
     scores = score.to(value.dtype).unsqueeze(-1)
     y = composed.segment_softmax_sum(scores, heads, layout.segments(), layout.weight)

@@ -1,0 +1,39 @@
+"""Corners that the larger suites pass by; most were found by the soak run or by mutants that survived."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import graphpool
+from graphpool import Segments, ops
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["segment_sum", "segment_max", "segment_median"])
+def test_a_row_read_often_adds_up_its_derivatives_in_float32(name, dtype, backend):
+    """bfloat16 cannot count beyond 256, float16 not beyond 2048."""
+    times = 5000
+    x = torch.ones(1, 1, dtype=dtype, requires_grad=True)
+    segments = Segments(index=torch.arange(times), num_segments=times)
+    with graphpool.use_backend(backend):
+        y = getattr(ops, name)(x, segments, gather=torch.zeros(times, dtype=torch.long))
+        y.sum().backward()
+    assert float(x.grad) == pytest.approx(times, rel=0.01)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_top_k_of_empty_bags_can_be_differentiated(k):
+    x = torch.zeros(0, 2, requires_grad=True)
+    values, index = ops.segment_topk(x, Segments(ptr=torch.tensor([0, 0, 0])), k=k, fill=-1.0)
+    assert torch.equal(values, torch.full((2, k, 2), -1.0))
+    assert torch.equal(index, torch.full((2, k, 2), -1))
+    values.sum().backward()
+    assert x.grad.shape == (0, 2)
+
+
+def test_top_k_of_empty_bags_keeps_integers():
+    x = torch.zeros(0, dtype=torch.int32)
+    values, _ = ops.segment_topk(x, Segments(ptr=torch.tensor([0, 0])), k=2)
+    assert values.dtype == torch.int32 and values.tolist() == [[0, 0]]
