@@ -229,52 +229,52 @@ class SlotMixture(_Slots):
         # Variances are differences of squares, so the squares had better be small.
         centre = segment_mean(value, segments, weight)
         value = value - bag_gather(centre, segments)
+        # Side by side, so that each step takes one product of matrices.
+        features = torch.cat([key * key, key], dim=-1)
+        powers = torch.cat([value, value * value], dim=-1)
         slots = self._initial(segments.num_segments)
         log_prior = key.new_zeros(segments.num_segments, self.num_slots)
         for step in range(self.iterations):
             if self.implicit and step == self.iterations - 1:
                 slots, log_prior = slots.detach(), log_prior.detach()
-            share = self._shares(key, slots, log_prior, segments)
+            mean, log_std = self.slot_norm(slots).chunk(2, dim=-1)
+            share = self._shares(features, mean, log_std, log_prior, segments)
             total = segment_sum(share, segments, weight)
-            slots = self._maximise(share, total, value, centre, slots, segments, weight)
+            sums = segment_outer(share, powers, segments, weight)
+            slots = self._maximise(sums, total, centre, mean)
             if not self.released:
                 log_prior = (total / bag_sizes(segments, weight, total) + _FLOOR).log()
         return self.out(slots).flatten(1)
 
-    def _shares(self, key: Tensor, slots: Tensor, log_prior: Tensor, segments: Segments) -> Tensor:
-        mean, log_std = self.slot_norm(slots).chunk(2, dim=-1)
+    def _shares(
+        self,
+        features: Tensor,
+        mean: Tensor,
+        log_std: Tensor,
+        log_prior: Tensor,
+        segments: Segments,
+    ) -> Tensor:
         mean, log_std = working(self.query(mean)), working(self.query(log_std))
         log_std = log_std.clamp(-_LIMIT, _LIMIT)
-        precision = (-2 * log_std).exp()
-        matrix = torch.cat([precision, -2 * precision * mean], dim=-1).mT.contiguous()
-        offset = (precision * mean * mean).sum(-1)
+        # The factor of the distance belongs to the slots, which are fewer than the elements.
+        scale = mean.size(-1) ** -0.5
+        precision = scale * (-2 * log_std).exp()
+        matrix = torch.cat([-precision, 2 * precision * mean], dim=-1).mT.contiguous()
+        offset = -(precision * mean * mean).sum(-1)
         if not self.released:
-            offset = offset + 2 * log_std.sum(-1)
-        features = torch.cat([key * key, key], dim=-1)
-        scale = key.size(-1) ** -0.5
-        distance = segment_matmul(features, matrix, segments) + bag_gather(offset, segments)
+            offset = offset - 2 * scale * log_std.sum(-1) + log_prior
+        score = segment_matmul(features, matrix, segments) + bag_gather(offset, segments)
         if self.released:
-            likelihood = (-scale * distance).exp() + _FLOOR
+            likelihood = score.exp() + _FLOOR
             return likelihood / likelihood.sum(-1, keepdim=True)
-        return (bag_gather(log_prior, segments) - scale * distance).softmax(-1)
+        return score.softmax(-1)
 
-    def _maximise(
-        self,
-        share: Tensor,
-        total: Tensor,
-        value: Tensor,
-        centre: Tensor,
-        slots: Tensor,
-        segments: Segments,
-        weight: Tensor | None,
-    ) -> Tensor:
+    def _maximise(self, sums: Tensor, total: Tensor, centre: Tensor, before: Tensor) -> Tensor:
         divisor = torch.where(total == 0, 1, total).unsqueeze(-1)
-        first = segment_outer(share, value, segments, weight) / divisor
-        second = segment_outer(share, value * value, segments, weight) / divisor
+        first, second = (sums / divisor).chunk(2, dim=-1)
         centre = centre.unsqueeze(1)
         # The hidden state is the normalised mean, as published.
-        before = self.slot_norm(slots).chunk(2, dim=-1)[0]
-        mean = self._update((first + centre).to(slots.dtype), before)
+        mean = self._update((first + centre).to(before.dtype), before)
         spread = (second - first * first).clamp_min(0) + (first + centre - mean).square()
         log_std = 0.5 * (spread + _FLOOR).log()
         return torch.cat([mean, log_std.to(mean.dtype)], dim=-1)

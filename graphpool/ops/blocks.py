@@ -27,9 +27,13 @@ class Blocks(NamedTuple):
     valid: Tensor | None
     bags: Tensor
 
+    def lay_out(self, x: Tensor) -> Tensor:
+        """Elements ``[E, C]`` as ``[B, L, C]``, with any element on free places."""
+        return x.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape)
+
     def take(self, x: Tensor, fill: float = 0) -> Tensor:
         """Elements ``[E, C]`` as ``[B, L, C]``, with ``fill`` on free places."""
-        taken = x.index_select(0, self.rows.flatten()).unflatten(0, self.rows.shape)
+        taken = self.lay_out(x)
         if self.valid is None:
             return taken
         return taken.masked_fill_(~self.valid.unsqueeze(-1), fill)

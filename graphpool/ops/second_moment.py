@@ -172,7 +172,8 @@ class _Matmul(torch.autograd.Function):
         out = x.new_empty(x.size(0), matrices.size(2))
         with torch.autocast(x.device.type, enabled=False):
             for blocks in _blocks(segments, x.size(1), matrices.size(2)):
-                blocks.put(out, blocks.take(x) @ matrices[blocks.bags])
+                # Rows do not mix, so what lies on free places may be multiplied, too.
+                blocks.put(out, blocks.lay_out(x) @ matrices[blocks.bags])
         return out
 
     @staticmethod
