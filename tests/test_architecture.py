@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "graphpool"
 
 # From the ground up. Parts on one floor are wings: they do not import one another.
 FLOORS: list[set[str]] = [
-    {"_version", "_optional", "_debug"},
+    {"_version", "_optional", "_debug", "_files"},
     {"sorting"},
     {"segments"},
     {"ops.inputs"},

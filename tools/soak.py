@@ -53,7 +53,8 @@ def _top(x: Tensor, s: Segments, **k: Tensor) -> Tensor:
 
 def _covariance(x: Tensor, s: Segments, **k: Tensor) -> Tensor:
     rows, rest = _rows(x, k)
-    return segment_second_moment(rows.reshape(len(rows), -1)[:, :16], s, center=True, **rest)
+    columns = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
+    return segment_second_moment(columns[:, :16], s, center=True, **rest)
 
 
 OPS = {

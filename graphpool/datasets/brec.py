@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import Data, InMemoryDataset
 
+from graphpool._files import load_array
 from graphpool.datasets.graph6 import graphs_from_graph6
 
 
@@ -52,7 +53,7 @@ def brec_ranges() -> dict[str, range]:
 
 
 def _load_lines(file: Path) -> NDArray[np.str_] | NDArray[np.bytes_]:
-    lines = np.load(file, allow_pickle=False)
+    lines = load_array(file)
     if lines.dtype.kind not in "US":
         raise ValueError(f"{file} should hold graph6 strings, got dtype {lines.dtype}")
     return lines.reshape(-1)

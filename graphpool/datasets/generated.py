@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
+from graphpool._files import check_cache, load_tensors
+
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 # Part of every cache key: raise it when a generator changes what it returns.
@@ -58,12 +60,33 @@ class GeneratedDataset(InMemoryDataset):
         self.seed = seed
         self.settings = dict(settings)
         self.cache_root = Path(root)
+        check_cache(Path(self.processed_dir), names=())
         super().__init__(str(root), transform, log=False, force_reload=force_reload)
-        stored = torch.load(self.processed_paths[0], weights_only=True)
-        data = stored["data"]
+        data, slices = self._stored(Path(self.processed_paths[0]))
         if "edge_index" in data:
             data["edge_index"] = data["edge_index"].long()
-        self.data, self.slices = Data.from_dict(data), stored["slices"]
+        self.data, self.slices = Data.from_dict(data), slices
+
+    @staticmethod
+    def _stored(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Tensors and slices in the cache.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        stored = load_tensors(path)
+        try:
+            data, slices = stored["data"], stored["slices"]
+            for name, value in data.items():
+                ends = slices[name]
+                edge = value.size(-1 if name == "edge_index" else 0)
+                if ends[0] != 0 or ends[-1] != edge or bool((ends[1:] < ends[:-1]).any()):
+                    raise ValueError(f"the slices of {name!r} do not fit")
+        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}); delete it, and it is made anew."
+            ) from None
+        return data, slices
 
     @property
     def processed_dir(self) -> str:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphpool._files import read_text
+
 _HEADER = ">>graph6<<"
 _OFFSET = 63
 _SMALL, _MEDIUM, _LARGE = 62, 258047, 68719476735
@@ -36,7 +38,7 @@ def undirected_data(edges: NDArray[np.int64], num_nodes: int, **attributes: Tens
     return Data(edge_index=edge_index, num_nodes=num_nodes, **attributes)
 
 
-def _parse_size(codes: NDArray[np.int64]) -> tuple[int, int]:
+def _parse_size(codes: NDArray[np.int16]) -> tuple[int, int]:
     """Number of nodes, and how many characters it took to write it."""
 
     def number(first: int, last: int) -> int:
@@ -79,8 +81,9 @@ def parse_graph6(line: str | bytes) -> tuple[int, NDArray[np.int64]]:
     if text[0] in ":;&":
         kind = "digraph6" if text[0] == "&" else "sparse6"
         raise ValueError(f"expected graph6, got a {kind} line (it begins with {text[0]!r})")
-    codes = np.array([ord(c) for c in text], dtype=np.int64) - _OFFSET
-    bad = np.flatnonzero((codes < 0) | (codes > 63))
+    codes = np.frombuffer(text.encode("ascii", errors="replace"), np.uint8).astype(np.int16)
+    codes -= _OFFSET
+    bad = np.flatnonzero((codes < 0) | (codes > 63)) if text.isascii() else _foreign(text)
     if bad.size:
         raise ValueError(
             f"graph6 uses the characters '?' to '~' only, got {text[bad[0]]!r} at {bad[0]}"
@@ -92,13 +95,19 @@ def parse_graph6(line: str | bytes) -> tuple[int, NDArray[np.int64]]:
         raise ValueError(
             f"a graph6 line of {n} nodes has {expected} characters, got {len(codes)} characters"
         )
-    bits = (codes[start:, None] >> np.arange(5, -1, -1)) & 1
-    bits = bits.reshape(-1)
+    bits = np.unpackbits(codes[start:, None].astype(np.uint8), axis=1)[:, 2:].reshape(-1)
     if bits[num_bits:].any():
         raise ValueError("the padding bits at the end of a graph6 line must be 0, got a 1")
-    high, low = np.tril_indices(n, -1)
+    # Bit number j (j - 1) / 2 + i is the pair (i, j): memory goes with the edges, not the pairs.
     chosen = np.flatnonzero(bits[:num_bits])
-    return n, np.stack([low[chosen], high[chosen]], axis=1).astype(np.int64)
+    j = np.floor((1 + np.sqrt(1 + 8 * chosen.astype(np.float64))) / 2).astype(np.int64)
+    j -= j * (j - 1) // 2 > chosen
+    j += j * (j + 1) // 2 <= chosen
+    return n, np.stack([chosen - j * (j - 1) // 2, j], axis=1)
+
+
+def _foreign(text: str) -> NDArray[np.intp]:
+    return np.flatnonzero([not character.isascii() for character in text])
 
 
 def format_graph6(num_nodes: int, edges: NDArray[np.int64]) -> str:
@@ -150,9 +159,7 @@ def read_graph6(path: str | os.PathLike[str]) -> list[Data]:
         ValueError: If a line is malformed; the message names the file and the line.
         FileNotFoundError: If there is no such file.
     """
-    return graphs_from_graph6(
-        Path(path).read_text(encoding="ascii").rstrip().split("\n"), str(path)
-    )
+    return graphs_from_graph6(read_text(Path(path)).rstrip().split("\n"), str(path))
 
 
 def graphs_from_graph6(lines: Iterable[str | bytes], source: str = "graph6") -> list[Data]:

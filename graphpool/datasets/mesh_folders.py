@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from graphpool.mesh import EdgeGraph, MeshGraph, clean, edge_graph, primal_dual, read_mesh
 
-from .mesh_labels import edge_labels, face_labels, find_labels
+from .mesh_labels import edge_labels, face_labels, find_labels, read_labels
 
 __all__ = ["MeshClassificationFolder", "MeshSegmentationFolder"]
 
@@ -164,7 +164,9 @@ def _label_range(folder: Path) -> tuple[int, int]:
         raise FileNotFoundError(f"no label file (.eseg, .seg) lies in {folder}.")
     ends = []
     for file in files:
-        values = np.loadtxt(file, ndmin=1)
+        values = read_labels(file)
         if values.size:
             ends.append((int(values.min()), int(values.max())))
+    if not ends:
+        raise ValueError(f"all label files in {folder} are empty.")
     return min(low for low, _ in ends), max(high for _, high in ends)

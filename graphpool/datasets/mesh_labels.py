@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from graphpool._files import read_table
 from graphpool.mesh.halfedges import half_edges
 
 __all__ = [
@@ -21,24 +22,34 @@ __all__ = [
 
 
 def read_labels(path: str | Path) -> np.ndarray:
-    """One integer per line, ``[N]``."""
-    values = np.loadtxt(path, ndmin=1)
-    if values.ndim != 1 or not np.array_equal(values, np.rint(values)):
+    """One integer per line, ``[N]``.
+
+    Raises:
+        ValueError: A line holds something else, or a label is not in (-65536, 65536): tables of votes
+            are as wide as the largest.
+    """
+    values = read_table(Path(path), "one integer per line")
+    if values.size and (values.shape[1] != 1 or not np.array_equal(values, np.rint(values))):
         raise ValueError(f"{path}: expected one integer per line; got shape {values.shape}.")
-    return values.astype(np.int64)
+    if values.size and not np.abs(values).max() < 2**16:
+        raise ValueError(f"{path}: labels must lie in (-65536, 65536); got {values.max():g}.")
+    return values.reshape(-1).astype(np.int64)
 
 
 def read_soft_labels(path: str | Path, num_edges: int, num_classes: int) -> np.ndarray:
     """Soft labels of edges (``.seseg``) ``[E, num_classes]``; a class counts where it is above 0.
 
     Raises:
-        ValueError: The table has another shape.
+        ValueError: The table has another shape, or a number is not finite.
     """
-    table = np.loadtxt(path, ndmin=2)
+    table = read_table(Path(path), f"{num_edges} lines of {num_classes} numbers")
     if table.shape != (num_edges, num_classes):
         raise ValueError(
             f"{path}: expected {num_edges} lines of {num_classes} numbers; got {table.shape}."
         )
+    if not np.isfinite(table).all():
+        bad = int(np.flatnonzero(~np.isfinite(table).all(1))[0])
+        raise ValueError(f"{path}: line {bad} of the table is not finite.")
     return table
 
 

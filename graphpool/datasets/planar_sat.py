@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
+from graphpool._files import integers, read_text
 from graphpool.datasets.graph6 import undirected_data
 
 
@@ -19,7 +20,7 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines = path.read_text(encoding="ascii").rstrip().split("\n")
+        self.lines = read_text(path).rstrip().split("\n")
         self.at = 0
 
     def next(self, what: str) -> list[int]:
@@ -27,7 +28,7 @@ class _Lines:
             raise ValueError(f"{self.path} ends after line {self.at}, where {what} was expected")
         self.at += 1
         try:
-            return [int(word) for word in self.lines[self.at - 1].split()]
+            return integers(self.lines[self.at - 1].split())
         except ValueError as error:
             raise self.error(f"expected integers ({what})") from error
 
@@ -54,8 +55,8 @@ def read_graph_sat(path: str | os.PathLike[str]) -> list[Data]:
     """
     lines = _Lines(Path(path))
     head = lines.next("the number of graphs")
-    if len(head) != 1:
-        raise lines.error(f"expected the number of graphs, got {len(head)} numbers")
+    if len(head) != 1 or head[0] < 1:
+        raise lines.error(f"expected the number of graphs, at least 1, got {head}")
     graphs = [_read_one(lines) for _ in range(head[0])]
     if lines.at != len(lines.lines):
         raise ValueError(
@@ -66,8 +67,8 @@ def read_graph_sat(path: str | os.PathLike[str]) -> list[Data]:
 
 def _read_one(lines: _Lines) -> Data:
     head = lines.next("`n label`")
-    if len(head) != 2 or head[1] not in (0, 1):
-        raise lines.error(f"expected `n label` with label 0 or 1, got {head}")
+    if len(head) != 2 or head[0] < 1 or head[1] not in (0, 1):
+        raise lines.error(f"expected `n label` with n >= 1 and label 0 or 1, got {head}")
     n, label = head
     types: list[int] = []
     pairs: list[tuple[int, int]] = []
@@ -79,6 +80,8 @@ def _read_one(lines: _Lines) -> Data:
             raise lines.error(f"expected type 0 or 1, got {row[0]}")
         if any(not 0 <= other < n for other in row[2:]):
             raise lines.error(f"neighbours must be in 0..{n - 1}, got {row[2:]}")
+        if node in row[2:] or len(set(row[2:])) != row[1]:
+            raise lines.error(f"node {node} is its own neighbour or has one twice: {row[2:]}")
         types.append(row[0])
         pairs.extend((node, other) for other in row[2:])
     directed = set(pairs)

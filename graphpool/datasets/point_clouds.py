@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
+from graphpool._files import load_arrays
+
 _INT16 = 32767.0
 
 
@@ -68,7 +70,8 @@ class PackedPointClouds(PointClouds):
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file lacks an array, or an array has a wrong shape.
+        ValueError: The file is damaged or lacks an array, or an array has a wrong shape or values out
+            of range.
     """
 
     def __init__(
@@ -78,18 +81,33 @@ class PackedPointClouds(PointClouds):
         num_points: int | None = None,
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
-        with np.load(Path(path), allow_pickle=False) as file:
-            names = (f"points_{split}", f"labels_{split}", "classes")
-            missing = [name for name in names if name not in file]
-            if missing:
-                raise ValueError(
-                    f"{path} lacks {', '.join(missing)}; it has {', '.join(file.files)}."
-                )
-            points, labels, classes = (file[name] for name in names)
+        arrays = load_arrays(Path(path))
+        names = (f"points_{split}", f"labels_{split}", "classes")
+        missing = [name for name in names if name not in arrays]
+        if missing:
+            raise ValueError(f"{path} lacks {', '.join(missing)}; it has {', '.join(arrays)}.")
+        points, labels, classes = (arrays[name] for name in names)
         if points.ndim != 3 or points.shape[2] != 3 or labels.shape != points.shape[:1]:
             raise ValueError(
                 f"{path}: points must be [n, N, 3] and labels [n]; "
                 f"got {points.shape} and {labels.shape}."
+            )
+        if not points.size or not (points.dtype == np.int16 or points.dtype.kind == "f"):
+            raise ValueError(
+                f"{path}: points must be floating or int16, at least one; got {points.dtype}."
+            )
+        if not np.isfinite(points).all():
+            bad = np.argwhere(~np.isfinite(points))[0]
+            raise ValueError(f"{path}: point {int(bad[1])} of cloud {int(bad[0])} is not finite.")
+        if labels.dtype.kind not in "iu" or classes.ndim != 1 or classes.dtype.kind not in "US":
+            raise ValueError(
+                f"{path}: labels must be integers and classes names; got {labels.dtype} and "
+                f"{list(classes.shape)} of {classes.dtype}."
+            )
+        if labels.min() < 0 or labels.max() >= len(classes):
+            raise ValueError(
+                f"{path}: labels must lie in [0, {len(classes)}); "
+                f"got {int(labels.min())} to {int(labels.max())}."
             )
         if num_points is not None:
             if not 1 <= num_points <= points.shape[1]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpool import _optional
+from graphpool._files import integers, load_array, load_arrays, read_table
 from graphpool.datasets.surfaces import sample_surface
 from graphpool.mesh.io import read_mesh
 
@@ -79,6 +80,8 @@ def _checked(points: np.ndarray, path: Path) -> Array:
         raise ValueError(
             f"{path}: expected at least one point of 3 coordinates; got {points.shape}."
         )
+    if points.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: coordinates must be real numbers; got {points.dtype}.")
     points = points[:, :3].astype(np.float64)
     bad = ~np.isfinite(points).all(1)
     if bad.any():
@@ -87,25 +90,23 @@ def _checked(points: np.ndarray, path: Path) -> Array:
 
 
 def _read_text(path: Path) -> np.ndarray:
-    try:
-        return np.loadtxt(path, dtype=np.float64, ndmin=2, comments=("#", "//"))
-    except ValueError as error:
-        raise ValueError(f"{path}: expected one point per line: {error}") from None
+    return read_table(path, "one point per line", comments=("#", "//"))
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    return np.atleast_2d(np.load(path, allow_pickle=False))
+    return np.atleast_2d(load_array(path))
 
 
 def _read_npz(path: Path) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as file:
-        names = [name for name in ("points", "pos") if name in file]
-        names = names or (file.files if len(file.files) == 1 else [])
-        if not names:
-            raise ValueError(
-                f"{path}: expected an array 'points' or 'pos', or only one; got {file.files}."
-            )
-        return np.atleast_2d(file[names[0]])
+    arrays = load_arrays(path)
+    names = list(arrays)
+    if len(names) > 1:
+        names = [name for name in ("points", "pos") if name in arrays]
+    if not names:
+        raise ValueError(
+            f"{path}: expected an array 'points' or 'pos', or only one; got {list(arrays)}."
+        )
+    return np.atleast_2d(arrays[names[0]])
 
 
 def _read_bin(path: Path) -> np.ndarray:
@@ -126,12 +127,17 @@ def _read_pcd(path: Path) -> np.ndarray:
         words = data[offset:end].decode("ascii", errors="replace").split()
         offset = end + 1
         if words and not words[0].startswith("#"):
+            if words[0].upper() in header:
+                raise ValueError(f"{path}: the PCD header has two lines {words[0]!r}.")
             header[words[0].upper()] = words[1:]
     try:
         fields, kinds = header["FIELDS"], header["TYPE"]
-        sizes = [int(size) for size in header["SIZE"]]
-        repeats = [int(count) for count in header.get("COUNT", ["1"] * len(fields))]
-        count = int(header["POINTS"][0])
+        encoding = header["DATA"][0].lower()
+        sizes = integers(header["SIZE"])
+        repeats = integers(header.get("COUNT", ["1"] * len(fields)))
+        (count,) = integers(header["POINTS"])
+        if count < 0 or min(repeats) < 1:
+            raise ValueError(f"{count} points of {repeats} numbers")
         layout = np.dtype({
             "names": [f"{name}.{i}" for i, name in enumerate(fields)],
             "formats": [
@@ -142,29 +148,39 @@ def _read_pcd(path: Path) -> np.ndarray:
         columns = [f"{axis}.{fields.index(axis)}" for axis in "xyz"]
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ValueError(f"{path}: cannot make sense of the PCD header: {error}.") from None
-    encoding = header["DATA"][0].lower()
     if encoding == "binary_compressed":
         return _read_with_open3d(path)
     if encoding == "ascii":
         table = _pcd_text(data[offset:], path, sum(repeats), count)
         starts = np.cumsum([0, *repeats])
-        return np.stack([table[:, starts[fields.index(axis)]] for axis in "xyz"], 1)
-    if encoding != "binary":
+        points = np.stack([table[:, starts[fields.index(axis)]] for axis in "xyz"], 1)
+    elif encoding == "binary":
+        if len(data) - offset < count * layout.itemsize:
+            raise ValueError(f"{path}: the file ends before its {count} points do.")
+        surplus = data[offset + count * layout.itemsize :].strip(b"\0\r\n\t ")
+        if surplus:
+            raise ValueError(f"{path}: {len(surplus)} bytes follow its {count} points.")
+        table = np.frombuffer(data, layout, count, offset)
+        points = np.stack([table[column][:, 0] for column in columns], 1).astype(np.float64)
+    else:
         raise ValueError(f"{path}: unknown PCD encoding {encoding!r}.")
-    if len(data) - offset < count * layout.itemsize:
-        raise ValueError(f"{path}: the file ends before its {count} points do.")
-    table = np.frombuffer(data, layout, count, offset)
-    points = np.stack([table[column][:, 0] for column in columns], 1).astype(np.float64)
     # PCD marks points without a measurement by NaN.
-    return points[np.isfinite(points).all(1)]
+    return points[~np.isnan(points).any(1)]
 
 
 def _pcd_text(data: bytes, path: Path, width: int, count: int) -> np.ndarray:
     values = data.split()
     if len(values) != width * count:
         raise ValueError(f"{path}: expected {width * count} numbers, got {len(values)}.")
-    table = np.array(values, dtype=np.float64).reshape(count, width)
-    return table[np.isfinite(table[:, :3]).all(1)]
+    for value in values:
+        try:
+            if b"_" not in value and value.isascii():
+                float(value)
+                continue
+        except ValueError:
+            pass
+        raise ValueError(f"{path}: {value!r} is not a number.")
+    return np.array(values, dtype=np.float64).reshape(count, width)
 
 
 def _read_with_open3d(path: Path) -> np.ndarray:

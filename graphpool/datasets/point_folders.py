@@ -14,6 +14,7 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import ModelNet
 from torch_geometric.transforms import Compose, SamplePoints
 
+from graphpool._files import check_cache
 from graphpool.datasets.point_clouds import PointClouds
 from graphpool.datasets.point_files import SUFFIXES, load_cloud
 from graphpool.points.transforms import Normalize
@@ -79,13 +80,14 @@ def model_net(
         num_points: Points per cloud.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or the cache is damaged.
     """
     if name not in ("10", "40") or split not in ("train", "test"):
         raise ValueError(
             f"`name` must be '10' or '40' and `split` 'train' or 'test'; got {name!r}, {split!r}."
         )
     folder = Path(root) / f"ModelNet{name}"
+    check_cache(folder / "processed")
     transform = Compose([SamplePoints(num_points), Normalize()])
     dataset = ModelNet(str(folder), name, train=split == "train", transform=transform)
     dataset.classes = sorted(child.name for child in (folder / "raw").iterdir() if child.is_dir())

@@ -11,6 +11,9 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import TUDataset
 from torch_geometric.utils import degree, one_hot
 
+from graphpool._files import check_cache
+from graphpool.datasets.tu_files import check_tu_files
+
 
 class TUGraphs(TUDataset):
     """A TU data set, with node features in any case and a cache that may lie elsewhere than the raw
@@ -31,6 +34,7 @@ class TUGraphs(TUDataset):
 
     Raises:
         FileNotFoundError: If the raw files are absent and ``root`` cannot be written to.
+        ValueError: If the raw files are damaged or do not fit together, or the cache is damaged.
     """
 
     def __init__(
@@ -46,9 +50,17 @@ class TUGraphs(TUDataset):
         raw = Path(root) / name / "raw" / f"{name}_A.txt"
         if not raw.exists() and Path(root).exists() and not os.access(root, os.W_OK):
             raise FileNotFoundError(f"{raw} does not exist, and root={str(root)!r} is read-only")
+        check_cache(self._cache / name / "processed")
         super().__init__(str(root), name, transform=transform, use_node_attr=use_node_attr)
         if self._data.x is None or self._data.x.shape[1] == 0:
             self._add_degrees(max_degree)
+
+    def process(self) -> None:
+        check_tu_files(Path(self.raw_dir), self.name)
+        try:
+            super().process()
+        except (ValueError, IndexError, RuntimeError) as error:
+            raise ValueError(f"{self.raw_dir}: cannot read {self.name!r}: {error}") from error
 
     @property
     def processed_dir(self) -> str:

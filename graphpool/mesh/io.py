@@ -7,9 +7,26 @@ from typing import NamedTuple
 
 import numpy as np
 
+from graphpool._files import integers, read_text
+
 from .ply import read_ply, write_ply
 
 __all__ = ["MeshArrays", "read_mesh", "triangulate", "write_mesh"]
+
+
+_OBJ_WORDS = {"v", "vt", "vn", "vp", "f", "l", "p", "fo", "o", "g", "s", "mg", "usemtl", "mtllib"}
+_OBJ_WORDS |= {
+    "maplib",
+    "usemap",
+    "bevel",
+    "c_interp",
+    "d_interp",
+    "lod",
+    "shadow_obj",
+    "trace_obj",
+}
+_OBJ_WORDS |= {"cstype", "deg", "bmat", "step", "curv", "curv2", "surf", "parm", "trim", "hole"}
+_OBJ_WORDS |= {"scrv", "sp", "end", "con", "ctech", "stech", "call", "csh"}
 
 
 class MeshArrays(NamedTuple):
@@ -29,7 +46,8 @@ def read_mesh(path: str | Path) -> MeshArrays:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The format is unknown, or the file is malformed; the message says where.
+        ValueError: The format is unknown, the file is malformed, or it has no vertex; the message says
+            where.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -42,7 +60,15 @@ def read_mesh(path: str | Path) -> MeshArrays:
         vertices, polygons = read_ply(path)
     else:
         raise ValueError(f"{path}: unknown mesh format {suffix!r}; expected .obj, .off or .ply.")
-    faces = polygons if isinstance(polygons, np.ndarray) else triangulate(polygons)
+    if not len(vertices):
+        raise ValueError(f"{path} has no vertex.")
+    if not np.isfinite(vertices).all():
+        bad = int(np.flatnonzero(~np.isfinite(vertices).all(1))[0])
+        raise ValueError(f"{path}: vertex {bad} is not finite: {vertices[bad].tolist()}.")
+    try:
+        faces = polygons if isinstance(polygons, np.ndarray) else triangulate(polygons)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: {error}") from None
     if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):
         bad = int(np.flatnonzero(((faces < 0) | (faces >= len(vertices))).any(1))[0])
         raise ValueError(
@@ -78,53 +104,66 @@ def triangulate(polygons: list[list[int]]) -> np.ndarray:
 def _read_obj(path: Path) -> tuple[np.ndarray, list[list[int]]]:
     vertices: list[list[str]] = []
     polygons: list[list[int]] = []
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            if line.startswith("v "):
-                vertices.append(line.split()[1:4])
-            elif line.startswith("f "):
-                try:
-                    corners = [int(corner.split("/", 1)[0]) for corner in line.split()[1:]]
-                except ValueError:
-                    raise ValueError(
-                        f"{path}, line {number}: cannot read the face {line.strip()!r}."
-                    ) from None
-                if 0 in corners or len(corners) < 3:
-                    raise ValueError(
-                        f"{path}, line {number}: a face needs at least 3 corners, counted from 1 "
-                        f"(or from -1 backwards); got {line.strip()!r}."
-                    )
-                # A negative corner counts back from the vertices read so far.
-                seen = len(vertices)
-                polygons.append([c - 1 if c > 0 else seen + c for c in corners])
+    # Names of materials may be in any encoding; numbers are ASCII.
+    for number, line in enumerate(read_text(path, strict=False).split("\n"), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if words[0] == "v":
+            vertices.append(words[1:4])
+        elif words[0] == "f":
+            try:
+                corners = integers([corner.split("/", 1)[0] for corner in words[1:]])
+            except ValueError:
+                raise ValueError(
+                    f"{path}, line {number}: cannot read the face {line.strip()!r}."
+                ) from None
+            if 0 in corners or len(corners) < 3:
+                raise ValueError(
+                    f"{path}, line {number}: a face needs at least 3 corners, counted from 1 "
+                    f"(or from -1 backwards); got {line.strip()!r}."
+                )
+            # A negative corner counts back from the vertices read so far.
+            seen = len(vertices)
+            polygons.append([c - 1 if c > 0 else seen + c for c in corners])
+        elif words[0] not in _OBJ_WORDS:
+            raise ValueError(
+                f"{path}, line {number}: {words[0][:40]!r} is no keyword of OBJ files."
+            )
     return _to_points(vertices, path), polygons
 
 
 def _read_off(path: Path) -> tuple[np.ndarray, list[list[int]]]:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    lines = [line for line in (raw.split("#", 1)[0].strip() for raw in text.splitlines()) if line]
+    text = read_text(path, strict=False)
+    lines = [line for line in (raw.split("#", 1)[0].strip() for raw in text.split("\n")) if line]
     if not lines or not lines[0].startswith("OFF"):
         raise ValueError(f"{path}: an OFF file starts with 'OFF'; got {lines[:1]}.")
     # Some ModelNet files carry the counts on the first line, right behind "OFF".
     rest = lines[0][3:].strip()
     body = ([rest] if rest else []) + lines[1:]
     try:
-        num_vertices, num_faces = (int(value) for value in body[0].split()[:2])
+        num_vertices, num_faces = integers(body[0].split()[:2])
     except (IndexError, ValueError):
         raise ValueError(f"{path}: the numbers of vertices and faces are missing.") from None
-    if len(body) < 1 + num_vertices + num_faces:
+    if num_vertices < 0 or num_faces < 0 or len(body) != 1 + num_vertices + num_faces:
         raise ValueError(
-            f"{path}: {num_vertices} vertices and {num_faces} faces were announced, but only "
+            f"{path}: {num_vertices} vertices and {num_faces} faces were announced, but "
             f"{len(body) - 1} lines follow."
         )
     vertices = _to_points([line.split()[:3] for line in body[1 : 1 + num_vertices]], path)
     polygons = []
-    for number, line in enumerate(body[1 + num_vertices : 1 + num_vertices + num_faces]):
+    for number, line in enumerate(body[1 + num_vertices :]):
         values = line.split()
-        size = int(values[0])
-        if len(values) < size + 1:
-            raise ValueError(f"{path}: face {number} announces {size} corners: {line!r}.")
-        polygons.append([int(value) for value in values[1 : size + 1]])
+        try:
+            (size,) = integers(values[:1])
+            corners = integers(values[1 : 1 + max(size, 0)])
+        except ValueError:
+            raise ValueError(f"{path}: cannot read face {number}, {line!r}.") from None
+        if size < 3 or len(corners) < size:
+            raise ValueError(
+                f"{path}: face {number} announces {size} corners, of at least 3: {line!r}."
+            )
+        polygons.append(corners)
     return vertices, polygons
 
 
@@ -132,11 +171,13 @@ def _to_points(rows: list[list[str]], path: Path) -> np.ndarray:
     if not rows:
         return np.zeros((0, 3))
     try:
+        if any("_" in word for row in rows for word in row):
+            raise ValueError("Python, but no file format, allows 1_000")
         return np.array(rows, dtype=np.float64).reshape(len(rows), 3)
     except ValueError:
         for number, row in enumerate(rows):
             try:
-                if len([float(value) for value in row]) == 3:
+                if len([float(value) for value in row]) == 3 and "_" not in "".join(row):
                     continue
             except ValueError:
                 pass

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
+
+from graphpool._files import integers
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -12,6 +15,7 @@ _TYPES = {
     "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
+_INTEGERS = {name: code for name, code in _TYPES.items() if code[0] != "f"}
 _FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 # A property is (name, type) or, for a list, (name, type of its entries, type of its length).
@@ -27,6 +31,10 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | list[list[int]]]:
     tokens = data[offset:].split() if order == "" else []
     position = 0 if order == "" else offset
     for name, count, properties in elements:
+        if count < 0 or not properties:
+            raise ValueError(
+                f"{path}: {count} elements {name!r} of {len(properties)} properties were announced."
+            )
         if order == "":
             columns, position = _read_ascii(tokens, position, count, properties, path, name)
         else:
@@ -37,23 +45,28 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | list[list[int]]]:
                 raise ValueError(f"{path}: the vertices have no property {missing[0]!r}.")
             vertices = np.stack([np.asarray(columns[a], dtype=np.float64) for a in "xyz"], axis=1)
         elif name == "face":
-            key = next((k for k in ("vertex_indices", "vertex_index") if k in columns), None)
+            lists = {p[0] for p in properties if len(p) == 3 and p[1][0] != "f"}
+            key = next((k for k in ("vertex_indices", "vertex_index") if k in lists), None)
             if key is None:
-                raise ValueError(f"{path}: the faces have no list 'vertex_indices'.")
+                raise ValueError(f"{path}: the faces have no list 'vertex_indices' of integers.")
             polygons = columns[key]
+    surplus = len(tokens) - position if order == "" else len(data[position:].strip(b"\0\r\n\t "))
+    if surplus:
+        raise ValueError(
+            f"{path}: {surplus} {'numbers' if order == '' else 'bytes'} follow the last element."
+        )
     return vertices, polygons
 
 
 def _parse_header(
     data: bytes, path: Path
 ) -> tuple[str, list[tuple[str, int, list[_Property]]], int]:
-    end = data.find(b"end_header")
-    if not data.startswith(b"ply") or end < 0:
+    end = re.search(rb"\nend_header[ \t\r]*\n", data)
+    if not re.match(rb"ply\s", data) or end is None:
         raise ValueError(f"{path}: not a PLY file ('ply' ... 'end_header' is missing).")
-    offset = data.index(b"\n", end) + 1
     order: str | None = None
     elements: list[tuple[str, int, list[_Property]]] = []
-    for line in data[:end].decode("ascii", errors="replace").splitlines():
+    for line in data[: end.start()].decode("ascii", errors="replace").splitlines():
         words = line.split()
         if not words or words[0] in ("ply", "comment", "obj_info"):
             continue
@@ -61,16 +74,22 @@ def _parse_header(
             if words[0] == "format":
                 order = _FORMATS[words[1]]
             elif words[0] == "element":
-                elements.append((words[1], int(words[2]), []))
+                (count,) = integers(words[2:3])
+                elements.append((words[1], count, []))
             elif words[0] == "property" and words[1] == "list":
-                elements[-1][2].append((words[4], _TYPES[words[3]], _TYPES[words[2]]))
+                elements[-1][2].append((words[4], _TYPES[words[3]], _INTEGERS[words[2]]))
             elif words[0] == "property":
                 elements[-1][2].append((words[2], _TYPES[words[1]]))
+            else:
+                raise ValueError("unknown keyword")
         except (KeyError, IndexError, ValueError):
             raise ValueError(f"{path}: cannot read the header line {line!r}.") from None
     if order is None:
         raise ValueError(f"{path}: the header has no format line.")
-    return order, elements, offset
+    for names in ([e[0] for e in elements], *([p[0] for p in e[2]] for e in elements)):
+        if len(set(names)) != len(names):
+            raise ValueError(f"{path}: the header says something twice: {names}.")
+    return order, elements, end.end()
 
 
 def _read_ascii(
@@ -86,25 +105,44 @@ def _read_ascii(
         stop = position + count * width
         if stop > len(tokens):
             raise ValueError(f"{path}: the file ends inside its {count} elements {name!r}.")
-        table = np.array(tokens[position:stop], dtype=np.float64).reshape(count, width)
+        try:
+            table = np.array(_numbers(tokens[position:stop])).reshape(count, width)
+        except ValueError as error:
+            raise ValueError(f"{path}, elements {name!r}: {error}.") from None
         return {p[0]: table[:, i] for i, p in enumerate(properties)}, stop
     columns: dict[str, list] = {p[0]: [] for p in properties}
     try:
         for _ in range(count):
             for prop in properties:
                 if len(prop) == 2:
-                    columns[prop[0]].append(float(tokens[position]))
+                    columns[prop[0]] += _numbers([tokens[position]])
                     position += 1
                 else:
-                    size = int(tokens[position])
+                    (size,) = _whole([tokens[position]])
+                    if size < 0:
+                        raise ValueError(f"a list of length {size}")
                     values = tokens[position + 1 : position + 1 + size]
                     if len(values) < size:
                         raise IndexError
-                    columns[prop[0]].append([int(float(value)) for value in values])
+                    read = _numbers if prop[1][0] == "f" else _whole
+                    columns[prop[0]].append(read(values))
                     position += 1 + size
     except IndexError:
         raise ValueError(f"{path}: the file ends inside its {count} elements {name!r}.") from None
+    except ValueError as error:
+        raise ValueError(f"{path}, elements {name!r}: {error}.") from None
     return columns, position
+
+
+def _numbers(tokens: list[bytes]) -> list[float]:
+    for token in tokens:
+        if b"_" in token or not token.isascii():
+            raise ValueError(f"{token!r} is not a number")
+    return [float(token) for token in tokens]
+
+
+def _whole(tokens: list[bytes]) -> list[int]:
+    return integers([token.decode("ascii", errors="replace") for token in tokens])
 
 
 def _read_binary(
@@ -131,7 +169,8 @@ def _read_binary(
         if all((table[prop[0] + "#"] == 3).all() for prop in lists):
             columns = {p[0]: table[p[0]] for p in properties}
             for prop in lists:
-                columns[prop[0]] = columns[prop[0]].astype(np.int64)
+                if prop[1][0] != "f":
+                    columns[prop[0]] = columns[prop[0]].astype(np.int64)
             return columns, position + count * dtype.itemsize
     if not lists:
         raise ValueError(f"{path}: the file ends inside its {count} elements {name!r}.")
@@ -145,11 +184,15 @@ def _read_binary(
                 else:
                     size = int(np.frombuffer(data, order + prop[2], 1, position)[0])
                     position += np.dtype(prop[2]).itemsize
+                    if size < 0:
+                        raise ValueError(f"a list of length {size}")
                     values = np.frombuffer(data, order + prop[1], size, position)
-                    rows[prop[0]].append(values.astype(np.int64).tolist())
+                    rows[prop[0]].append(values.tolist())
                     position += values.nbytes
-    except ValueError:
-        raise ValueError(f"{path}: the file ends inside its {count} elements {name!r}.") from None
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: the file ends inside its {count} elements {name!r} ({error})."
+        ) from None
     return rows, position
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphpool._files import load_tensors
 from graphpool.ops.neighbors.clouds import check_positive_int, full_precision
 
 #: Sharpnesses that leave-one-out chooses from: 0 and then half powers of two up to 8192.
@@ -177,9 +178,25 @@ class MemoryBank(torch.nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, **kwargs: Any) -> MemoryBank:
-        """A bank from a file written by :meth:`save`; ``kwargs`` go to the constructor."""
-        bank = cls(**kwargs)
-        bank.load_state_dict(torch.load(path, weights_only=True))
+        """A bank from a file written by :meth:`save`; ``kwargs`` go to the constructor.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is damaged, or holds something else.
+        """
+        bank, stored = cls(**kwargs), load_tensors(path)
+        try:
+            bank.load_state_dict(stored)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = str(error).strip().split("\n")[-1].strip()
+            raise ValueError(f"{path} holds no MemoryBank: {reason}") from None
+        keys, values, gamma = bank.keys, bank.values, float(bank.gamma)
+        sizes = keys.dim() == values.dim() == 2 and len(keys) == len(values)
+        if not (sizes and keys.isfinite().all() and (values >= 0).all() and not gamma < 0):
+            raise ValueError(
+                f"{path}: expected finite keys [N, D] and values [N, classes] >= 0; got "
+                f"{list(keys.shape)}, {list(values.shape)}, gamma {gamma:g}."
+            )
         return bank
 
     def _load_from_state_dict(

@@ -91,7 +91,7 @@ def test_colors_per_face_are_stored(tmp_path):
         ("a.obj", "v 0 0 0\nf 0 1 2\n", "line 2: a face needs"),
         ("a.obj", "v 0 zero 0\n", "vertex 0 is not three numbers"),
         ("a.off", "nonsense", "starts with 'OFF'"),
-        ("a.off", "OFF\n5 1 0\n0 0 0\n", "only 1 lines follow"),
+        ("a.off", "OFF\n5 1 0\n0 0 0\n", "but 1 lines follow"),
         ("a.off", "OFF\n", "numbers of vertices and faces are missing"),
         ("a.ply", "ply\nformat ascii 1.0\n", "not a PLY file"),
         ("a.ply", "ply\nformat odd 1.0\nend_header\n", "header line 'format odd 1.0'"),
