@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ from graphpool.ops.kernels.fused_common import (
 )
 from graphpool.ops.kernels.layout import SCHEMA, Layout
 from graphpool.ops.kernels.memory import empty
-from graphpool.ops.kernels.numba_core import run
+from graphpool.ops.kernels.numba_core import row_chunks, run
 from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.segments import Segments
+
+_LN2 = math.log(2)
 
 
 @torch.library.custom_op(
@@ -72,13 +75,16 @@ def backward(
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
     chunks = at.backward_chunks(x.shape[1])
     sums = np.zeros((len(chunks), x.shape[1]))
-    gradient, log_size = grad.detach().to(norm.dtype), torch.where(size > 0, size, 1).log()
-    of_norm = (gradient * torch.exp(-q.detach().to(norm.dtype) * log_size[:, None])).numpy()
-    where = (at.bag_of, at.weight, at.row_ptr, at.row_elements)
-    args = (elements, exponents, *where, working_array(norm), of_norm, grad_x.numpy(), sums)
+    of_bag = empty((norm.shape[0], 2, norm.shape[1]), norm).numpy()
+    bags = row_chunks(norm.shape[0], norm.numel())
+    of_q = np.zeros((len(bags), x.shape[1]))
+    saved = (working_array(q), *map(working_array, (norm, out, size, grad)))
+    run(numba_power.power_bags, (*saved, of_bag, of_q), bags)
+    where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
+    args = (elements, exponents, *where, of_bag, grad_x.numpy(), sums)
     run(numba_power.power_backward, args, chunks)
-    grad_p = torch.from_numpy(sums.sum(0) / exponents)
-    grad_q = -(log_size @ (gradient * out))
+    grad_p = torch.from_numpy(_LN2 * sums.sum(0) / exponents)
+    grad_q = torch.from_numpy(_LN2 * of_q.sum(0))
     return grad_x.to(x.dtype), grad_p.to(p.dtype), grad_q.to(q.dtype)
 
 

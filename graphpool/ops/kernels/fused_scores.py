@@ -65,7 +65,7 @@ def logsumexp_backward(grad: Tensor, x: Tensor, lse: Tensor, *layout: Tensor | N
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
-    where = (at.bag_of, at.weight, at.row_ptr, at.row_elements, True)
+    where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements, True)
     kept = (numba_softmax.absent_as_inf(working_array(lse)), working_array(grad))
     args = (elements, *where, *kept, grad_x.numpy())
     run(numba_softmax.share_backward, args, at.backward_chunks(x.shape[1]))

@@ -65,7 +65,7 @@ def softpool_backward(
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
     chunks = at.backward_chunks(x.shape[1])
     sums = np.zeros((len(chunks), x.shape[1]))
-    where = (at.bag_of, at.weight, at.row_ptr, at.row_elements)
+    where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
     saved = (working_array(out), numba_softmax.absent_as_inf(working_array(lse)))
     args = (elements, working_array(t), *where, *saved, working_array(grad), grad_x.numpy(), sums)
     run(numba_softmax.softpool_backward, args, chunks)
@@ -177,10 +177,20 @@ def softmax_sum_backward(
     rows = at.backward_chunks(value.shape[1])
     where = (at.bag_of, at.weight, at.row_ptr, at.row_elements)
     if score.shape[1] == value.shape[1]:
-        here = (scores, values, at.bag_of, at.gather, at.weight, working_array(out), kept, gradient)
-        run(numba_softmax.softmax_backward, (*here, grad_score.numpy(), inline), elements)
+        here = (scores, values, at.bag_of, at.in_order, at.gather, at.weight)
+        saved = (working_array(out), kept, gradient)
+        run(numba_softmax.softmax_backward, (*here, *saved, grad_score.numpy(), inline), elements)
         if at.gather.size:
-            there = (scores, *where, False, kept, gradient, grad_value.numpy())
+            there = (
+                scores,
+                where[0],
+                at.in_order,
+                *where[1:],
+                False,
+                kept,
+                gradient,
+                grad_value.numpy(),
+            )
             run(numba_softmax.share_backward, there, rows)
     else:
         heads = (-1, score.shape[1], value.shape[1] // score.shape[1])

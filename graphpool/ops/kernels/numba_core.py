@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, typeof, types
+from numba.extending import register_jitable
 
 from graphpool.ops.kernels.threads import parallel_for
 
@@ -25,6 +26,7 @@ MAX_CHUNKS = 128
 # A bag of more than this (elements times channels) is reduced in pieces of this size, each of which
 # stays in a core's cache.
 PIECE = 1 << 17
+_ROWS_PER_SUM = 64
 
 _state: dict[str, Any] = {"cached": True, "seconds": {}}
 
@@ -74,6 +76,18 @@ def run(function: Any, args: tuple[Any, ...], chunks: list[tuple[int, int, int]]
     if chunks:
         ready(function, (*args, *chunks[0]))
         parallel_for(lambda *chunk: function(*args, *chunk), chunks)
+
+
+@register_jitable(inline="always")
+def add_up(total, sums, slot, row, first, last):  # type: ignore[no-untyped-def]
+    """Every 64 rows of a chunk, and at its end: ``total`` goes to the chunk's ``sums[slot]`` and starts anew.
+
+    Rows are added up in the precision of the elements, runs of rows in that of ``sums`` (float64).
+    """
+    if (row - first) % _ROWS_PER_SUM == _ROWS_PER_SUM - 1 or row == last - 1:
+        for c in range(total.shape[0]):
+            sums[slot, c] += total[c]
+            total[c] = 0
 
 
 @kernel

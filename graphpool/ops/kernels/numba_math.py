@@ -1,4 +1,4 @@
-"""``exp`` and ``log`` as plain arithmetic, so that LLVM vectorises the loop around them.
+"""``exp`` and ``log``, to base e and 2, as plain arithmetic: LLVM vectorises the loop around them.
 
 A call into libm per element costs five times as much.
 """
@@ -53,28 +53,6 @@ def _as_int64(typing_context: Any, x: Any) -> Any:
     return types.int64(types.float64), codegen
 
 
-@intrinsic
-def prefetch(typing_context: Any, array: Any, row: Any, column: Any) -> Any:
-    """Asks for ``array[row, column]``, which is read soon: hardware does not foresee rows by an index."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        from llvmlite import ir
-        from numba.core import cgutils
-        from numba.np import arrayobj
-
-        kind = signature.args[0]
-        data = arrayobj.make_array(kind)(context, builder, args[0])
-        at = cgutils.get_item_pointer(context, builder, kind, data, [args[1], args[2]])
-        number, pointer = ir.IntType(32), ir.PointerType(ir.IntType(8))
-        signature_ = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-        ask = cgutils.get_or_insert_function(builder.module, signature_, "llvm.prefetch.p0")
-        # To read, keep it in all caches, data.
-        builder.call(ask, [builder.bitcast(at, pointer), number(0), number(3), number(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64), codegen
-
-
 def exp(x: float) -> float:
     """e^x to about 1e-7 (float32) or 3e-16 (float64) relative, NaN and infinities included.
 
@@ -88,6 +66,20 @@ def log(x: float) -> float:
     return float(np.log(x))
 
 
+def exp2(x: float) -> float:
+    """2^x to about 1e-7 (float32) or 3e-16 (float64) relative, beside the rounding of ``x`` itself; NaN
+    and infinities included. Results below 2e-38 (float32) or 5e-308 (float64) are 0.
+    """
+    return float(np.exp2(x))
+
+
+def log2(x: float) -> float:
+    """The logarithm to base 2 of positive normal x, infinity and NaN, to about 1e-7 (float32) or 3e-16
+    (float64) absolute, beside the rounding of the result: powers need no more, and it is cheaper.
+    """
+    return float(np.log2(x))
+
+
 def tiny(x: float) -> float:
     """The least magnitude that ``segment_power`` tells from zero, in the precision of ``x``."""
     return 1e-30 if np.asarray(x).dtype == np.float32 else 1e-290
@@ -99,6 +91,10 @@ def largest(x: float) -> float:
 
 
 f, d, i4, i8 = np.float32, np.float64, np.int32, np.int64
+
+# Added to a float32 of size up to 2^22, it leaves the nearest whole number k in the lower bits, as k + 126:
+# shifted up by 23 they are 2^(k-1). One less than k, because 2^128 is not a float32; 0 for k = -126.
+_ROUND32 = 12582912.0 + 126.0
 
 
 @overload(tiny, inline="always")
@@ -121,21 +117,19 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
         def exp32(x):  # type: ignore[no-untyped-def]
             # Comparisons are written so that NaN fails them and goes through.
-            v = f(-86.9) if x < f(-86.9) else x
-            v = f(88.72283) if v > f(88.72283) else v
-            k = np.floor(v * f(1.44269504) + f(0.5))
+            v = f(-87.3) if x < f(-87.3) else x
+            v = f(89.0) if v > f(89.0) else v
+            k = v * f(1.44269504) + f(_ROUND32)
+            power = _as_float32(i4(_as_int32(k) << i4(23)))
+            k = k - f(_ROUND32)
             r = v - k * f(0.693359375) + k * f(2.12194440e-4)
-            y = f(1.9875691500e-4)
-            y = y * r + f(1.3981999507e-3)
-            y = y * r + f(8.3334519073e-3)
-            y = y * r + f(4.1665795894e-2)
-            y = y * r + f(1.6666665459e-1)
-            y = y * r + f(5.0000001201e-1)
-            y = y * r * r + r + f(1.0)
-            # 2^(k-1), then twice: 2^128 itself is not a float32.
-            y = (y + y) * _as_float32((i4(k) + i4(126)) << i4(23))
-            y = f(0.0) if x < f(-86.9) else y
-            return f(np.inf) if x > f(88.72283) else y
+            y = f(2 * 1.9875691500e-4)
+            y = y * r + f(2 * 1.3981999507e-3)
+            y = y * r + f(2 * 8.3334519073e-3)
+            y = y * r + f(2 * 4.1665795894e-2)
+            y = y * r + f(2 * 1.6666665459e-1)
+            y = y * r + f(2 * 5.0000001201e-1)
+            return (y * r * r + (r + r) + f(2.0)) * power
 
         return exp32
 
@@ -170,10 +164,11 @@ def _log(x):  # type: ignore[no-untyped-def]
 
         def log32(x):  # type: ignore[no-untyped-def]
             b = _as_int32(x)
-            # mantissa in [sqrt(1/2), sqrt(2)): subtract the bits of sqrt(1/2), keep the exponent field
-            e = (b - i4(0x3F3504F3)) >> i4(23)
-            m = _as_float32(b - (e << i4(23))) - f(1.0)
-            k = f(e)
+            # mantissa in [sqrt(1/2), sqrt(2)): subtract the bits of sqrt(1/2), keep the exponent field.
+            # Each result is cut to 32 bits, so that vectors of them need no wider ones in between.
+            e = i4(b - i4(0x3F3504F3)) >> i4(23)
+            m = _as_float32(i4(b - i4(e << i4(23)))) - f(1.0)
+            k = f(i4(e))
             z = m * m
             y = f(7.0376836292e-2)
             y = y * m - f(1.1514610310e-1)
@@ -213,3 +208,49 @@ def _log(x):  # type: ignore[no-untyped-def]
         return y if x < d(np.inf) else x
 
     return log64
+
+
+@overload(exp2, jit_options={"forceinline": True})
+def _exp2(x):  # type: ignore[no-untyped-def]
+    if x == types.float32:
+
+        def exp2_32(x):  # type: ignore[no-untyped-def]
+            v = f(-126.0) if x < f(-126.0) else x
+            v = f(128.0) if v > f(128.0) else v
+            k = v + f(_ROUND32)
+            power = _as_float32(i4(_as_int32(k) << i4(23)))
+            r = v - (k - f(_ROUND32))
+            y = f(2.6529455185e-3)
+            y = y * r + f(1.9343025253e-2)
+            y = y * r + f(1.1101467484e-1)
+            y = y * r + f(4.8044484171e-1)
+            y = y * r + f(1.3862939552)
+            return (y * r + f(2.0)) * power
+
+        return exp2_32
+
+    return lambda x: exp(x * d(0.6931471805599453))
+
+
+@overload(log2, jit_options={"forceinline": True})
+def _log2(x):  # type: ignore[no-untyped-def]
+    if x == types.float32:
+
+        def log2_32(x):  # type: ignore[no-untyped-def]
+            b = _as_int32(x)
+            e = i4(b - i4(0x3F3504F3)) >> i4(23)
+            m = _as_float32(i4(b - i4(e << i4(23)))) - f(1.0)
+            y = f(-1.4599061801e-1)
+            y = y * m + f(2.3674604692e-1)
+            y = y * m - f(2.4992366333e-1)
+            y = y * m + f(2.8672733847e-1)
+            y = y * m - f(3.6010382660e-1)
+            y = y * m + f(4.8093846994e-1)
+            y = y * m - f(7.2135664775e-1)
+            y = y * m + f(1.4426947917)
+            y = y * m + f(i4(e))
+            return y if x < f(np.inf) else x
+
+        return log2_32
+
+    return lambda x: log(x) * d(1.4426950408889634)

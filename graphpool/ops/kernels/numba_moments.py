@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphpool.ops.kernels.numba_core import bag_chunks, kernel, pieces, row_chunks, run
+from graphpool.ops.kernels.numba_fetch import AHEAD, fetch_row
 from graphpool.ops.kernels.numba_layout import Arrays
 
 SUM, MEAN, VAR, MIN, MAX = range(5)
@@ -27,6 +28,7 @@ def moments_forward(  # type: ignore[no-untyped-def]
     has_perm, has_gather, has_weight = perm.size > 0, gather.size > 0, weight.size > 0
     sums = want[0] >= 0 or want[1] >= 0 or want[2] >= 0
     lows, highs = want[3] >= 0, want[4] >= 0
+    final = end[last - 1]
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
@@ -38,6 +40,9 @@ def moments_forward(  # type: ignore[no-untyped-def]
             at_low[c] = zero
             at_high[c] = zero
         for e in range(begin[n], end[n]):
+            if (has_perm or has_gather) and e + AHEAD < final:
+                i = perm[e + AHEAD] if has_perm else e + AHEAD
+                fetch_row(x, gather[i] if has_gather else i)
             i = perm[e] if has_perm else e
             w = weight[i] if has_weight else one
             if w == zero:
@@ -114,6 +119,7 @@ def moments_forward(  # type: ignore[no-untyped-def]
 def moments_backward(  # type: ignore[no-untyped-def]
     x,
     index,
+    ordered,
     weight,
     row_ptr,
     row_elements,
@@ -136,10 +142,24 @@ def moments_backward(  # type: ignore[no-untyped-def]
     zero = x.dtype.type(0)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     sums, lows, highs = want[0] >= 0 or want[1] >= 0, want[3] >= 0, want[4] >= 0
+    final = row_ptr[last] if has_ptr else last
     for r in range(first, last):
         for c in range(channels):
             grad_x[r, c] = zero
         for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
+            if not ordered and j + AHEAD < final:
+                n = index[row_elements[j + AHEAD] if has_elements else j + AHEAD]
+                if sums:
+                    fetch_row(linear, n)
+                if want[2] >= 0:
+                    fetch_row(twice, n)
+                    fetch_row(mean, n)
+                if lows:
+                    fetch_row(low, n)
+                    fetch_row(low_share, n)
+                if highs:
+                    fetch_row(high, n)
+                    fetch_row(high_share, n)
             i = row_elements[j] if has_elements else j
             w = weight[i] if has_weight else one
             if w == zero:
@@ -255,6 +275,6 @@ def backward(
             )
     low = out[want[MIN]] if want[MIN] >= 0 else none
     high = out[want[MAX]] if want[MAX] >= 0 else none
-    where = (x, at.bag_of, at.weight, at.row_ptr, at.row_elements)
+    where = (x, at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
     args = (*where, want, linear, twice, mean, low, shares[0], high, shares[1], grad_x)
     run(moments_backward, args, at.backward_chunks(x.shape[1]))

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool.ops.kernels.numba_core import bag_chunks, kernel, pieces, row_chunks, run
+from graphpool.ops.kernels.numba_core import add_up, bag_chunks, kernel, pieces, row_chunks, run
+from graphpool.ops.kernels.numba_fetch import AHEAD, fetch_row
 from graphpool.ops.kernels.numba_layout import Arrays
-from graphpool.ops.kernels.numba_math import exp, largest, log, tiny
+from graphpool.ops.kernels.numba_math import exp2, largest, log2, tiny
 
 _NO_LIMIT = np.iinfo(np.int64).max
-_ROWS_PER_SUM = 64
+_LN2 = float(np.log(2.0))
 
 
 @kernel
@@ -26,6 +27,7 @@ def power_forward(  # type: ignore[no-untyped-def]
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
     inf = x.dtype.type(np.inf)
+    natural = x.dtype.type(_LN2)
     least, most = tiny(zero), largest(zero)
     # extreme: sign(p) times the |x| whose term is the largest
     extreme = np.empty(channels, x.dtype)
@@ -35,6 +37,7 @@ def power_forward(  # type: ignore[no-untyped-def]
     for c in range(channels):
         sign[c] = one if p[c] > zero else -one
     has_perm, has_gather, has_weight = perm.size > 0, gather.size > 0, weight.size > 0
+    final = end[last - 1]
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
@@ -63,8 +66,13 @@ def power_forward(  # type: ignore[no-untyped-def]
         for c in range(channels):
             a = abs(extreme[c])
             a = least if a < least else a
-            anchor[c] = log(most if a > most else a)
+            anchor[c] = log2(most if a > most else a)
         for e in range(begin[n], end[n]):
+            # The arithmetic of a row is long enough to fetch one that comes later meanwhile.
+            if e + AHEAD < final and (has_perm or has_gather):
+                i = perm[e + AHEAD] if has_perm else e + AHEAD
+                r = gather[i] if has_gather else i
+                fetch_row(x, r)
             i = perm[e] if has_perm else e
             w = weight[i] if has_weight else one
             if w == zero:
@@ -72,18 +80,18 @@ def power_forward(  # type: ignore[no-untyped-def]
             r = gather[i] if has_gather else i
             for c in range(channels):
                 a = abs(x[r, c])
-                z[c] += w * exp(p[c] * (log(least if a < least else a) - anchor[c]))
-        scale = log(total)
+                z[c] += w * exp2(p[c] * (log2(least if a < least else a) - anchor[c]))
+        scale = log2(total)
         # One store to each loop: LLVM vectorises only what it can check for overlap cheaply.
         for c in range(channels):
-            spread = log(one if z[c] == zero else z[c]) / p[c]
+            spread = log2(one if z[c] == zero else z[c]) / p[c]
             z[c] = sign[c] * -inf if z[c] == zero else spread
         for c in range(channels):
             z[c] += anchor[c]
         for c in range(channels):
-            norm[n, c] = z[c]
+            norm[n, c] = natural * z[c]
         for c in range(channels):
-            z[c] = exp(z[c] - q[c] * scale)
+            z[c] = exp2(z[c] - q[c] * scale)
         for c in range(channels):
             # The limit of vanishing elements; a NaN shows in z.
             vanishes = (abs(extreme[c]) < least) & (z[c] == z[c])
@@ -91,23 +99,57 @@ def power_forward(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def power_backward(  # type: ignore[no-untyped-def]
-    x, p, index, weight, row_ptr, row_elements, norm, grad, grad_x, grad_p, slot, first, last
+def power_bags(  # type: ignore[no-untyped-def]
+    q, norm, out, size, grad, of_bag, grad_q, slot, first, last
 ):
-    """``grad`` is that of the plain norm. ``grad_p`` gets, per chunk, p times the gradient to p."""
+    """Fills ``of_bag`` ``[S, 2, C]``: the log of the norm to base 2, and the gradient of the plain norm.
+
+    ``grad_q`` gets, per chunk, the gradient to q over ln 2.
+    """
+    channels = norm.shape[1]
+    one = norm.dtype.type(1)
+    zero = norm.dtype.type(0)
+    binary = norm.dtype.type(1 / _LN2)
+    ceiling = log2(largest(zero))
+    total = np.zeros(channels, norm.dtype)
+    for c in range(channels):
+        grad_q[slot, c] = 0.0
+    for n in range(first, last):
+        scale = log2(size[n] if size[n] > zero else one)
+        for c in range(channels):
+            u = binary * norm[n, c]
+            of_bag[n, 0, c] = ceiling if u > ceiling else u
+        for c in range(channels):
+            of_bag[n, 1, c] = grad[n, c] * exp2(-q[c] * scale)
+        for c in range(channels):
+            total[c] -= scale * grad[n, c] * out[n, c]
+        add_up(total, grad_q, slot, n, first, last)
+
+
+@kernel
+def power_backward(  # type: ignore[no-untyped-def]
+    x, p, index, ordered, weight, row_ptr, row_elements, of_bag, grad_x, grad_p, slot, first, last
+):
+    """``of_bag``: see :func:`power_bags`. ``grad_p`` gets, per chunk, the gradient to p times p over ln 2."""
     channels = x.shape[1]
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
     least = tiny(zero)
-    ceiling = log(largest(zero))
+    ceiling = log2(largest(zero))
     total = np.zeros(channels, x.dtype)
+    slope = p - one
+    rows_of_bags = of_bag.reshape(of_bag.shape[0], 2 * channels)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
+    final = row_ptr[last] if has_ptr else last
     for c in range(channels):
         grad_p[slot, c] = 0.0
     for r in range(first, last):
         for c in range(channels):
             grad_x[r, c] = zero
         for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
+            if j + AHEAD < final and not ordered:
+                i = row_elements[j + AHEAD] if has_elements else j + AHEAD
+                fetch_row(rows_of_bags, index[i])
             i = row_elements[j] if has_elements else j
             w = weight[i] if has_weight else one
             if w == zero:
@@ -116,16 +158,12 @@ def power_backward(  # type: ignore[no-untyped-def]
             for c in range(channels):
                 a = abs(x[r, c])
                 a = least if a < least else a
-                u = log(a)
-                u = ceiling if u > ceiling else u
-                base = ceiling if norm[n, c] > ceiling else norm[n, c]
-                g = w * grad[n, c] * exp((p[c] - one) * (u - base))
+                u = log2(a)
+                u = (ceiling if u > ceiling else u) - of_bag[n, 0, c]
+                g = w * of_bag[n, 1, c] * exp2(slope[c] * u)
                 grad_x[r, c] += -g if x[r, c] < zero else g
-                total[c] += g * a * (u - base)
-        if (r - first) % _ROWS_PER_SUM == _ROWS_PER_SUM - 1 or r == last - 1:
-            for c in range(channels):
-                grad_p[slot, c] += total[c]
-                total[c] = zero
+                total[c] += g * a * u
+        add_up(total, grad_p, slot, r, first, last)
 
 
 def forward(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool.ops.kernels.numba_core import bag_chunks, kernel, pieces, row_chunks, run
+from graphpool.ops.kernels.numba_core import add_up, bag_chunks, kernel, pieces, row_chunks, run
+from graphpool.ops.kernels.numba_fetch import AHEAD, fetch_row
 from graphpool.ops.kernels.numba_layout import Arrays
-from graphpool.ops.kernels.numba_math import exp, largest, log, prefetch
+from graphpool.ops.kernels.numba_math import exp, largest, log
 
 _NO_LIMIT = np.iinfo(np.int64).max
-_ROWS_PER_SUM = 64
 
 
 @kernel
@@ -45,9 +45,9 @@ def softmax_forward(  # type: ignore[no-untyped-def]
     moves_score, moves_value = score_gather.size > 0, value_gather.size > 0
     # The largest finite number below 0: a bag of nothing but -inf keeps exp(-inf - top) = 0.
     least = -largest(zero)
-    line = 64 // value.itemsize
-    # Values of their own, in no order that the hardware foresees.
-    ahead = has_out and (has_perm or moves_value) and value.ctypes.data != score.ctypes.data
+    final = end[last - 1]
+    scattered = has_perm or moves_score or moves_value
+    has_value = has_out and value.ctypes.data != score.ctypes.data
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
@@ -65,12 +65,13 @@ def softmax_forward(  # type: ignore[no-untyped-def]
             for c in range(channels):
                 v = t[c] * score[s, c]
                 top[c] = v if v > top[c] else top[c]
-            if ahead:
-                # The second pass computes too much for each row to run ahead to the next.
-                r = value_gather[i] if moves_value else i
-                for c in range(0, channels, line):
-                    prefetch(value, r, c)  # type: ignore[call-arg]
         for e in range(begin[n], end[n]):
+            # The arithmetic of a row is long enough to fetch one that comes later meanwhile.
+            if scattered and e + AHEAD < final:
+                i = perm[e + AHEAD] if has_perm else e + AHEAD
+                fetch_row(score, score_gather[i] if moves_score else i)
+                if has_value:
+                    fetch_row(value, value_gather[i] if moves_value else i)
             i = perm[e] if has_perm else e
             w = weight[i] if has_weight else one
             if w == zero:
@@ -98,7 +99,21 @@ def softmax_forward(  # type: ignore[no-untyped-def]
 
 @kernel
 def softpool_backward(  # type: ignore[no-untyped-def]
-    x, t, index, weight, row_ptr, row_elements, out, lse, grad, grad_x, grad_t, slot, first, last
+    x,
+    t,
+    index,
+    ordered,
+    weight,
+    row_ptr,
+    row_elements,
+    out,
+    lse,
+    grad,
+    grad_x,
+    grad_t,
+    slot,
+    first,
+    last,
 ):
     """Gradients of ``sum softmax(t x) x`` to the rows ``x``, and to ``t`` as one sum per chunk."""
     channels = x.shape[1]
@@ -108,10 +123,16 @@ def softpool_backward(  # type: ignore[no-untyped-def]
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     for c in range(channels):
         grad_t[slot, c] = 0.0
+    final = row_ptr[last] if has_ptr else last
     for r in range(first, last):
         for c in range(channels):
             grad_x[r, c] = zero
         for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
+            if not ordered and j + AHEAD < final:
+                i = row_elements[j + AHEAD] if has_elements else j + AHEAD
+                fetch_row(out, index[i])
+                fetch_row(lse, index[i])
+                fetch_row(grad, index[i])
             i = row_elements[j] if has_elements else j
             w = weight[i] if has_weight else one
             if w == zero:
@@ -124,15 +145,25 @@ def softpool_backward(  # type: ignore[no-untyped-def]
                 a *= grad[n, c]
                 grad_x[r, c] += a * (one + t[c] * d)
                 total[c] += a * d * d
-        if (r - first) % _ROWS_PER_SUM == _ROWS_PER_SUM - 1 or r == last - 1:
-            for c in range(channels):
-                grad_t[slot, c] += total[c]
-                total[c] = zero
+        add_up(total, grad_t, slot, r, first, last)
 
 
 @kernel
 def softmax_backward(  # type: ignore[no-untyped-def]
-    score, value, index, gather, weight, out, lse, grad, grad_score, grad_value, slot, first, last
+    score,
+    value,
+    index,
+    ordered,
+    gather,
+    weight,
+    out,
+    lse,
+    grad,
+    grad_score,
+    grad_value,
+    slot,
+    first,
+    last,
 ):
     """Per element ``a g (v - y)`` to its score; ``a g`` to its value where ``grad_value`` has rows."""
     channels = score.shape[1]
@@ -140,6 +171,13 @@ def softmax_backward(  # type: ignore[no-untyped-def]
     zero = score.dtype.type(0)
     has_gather, has_weight, has_value = gather.size > 0, weight.size > 0, grad_value.shape[0] > 0
     for i in range(first, last):
+        if i + AHEAD < last:
+            if has_gather:
+                fetch_row(value, gather[i + AHEAD])
+            if not ordered:
+                fetch_row(out, index[i + AHEAD])
+                fetch_row(lse, index[i + AHEAD])
+                fetch_row(grad, index[i + AHEAD])
         w = weight[i] if has_weight else one
         n = index[i]
         r = gather[i] if has_gather else i
@@ -158,7 +196,7 @@ def softmax_backward(  # type: ignore[no-untyped-def]
 
 @kernel
 def share_backward(  # type: ignore[no-untyped-def]
-    score, index, weight, row_ptr, row_elements, by_row, lse, grad, out, slot, first, last
+    score, index, ordered, weight, row_ptr, row_elements, by_row, lse, grad, out, slot, first, last
 ):
     """Rows of ``sum_e a_e g_s(e)``: the gradient to gathered values, and that of ``lse`` to its scores.
 
@@ -168,10 +206,17 @@ def share_backward(  # type: ignore[no-untyped-def]
     one = score.dtype.type(1)
     zero = score.dtype.type(0)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
+    final = row_ptr[last] if has_ptr else last
     for r in range(first, last):
         for c in range(channels):
             out[r, c] = zero
         for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
+            if not ordered and j + AHEAD < final:
+                i = row_elements[j + AHEAD] if has_elements else j + AHEAD
+                fetch_row(lse, index[i])
+                fetch_row(grad, index[i])
+                if not by_row:
+                    fetch_row(score, i)
             i = row_elements[j] if has_elements else j
             w = weight[i] if has_weight else one
             if w == zero:
