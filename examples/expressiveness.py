@@ -1,9 +1,9 @@
 """What a GIN can tell apart: alone, with relational pooling, and with labelled nodes.
 
 Prints which pairs of CSL, CFI, EXP, CEXP and SR25 models with random weights separate, how many pairs
-of graph8c they do not, and how accurate trained models are on CSL (5-fold), EXP (10-fold) and SR25
-(15-way, tested on relabelled copies that were not trained on). EXP, CEXP and SR25 need their files
-(--data); the other sets are generated.
+of all graphs with 8 nodes they do not, each with several inner and outer pools, and how accurate trained
+models are on CSL (5-fold), EXP (10-fold) and SR25 (15-way, tested on relabelled copies that were not
+trained on). EXP, CEXP and SR25 need their files (--data); the other sets are generated.
 
     python examples/expressiveness.py            # a part of everything
     python examples/expressiveness.py --full     # all pairs, all folds, all models
@@ -14,8 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -26,36 +25,45 @@ import torch
 from _common import add_common_arguments, format_table, out_dir, seed_everything
 from _expressive import (
     ADJACENT,
-    COPIES_AT_ONCE,
     DISTANCES,
     EGO,
     GIN_ALONE,
+    HALVES,
     MODELS,
     ONE_LABEL,
+    POOLS,
     RANDOM,
     RP,
     TWO_LABELS,
-    WIDTH,
-    Classifier,
+    Orders,
     PairSet,
-    Recipe,
-    accuracy,
-    batches_of,
-    cross_validate,
     default_data,
     pair_sets,
+    pools_at_once,
+)
+from _expressive_training import (
+    Classifier,
+    Recipe,
+    batches_of,
+    cross_validate,
+    evaluate,
     relabelled_classes,
-    relational_gin,
     train,
 )
-from torch_geometric.nn import GIN
+from torch import nn
 from tqdm import tqdm
 
 from graphpool.datasets import CSL, EXP, SR25, connected_graphs
-from graphpool.evaluate import compare_pair, copies_block, separate_pairs, undistinguished_pairs
-from graphpool.relational import RelationalPooling
+from graphpool.evaluate import (
+    separate_pairs_by_part,
+    separate_pairs_by_sampling,
+    undistinguished_pairs_by_part,
+)
 
-POOLS = (("sum", "sum"), ("mean", "max"), ("max", "mean"), ("std", "std"), ("gnp", "gnp"))
+TABLES = ("pairs", "small", "trained")
+
+# A row of the table of pairs: model, inner pool, outer pool, one cell for each set.
+Row = list[str]
 
 
 def parse() -> argparse.Namespace:
@@ -64,14 +72,10 @@ def parse() -> argparse.Namespace:
     )
     add_common_arguments(parser)
     parser.add_argument("--data", type=Path, default=default_data(), help="folder of the files")
-    parser.add_argument("--full", action="store_true", help="everything; about an hour on one core")
     parser.add_argument(
-        "--tables",
-        nargs="+",
-        default=["pairs", "pools", "graph8c", "trained"],
-        choices=["pairs", "pools", "graph8c", "trained"],
-        help="which tables to make",
+        "--full", action="store_true", help="everything; an hour or two on one core"
     )
+    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
     parser.add_argument(
         "--train",
         nargs="+",
@@ -83,99 +87,98 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def separation_table(sets: Sequence[PairSet], args: argparse.Namespace) -> dict[str, list[str]]:
-    """Separated pairs of every set by every model."""
-    rows: dict[str, list[str]] = {}
-    for model in MODELS:
-        if args.only and model.name not in args.only:
-            continue
-        cells = []
-        for data in tqdm(sets, desc=model.name, leave=False):
-            heavy = model is TWO_LABELS and data.name in ("EXP", "CEXP")
-            if (heavy and not args.full) or (
-                args.quick and model.labels > 1 and data.name != "CFI"
-            ):
-                cells.append("-")
-                continue
-            result = separate_pairs(
-                lambda model=model, data=data: model.build(data.features, data.layers, **RANDOM),
-                data.graphs,
-                data.pairs,
-                calibration=24 if heavy or args.quick else None,
-                batch_size=2 if model.labels == 2 else 32,
-                seeds=(args.seed, args.seed + 1),
-            )
-            cells.append(f"{result.count}/{len(data.pairs)}")
-        rows[model.name] = cells
-        print(f"{model.name}: {cells}", flush=True)
+def wanted(args: argparse.Namespace, name: str) -> bool:
+    return not args.only or name in args.only
+
+
+def by_pools(name: str, columns: Sequence[Sequence[str]]) -> list[Row]:
+    """One row for each pair of pools, from one list of cells for each set."""
+    rows = [
+        [name, inner, outer, *(cells[k] for cells in columns)]
+        for k, (inner, outer) in enumerate(POOLS)
+    ]
+    for row in rows:
+        print(*row, flush=True)
     return rows
 
 
-def relational_row(sets: Sequence[PairSet], args: argparse.Namespace) -> list[str]:
-    """Pairs that RP with random weights separates in a paired comparison of 32 copies each."""
-    cells = []
-    for data in sets:
-        pairs = data.pairs[: 2 if args.quick else None if args.full else 45].tolist()
-        told, unreliable = 0, 0
-        for number, (a, b) in enumerate(tqdm(pairs, desc=f"{RP} on {data.name}", leave=False)):
-            torch.manual_seed(args.seed)
-            result = compare_pair(
-                lambda data=data: relational_gin(data.features, data.layers, 5, **RANDOM),
-                copies_block(data.graphs[a], data.graphs[b], seed=number),
-                copies_block(data.graphs[a], data.graphs[a], seed=-1 - number),
-                epochs=0,
-                batch_size=64,
-            )
-            told += result.distinguished() and result.reliable()
-            unreliable += not result.reliable()
-        cells.append(f"{told}/{len(pairs)}" + (f" ({unreliable} unreliable)" if unreliable else ""))
-    print(f"{RP}: {cells}", flush=True)
-    return cells
-
-
-def pools_table(sets: Sequence[PairSet], args: argparse.Namespace) -> list[list[str]]:
-    """One label, other pools."""
+def separation_rows(sets: Sequence[PairSet], args: argparse.Namespace) -> list[Row]:
+    """Separated pairs of every set by every model and pool: random weights, rounding noise measured."""
     rows = []
-    for inner, outer in POOLS[1:2] if args.quick else POOLS:
-        cells = []
-        for data in tqdm(sets, desc=f"{inner} / {outer}", leave=False):
-            if data.name == "SR25":
-                continue
-            result = separate_pairs(
-                lambda inner=inner, outer=outer, data=data: ONE_LABEL.build(
-                    data.features, data.layers, inner, outer, **RANDOM
+    for model in MODELS:
+        if not wanted(args, model.name) or (args.quick and model is TWO_LABELS):
+            continue
+        columns = []
+        for data in tqdm(sets, desc=model.name, leave=False):
+            found = separate_pairs_by_part(
+                lambda model=model, data=data: model.build(
+                    data.features, data.layers, **pools_at_once(), **RANDOM
                 ),
                 data.graphs,
-                data.pairs[: None if args.full else 100],
-                calibration=24,
+                data.pairs,
+                len(POOLS),
+                calibration=24 if len(data.graphs) > 100 or args.quick else None,
+                batch_size=2 if model is TWO_LABELS else 32,
+                seeds=(args.seed, args.seed + 1),
             )
-            cells.append(f"{result.count}/{len(data.pairs[: None if args.full else 100])}")
-        rows.append([inner, outer, *cells])
-        print(f"one label, {inner} / {outer}: {cells}", flush=True)
+            columns.append([f"{part.count}/{len(data.pairs)}" for part in found])
+        rows += by_pools(model.name, columns)
     return rows
 
 
-def small_graphs_table(args: argparse.Namespace) -> list[list[str]]:
+def looks(args: argparse.Namespace, model: Orders, name: str) -> tuple[int, ...]:
+    """Numbers of draws, of 8 orders each, after which random models are judged."""
+    if args.quick or not args.full:
+        return (64,)
+    if name in ("EXP", "CEXP"):
+        return (64, 128) if model is HALVES else (64,)
+    return (64, 256, 1024, 4096) if name == "SR25" and model is HALVES else (64, 256, 1024)
+
+
+def sampled_rows(model: Orders, sets: Sequence[PairSet], args: argparse.Namespace) -> list[Row]:
+    """Separated pairs by relational pooling over 8 random orders: a paired test of many draws."""
+    columns = []
+    for data in tqdm(sets, desc=model.name, leave=False):
+        found = separate_pairs_by_sampling(
+            lambda data=data: model.build(
+                data.features, min(data.layers, 5), 8, **pools_at_once(), **RANDOM
+            ),
+            data.graphs,
+            data.pairs,
+            len(POOLS),
+            looks=looks(args, model, data.name),
+            controls=4 if args.quick else 16,
+            seed=args.seed,
+        )
+        columns.append(
+            [
+                f"{part.count}/{len(data.pairs)}" + ("" if part.reliable else " unreliable")
+                for part in found
+            ]
+        )
+    return by_pools(model.name, columns)
+
+
+def small_graphs_table(args: argparse.Namespace) -> list[Row]:
     """Pairs of all connected graphs of one size that stay undistinguished."""
+    nodes = 6 if args.quick else 8
+    graphs = connected_graphs(nodes)
+    total = len(graphs) * (len(graphs) - 1) // 2
+    makes: dict[str, Callable[[], nn.Module]] = {
+        model.name: lambda model=model: model.build(1, 6, **pools_at_once(), **RANDOM)
+        for model in (MODELS if args.full or args.quick else MODELS[:3])
+    }
+    if args.full or args.quick:
+        # All orders: invariant, and judged like the others.
+        makes[f"{HALVES.name}, all orders"] = lambda: HALVES.build(
+            1, 6, "all", **pools_at_once(), **RANDOM
+        )
     rows = []
-    for nodes in (6,) if args.quick else (6, 8):
-        graphs = connected_graphs(nodes)
-        total = len(graphs) * (len(graphs) - 1) // 2
-        makes = {
-            model.name: lambda model=model: model.build(1, 6, **RANDOM)
-            for model in (MODELS if args.full or nodes == 6 else MODELS[:3])
-        }
-        if nodes == 6 and not args.quick:
-            network = partial(GIN, 1 + 6, WIDTH, 6, **RANDOM)
-            makes["GIN + RP, all 720 orders"] = lambda network=network: RelationalPooling(
-                network(), "all", 6, max_copies=COPIES_AT_ONCE
-            )
-        for name, make in makes.items():
-            if args.only and name not in args.only:
-                continue
-            left = undistinguished_pairs(make, graphs, batch_size=64)
-            rows.append([name, str(nodes), str(len(left)), str(total)])
-            print(f"connected graphs: {rows[-1]}", flush=True)
+    for name, make in makes.items():
+        if not wanted(args, name):
+            continue
+        left = undistinguished_pairs_by_part(make, graphs, len(POOLS), batch_size=64)
+        rows += by_pools(name, [[f"{len(pairs)} of {total}" for pairs in left]])
     return rows
 
 
@@ -187,10 +190,10 @@ def load(cls: type[EXP] | type[SR25], folder: Path) -> EXP | SR25 | None:
         return None
 
 
-def trained_table(args: argparse.Namespace) -> list[list[str]]:
-    """Trained accuracies."""
+def trained_table(args: argparse.Namespace) -> list[Row]:
+    """Trained accuracies; one recipe for each data set, the same for all models."""
     device = torch.device(args.device)
-    rows: list[list[str]] = []
+    rows: list[Row] = []
 
     def report(name: str, data: str, scores: Sequence[float], started: float) -> None:
         mean, low = 100 * sum(scores) / len(scores), 100 * min(scores)
@@ -198,106 +201,102 @@ def trained_table(args: argparse.Namespace) -> list[list[str]]:
         rows.append([name, data, f"{mean:.2f}", f"{low:.2f}", str(len(scores)), f"{seconds:.0f}"])
         print("trained:", *rows[-1], flush=True)
 
+    def validate(name: str, make: Callable[[], nn.Module], data: CSL | EXP, recipe: Recipe) -> None:
+        if not wanted(args, name):
+            return
+        seed_everything(args.seed)
+        started = time.process_time()
+        title = type(data).__name__
+        folds = data.folds()[: None if args.full else 1]
+        classes = 10 if isinstance(data, CSL) else 2
+        scores = cross_validate(
+            lambda: Classifier(make(), classes), data, folds, recipe, device, f"{title}, {name}"
+        )
+        report(name, title, scores, started)
+
+    deep = {"norm": "batch_norm", "eps": 0.37}
     if "csl" in args.train:
-        csl = CSL()
-        folds = csl.folds()[: None if args.full else 1]
-        deep = {"norm": "batch_norm", "eps": 0.37}
+        csl, recipe = CSL(), Recipe(1 if args.quick else 100, 1e-2, 30)
         # A circulant graph looks the same from every node: two labelings, drawn afresh each time, give
         # the mean over all 41.
         sampled = {"outer": "mean", "sample": 2}
-        for name, epochs, make in (
-            (GIN_ALONE.name, 20, lambda: GIN_ALONE.build(1, 8, **deep)),
-            (DISTANCES.name, 80, lambda: DISTANCES.build(1, 4, **sampled, **deep)),
-            (ONE_LABEL.name, 200, lambda: ONE_LABEL.build(1, 8, **sampled, **deep)),
-            (RP, 100, lambda: relational_gin(1, 5, 5)),
-        ):
-            if args.only and name not in args.only:
-                continue
-            seed_everything(args.seed)
-            started = time.process_time()
-            recipe = Recipe(1 if args.quick else epochs, 1e-2, 30)
-            scores = cross_validate(
-                lambda make=make: Classifier(make(), 10), csl, folds, recipe, device, f"CSL, {name}"
-            )
-            report(name, "CSL", scores, started)
+        validate(DISTANCES.name, lambda: DISTANCES.build(1, 4, **sampled, **deep), csl, recipe)
+        validate(GIN_ALONE.name, lambda: GIN_ALONE.build(1, 4, **deep), csl, recipe)
+        if args.full:
+            validate(ONE_LABEL.name, lambda: ONE_LABEL.build(1, 8, **sampled, **deep), csl, recipe)
+            for model in (HALVES, RP):
+                make = lambda model=model: model.build(1, 4, 5, eps=0.37)  # noqa: E731
+                validate(model.name, make, csl, recipe)
     if "exp" in args.train and (data := load(EXP, args.data)) is not None:
-        folds = data.folds()[: None if args.full else 1]
-        for name, epochs, make in (
-            (EGO.name, 10, lambda: EGO.build(2, 4, eps=0.37)),
-            (GIN_ALONE.name, 3, lambda: GIN_ALONE.build(2, 4)),
-            (RP, 5, lambda: relational_gin(2, 4, 5)),
-        ):
-            if args.only and name not in args.only:
-                continue
-            seed_everything(args.seed)
-            started = time.process_time()
-            recipe = Recipe(1 if args.quick else epochs, 5e-3, 40)
-            scores = cross_validate(
-                lambda make=make: Classifier(make(), 2), data, folds, recipe, device, f"EXP, {name}"
-            )
-            report(name, "EXP", scores, started)
+        recipe = Recipe(1 if args.quick else 12, 5e-3, 40)
+        validate(EGO.name, lambda: EGO.build(2, 4, eps=0.37), data, recipe)
+        if args.full:
+            validate(GIN_ALONE.name, lambda: GIN_ALONE.build(2, 4, eps=0.37), data, recipe)
+            for model in (HALVES, RP):
+                make = lambda model=model: model.build(2, 4, 5, eps=0.37)  # noqa: E731
+                validate(model.name, make, data, recipe)
     if "sr25" in args.train and (data := load(SR25, args.data)) is not None:
-        known, unseen = relabelled_classes(list(data), 2, args.seed)
-        for model in (GIN_ALONE,) if args.quick else (ADJACENT, GIN_ALONE):
-            if args.only and model.name not in args.only:
+        known, validation, unseen = relabelled_classes(list(data), 2, args.seed)
+        for model in (ADJACENT, GIN_ALONE) if args.full else (GIN_ALONE,):
+            if not wanted(args, model.name):
                 continue
             seed_everything(args.seed)
             started = time.process_time()
-            classifier = Classifier(model.build(1, 3, norm="batch_norm", eps=0.37), 15).to(device)
-            train(classifier, known, Recipe(100, 2e-2, 15), device, f"SR25, {model.name}")
-            scores = [accuracy(classifier, batches_of(unseen, 5, device))]
+            classifier = Classifier(model.build(1, 3, **deep), 15).to(device)
+            recipe = Recipe(100 if args.full else 10, 2e-2, 15)
+            train(classifier, known, validation, recipe, device, f"SR25, {model.name}")
+            scores = [evaluate(classifier, batches_of(unseen, 5, device))[0]]
             report(model.name, "SR25, relabelled", scores, started)
     return rows
 
 
-def draw(rows: dict[str, list[str]], names: Sequence[str], path: Path) -> None:
+def draw(rows: Sequence[Row], names: Sequence[str], path: Path) -> None:
     """The share of separated pairs as a picture."""
-    share = [[eval_share(cell) for cell in cells] for cells in rows.values()]
-    figure, axes = plt.subplots(figsize=(1.6 + 1.2 * len(names), 0.6 + 0.5 * len(rows)))
-    colours = matplotlib.colormaps["viridis"].with_extremes(bad="lightgrey")
-    axes.imshow(torch.tensor(share), vmin=0, vmax=1, cmap=colours, aspect="auto")
-    for i, cells in enumerate(rows.values()):
-        for j, cell in enumerate(cells):
-            dark = share[i][j] < 0.6
-            axes.text(
-                j, i, cell.split(" ")[0], ha="center", va="center", color="w" if dark else "k"
-            )
+    share = [[share_of(cell) for cell in row[3:]] for row in rows]
+    figure, axes = plt.subplots(figsize=(3.4 + 1.1 * len(names), 1.0 + 0.27 * len(rows)))
+    axes.imshow(torch.tensor(share), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    for i, row in enumerate(rows):
+        for j, cell in enumerate(row[3:]):
+            colour = "w" if share[i][j] < 0.6 else "k"
+            axes.text(j, i, cell.split(" ")[0], ha="center", va="center", color=colour, fontsize=8)
+        if i and row[0] != rows[i - 1][0]:
+            axes.axhline(i - 0.5, color="w", linewidth=2)
+    labels = [
+        (f"{name}:  " if not i or name != rows[i - 1][0] else "") + f"{inner} / {outer}"
+        for i, (name, inner, outer, *_) in enumerate(rows)
+    ]
     axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(rows)), list(rows))
-    axes.set_title("pairs told apart with random weights")
+    axes.set_yticks(range(len(rows)), labels, fontsize=8)
+    axes.set_title("pairs told apart with random weights, by inner / outer pool")
     figure.savefig(path, dpi=150, bbox_inches="tight")
     plt.close(figure)
 
 
-def eval_share(cell: str) -> float:
-    """``"3/4"`` as 0.75; NaN, drawn in grey, for what was not computed."""
-    if "/" not in cell:
-        return math.nan
+def share_of(cell: str) -> float:
+    """``"3/4"`` as 0.75."""
     part, whole = cell.split(" ")[0].split("/")
-    return int(part) / int(whole)
+    return int(part) / int(whole) if int(whole) else math.nan
 
 
 def main() -> None:
     args = parse()
     seed_everything(args.seed)
     out = out_dir(args)
-    sets, missing = pair_sets(args.data, None if args.full else 4 if args.quick else 100)
-    for line in missing:
-        print(line)
     text = []
     if "pairs" in args.tables:
-        rows = separation_table(sets, args)
-        if not args.only or RP in args.only:
-            rows[RP] = relational_row(sets, args)
+        sets, missing = pair_sets(args.data, None if args.full else 3 if args.quick else 15)
+        for line in missing:
+            print(line)
+        rows = separation_rows(sets, args)
+        for model in (HALVES, RP) if args.full else (HALVES,):
+            if wanted(args, model.name):
+                rows += sampled_rows(model, sets, args)
         names = [data.name for data in sets]
-        text.append(format_table([[name, *cells] for name, cells in rows.items()], ["", *names]))
+        text.append(format_table(rows, ["", "inner", "outer", *names]))
         draw(rows, names, out / "expressiveness.png")
-    if "pools" in args.tables:
-        names = [data.name for data in sets if data.name != "SR25"]
-        text.append(format_table(pools_table(sets, args), ["inner", "outer", *names]))
-    if "graph8c" in args.tables:
+    if "small" in args.tables:
         text.append(
-            format_table(small_graphs_table(args), ["", "nodes", "undistinguished", "pairs"])
+            format_table(small_graphs_table(args), ["", "inner", "outer", "undistinguished"])
         )
     if "trained" in args.tables:
         headers = ["", "data", "mean %", "lowest fold %", "folds", "CPU seconds"]

@@ -6,8 +6,7 @@ from graphpool.evaluate.expressiveness import (
     relabelled,
     relative_distance,
     separate_pairs,
-    similar_pairs,
-    undistinguished_pairs,
+    separate_pairs_by_part,
 )
 from graphpool.evaluate.paired import (
     PairedResult,
@@ -16,9 +15,16 @@ from graphpool.evaluate.paired import (
     hotelling,
     statistical_threshold,
 )
+from graphpool.evaluate.sampling import SampledSeparation, separate_pairs_by_sampling
+from graphpool.evaluate.undistinguished import (
+    similar_pairs,
+    undistinguished_pairs,
+    undistinguished_pairs_by_part,
+)
 
 __all__ = [
     "PairedResult",
+    "SampledSeparation",
     "Separation",
     "compare_pair",
     "copies_block",
@@ -27,7 +33,10 @@ __all__ = [
     "relabelled",
     "relative_distance",
     "separate_pairs",
+    "separate_pairs_by_part",
+    "separate_pairs_by_sampling",
     "similar_pairs",
     "statistical_threshold",
     "undistinguished_pairs",
+    "undistinguished_pairs_by_part",
 ]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
@@ -95,21 +94,28 @@ class Separation:
         return int(((self.gap > 10 * self.noise) & ~self.separated).sum())
 
 
-def _noise(
+def measure_noise(
     model: nn.Module, graphs: Sequence[Data], rows: Tensor, seed: int, batch_size: int
-) -> float:
-    copies = relabelled(graphs, seed)
-    noise = float(relative_distance(embed(model, copies, batch_size), rows).max())
-    if noise > _INVARIANT:
+) -> Tensor:
+    """Largest relative distance between graphs and relabelled copies, of each part of ``[G, parts, d]``."""
+    copies = embed(model, relabelled(graphs, seed), batch_size).view_as(rows)
+    noise = relative_distance(copies, rows).amax(0)
+    if float(noise.max()) > _INVARIANT:
         raise ValueError(
-            f"the model gives relabelled copies of a graph embeddings that differ by {noise:.2g}: it is "
-            "not invariant, or it is random; use graphpool.evaluate.compare_pair for such models"
+            "the model gives relabelled copies of a graph embeddings that differ by "
+            f"{float(noise.max()):.2g}: it is not invariant, or it is random; use "
+            "graphpool.evaluate.separate_pairs_by_sampling for such models"
         )
     return noise
 
 
-def _tolerance(noise: float, factor: float, floor: float) -> float:
-    return max(factor * noise, floor)
+def tolerance_for(noise: Tensor, factor: float, floor: float) -> Tensor:
+    return (factor * noise).clamp(min=floor)
+
+
+def evenly(count: int, of: int | None) -> Tensor:
+    """``of`` positions among ``count``, evenly spread; all of them for ``None``."""
+    return torch.linspace(0, count - 1, count if of is None else min(of, count)).long()
 
 
 def separate_pairs(
@@ -146,98 +152,88 @@ def separate_pairs(
     Raises:
         ValueError: If the model is not invariant to relabelling, or ``factor`` is below 10.
     """
-    if factor < 10:
-        raise ValueError(f"factor must be at least 10, got {factor}")
-    open_ = torch.ones(len(pairs), dtype=torch.bool)
-    gap = torch.zeros(len(pairs), dtype=torch.double)
-    noise = tolerance = 0.0
-    for seed in seeds:
-        left = pairs[open_]
-        if not len(left):
-            break
-        used, place = torch.unique(left, return_inverse=True)
-        torch.manual_seed(seed)
-        model = make_model()
-        chosen = [graphs[i] for i in used.tolist()]
-        rows = embed(model, chosen, batch_size)
-        count = len(chosen) if calibration is None else min(calibration, len(chosen))
-        probe = torch.linspace(0, len(chosen) - 1, count).long()
-        noise_here = _noise(model, [chosen[i] for i in probe], rows[probe], seed, batch_size)
-        distance = relative_distance(rows[place[:, 0]], rows[place[:, 1]])
-        gap[open_] = torch.maximum(gap[open_], distance)
-        noise, tolerance_here = max(noise, noise_here), _tolerance(noise_here, factor, floor)
-        tolerance = max(tolerance, tolerance_here)
-        open_[open_.clone()] = distance <= tolerance_here
-    return Separation(~open_, gap, noise, tolerance)
+    return separate_pairs_by_part(
+        make_model,
+        graphs,
+        pairs,
+        1,
+        seeds=seeds,
+        factor=factor,
+        floor=floor,
+        calibration=calibration,
+        batch_size=batch_size,
+    )[0]
 
 
-def similar_pairs(rows: Tensor, tolerance: float) -> Tensor:
-    """Pairs of embeddings within a relative distance, ``[K, 2]``, the smaller position first.
-
-    Args:
-        rows: ``[G, d]``.
-        tolerance: Largest relative distance (see :func:`relative_distance`).
-    """
-    scale = float(rows.abs().max()) if rows.numel() else 0.0
-    # Within the tolerance of its own scale is within the tolerance of the largest.
-    near = cKDTree(rows.numpy()).query_pairs(
-        tolerance * scale * (1 + 1e-6), p=float("inf"), output_type="ndarray"
-    )
-    pairs = torch.from_numpy(near.astype("int64")).view(-1, 2)
-    keep = relative_distance(rows[pairs[:, 0]], rows[pairs[:, 1]]) <= tolerance
-    pairs = pairs[keep].sort(1).values
-    return pairs[torch.argsort(pairs[:, 0] * len(rows) + pairs[:, 1])]
-
-
-def undistinguished_pairs(
+def separate_pairs_by_part(
     make_model: MakeModel,
     graphs: Sequence[Data],
+    pairs: Tensor,
+    parts: int,
     *,
     seeds: Sequence[int] = (0, 1, 2),
     factor: float = 1e3,
     floor: float = 1e-11,
-    calibration: int | None = 256,
-    batch_size: int = 512,
-) -> Tensor:
-    """Of all pairs of graphs, those that no random model tells apart.
+    calibration: int | None = None,
+    batch_size: int = 32,
+) -> list[Separation]:
+    """:func:`separate_pairs` for several models at once that share most of their work.
 
-    The tolerance is measured as in :func:`separate_pairs`. Graphs are compared in the neighbourhood of their
-    embeddings only, so that tens of thousands of graphs (graph8c: 61 788 286 pairs) are no problem.
+    The embedding is cut into ``parts`` equal parts, such as the results of several readouts of one network,
+    and each is judged on its own. Pairs that every part has separated are not looked at again.
 
     Args:
         make_model: Makes a model; called after seeding.
         graphs: The graphs.
-        seeds: One model each.
-        factor: Tolerance in units of the noise, at least 10.
+        pairs: Positions in ``graphs``, ``[P, 2]``.
+        parts: Number of parts, a divisor of the width of the embedding.
+        seeds: As in :func:`separate_pairs`, like all that follows.
+        factor: Tolerance in units of the noise.
         floor: Smallest tolerance.
-        calibration: Measure the noise on so many graphs, evenly spread; ``None`` for all.
+        calibration: Number of graphs to measure the noise on.
         batch_size: Graphs per mini-batch.
 
     Returns:
-        Positions of the undistinguished pairs ``[K, 2]``.
+        One result for each part.
 
     Raises:
-        ValueError: If the model is not invariant to relabelling, or ``factor`` is below 10.
+        ValueError: If the model is not invariant to relabelling, ``factor`` is below 10, or ``parts`` does
+            not divide the width.
     """
     if factor < 10:
         raise ValueError(f"factor must be at least 10, got {factor}")
-    left: Tensor | None = None
+    open_ = torch.ones(len(pairs), parts, dtype=torch.bool)
+    gap = torch.zeros(len(pairs), parts, dtype=torch.double)
+    noise, tolerance = gap.new_zeros(parts), gap.new_zeros(parts)
     for seed in seeds:
-        torch.manual_seed(seed)
-        model = make_model()
-        used = torch.arange(len(graphs)) if left is None else torch.unique(left)
-        chosen = [graphs[i] for i in used.tolist()]
-        rows = embed(model, chosen, batch_size)
-        count = len(chosen) if calibration is None else min(calibration, len(chosen))
-        probe = torch.linspace(0, len(chosen) - 1, count).long()
-        noise = _noise(model, [chosen[i] for i in probe], rows[probe], seed, batch_size)
-        tolerance = _tolerance(noise, factor, floor)
-        if left is None:
-            left = similar_pairs(rows, tolerance)
-        else:
-            at = torch.searchsorted(used, left)
-            close = relative_distance(rows[at[:, 0]], rows[at[:, 1]]) <= tolerance
-            left = left[close]
+        left = open_.any(1).nonzero().squeeze(1)
         if not len(left):
             break
-    return torch.empty(0, 2, dtype=torch.long) if left is None else left
+        used, place = torch.unique(pairs[left], return_inverse=True)
+        torch.manual_seed(seed)
+        model = make_model()
+        chosen = [graphs[i] for i in used.tolist()]
+        rows = cut(embed(model, chosen, batch_size), parts)
+        probe = evenly(len(chosen), calibration)
+        noise_here = measure_noise(model, [chosen[i] for i in probe], rows[probe], seed, batch_size)
+        noise = torch.maximum(noise, noise_here)
+        tolerance_here = tolerance_for(noise_here, factor, floor)
+        tolerance = torch.maximum(tolerance, tolerance_here)
+        distance = relative_distance(rows[place[:, 0]], rows[place[:, 1]])
+        gap[left] = torch.where(open_[left], torch.maximum(gap[left], distance), gap[left])
+        open_[left] &= distance <= tolerance_here
+    return [
+        Separation(~open_[:, k], gap[:, k], float(noise[k]), float(tolerance[k]))
+        for k in range(parts)
+    ]
+
+
+def cut(rows: Tensor, parts: int) -> Tensor:
+    """``[..., parts * d]`` to ``[..., parts, d]``.
+
+    Raises:
+        ValueError: If the width is no multiple of ``parts``.
+    """
+    if parts < 1 or rows.size(-1) % parts:
+        raise ValueError(f"parts must divide the width {rows.size(-1)}, got {parts}")
+    return rows.unflatten(-1, (parts, -1))

@@ -14,7 +14,7 @@ from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import Labelings
 from graphpool.relational.policies import LabelPolicy
 from graphpool.relational.rectangular import Slots
-from graphpool.relational.wrapper import CopyPooling, Plan, Union, weighted_pool
+from graphpool.relational.wrapper import CopyPooling, Plan, Union, checked_batch, weighted_pool
 
 OUTPUTS = ("graph", "node", "root")
 GROUPS = ("subset", "root", "cluster")
@@ -216,9 +216,7 @@ class LabelPooling(CopyPooling):
             ``[B, d]``, or ``[N, d]`` for node and root outputs.
         """
         plan = self._plan(x, edge_index, batch, batch_size, cluster, copies, generator)
-        edges = {"edge_attr": edge_attr, "edge_weight": edge_weight}
-        given = {name: value for name, value in edges.items() if value is not None}
-        values, node, copy = self._embed(plan, x, edge_index, given)
+        values, node, copy = self._embed(plan, x, edge_index, edge_attr, edge_weight)
         graphs, labelings = plan.graphs, plan.labelings
         weight = labelings.weight
         if self.output == "node":
@@ -246,9 +244,7 @@ class LabelPooling(CopyPooling):
         copies: Copies | None,
         generator: torch.Generator | None,
     ) -> LabelPlan:
-        if x.dim() != 2:
-            raise ValueError(f"x must be [N, d], got {list(x.shape)}")
-        graphs = GraphBatch(edge_index, x.size(0), batch, batch_size)
+        graphs = checked_batch(x, edge_index, batch, batch_size)
         if copies is not None:
             labelings = copies.labelings
             if isinstance(self.encoding, LabelEncoding) and self.encoding.max_distance is not None:

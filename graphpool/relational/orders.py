@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import permutations
 from math import factorial
 
@@ -61,11 +62,17 @@ def draw_orders(
     return place.scatter_(0, order, graphs.local.unsqueeze(1).expand_as(order).contiguous())
 
 
-def all_orders(graphs: GraphBatch) -> tuple[Tensor, Tensor]:
+def all_orders(graphs: GraphBatch, modulus: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """All orders of every graph.
 
+    Args:
+        graphs: The batch.
+        modulus: Orders whose places agree modulo this are listed once: all that a network sees that is
+            given ids. ``None`` lists all n!.
+
     Returns:
-        Place of every node in every order ``[N, max n!]``, and the number of orders ``[B]``.
+        Place of every node in every order, modulo ``modulus``: ``[N, S]``; number of orders listed of each
+        graph ``[B]``, at most S; and for how many each of them stands ``[B]``.
 
     Raises:
         ValueError: If a graph has more than 8 nodes.
@@ -76,13 +83,24 @@ def all_orders(graphs: GraphBatch) -> tuple[Tensor, Tensor]:
             f"num_permutations='all' lists n! orders and takes at most {MAX_EXACT_NODES} nodes, "
             f"but graph {int(graphs.counts.argmax())} has {largest}; give a number"
         )
-    place = graphs.batch.new_zeros(graphs.num_nodes, factorial(largest))
-    for graph, n in enumerate(graphs.counts.tolist()):
-        table = torch.tensor(list(permutations(range(n))), device=graphs.device).view(-1, n)
-        first = int(graphs.ptr[graph])
-        place[first : first + n, : table.size(0)] = table.t()
+    tables = [_order_table(n, modulus).to(graphs.device) for n in range(largest + 1)]
+    sizes = torch.tensor([table.size(0) for table in tables], device=graphs.device)
     factorials = torch.tensor([factorial(n) for n in range(largest + 1)], device=graphs.device)
-    return place, factorials[graphs.counts]
+    place = graphs.batch.new_zeros(graphs.num_nodes, tables[-1].size(0))
+    for n, table in enumerate(tables):
+        here = graphs.counts[graphs.batch] == n
+        place[here, : table.size(0)] = table.t()[graphs.local[here]]
+    return place, sizes[graphs.counts], (factorials // sizes)[graphs.counts]
+
+
+@cache
+def _order_table(nodes: int, modulus: int | None) -> Tensor:
+    """The orders of one graph, ``[orders, nodes]``."""
+    table = torch.tensor(list(permutations(range(nodes))), dtype=torch.long)
+    table = table.view(factorial(nodes), nodes)
+    if modulus is None or modulus >= nodes:
+        return table
+    return torch.unique(table % modulus, dim=0)
 
 
 def refine(graphs: GraphBatch, x: Tensor | None = None) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphpool.aggr import Aggregation
 from graphpool.relational.copies import induced_edges, whole_copies
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.orders import ORDERS, all_orders, draw_orders
 from graphpool.relational.ragged import ragged_arange
 from graphpool.relational.rectangular import Slots
-from graphpool.relational.wrapper import CopyPooling, Plan, Union
+from graphpool.relational.wrapper import CopyPooling, Plan, Union, checked_batch, weighted_pool
 
 
 class OrderPlan(Plan):
@@ -24,13 +25,21 @@ class OrderPlan(Plan):
         counts: Orders of each graph ``[B]``, at most S.
         id_dim: Number of different ids.
         arity: Keep only the first nodes of every order; ``None`` for all.
+        times: For how many orders each of a graph's stands ``[B]``; ``None`` for one.
     """
 
     def __init__(
-        self, graphs: GraphBatch, place: Tensor, counts: Tensor, id_dim: int, arity: int | None
+        self,
+        graphs: GraphBatch,
+        place: Tensor,
+        counts: Tensor,
+        id_dim: int,
+        arity: int | None,
+        times: Tensor | None = None,
     ) -> None:
         self.graphs, self.place, self.id_dim = graphs, place, id_dim
         self.graph, self.order = ragged_arange(counts)
+        self.weight = None if times is None else times[self.graph]
         largest = int(graphs.counts.max()) if graphs.num_graphs else 0
         self.arity = None if arity is None or arity >= largest else arity
 
@@ -79,7 +88,8 @@ class RelationalPooling(CopyPooling):
         gnn: Any network ``gnn(x, edge_index) -> [num_nodes, d]``, with ``id_dim`` more input channels
             than ``x`` has. Called with ``edge_attr=`` or ``edge_weight=`` if they are given.
         num_permutations: Orders S per graph in evaluation; ``"all"`` for all n! (at most 8 nodes), in
-            training as well.
+            training as well; orders that give the same ids are run once and weighted, where ``outer`` is a
+            pool of this library and ``arity`` is ``None``.
         id_dim: Number m of different ids, at least 1. Fewer than nodes: less power, less variance.
         inner: Pool over the nodes of a copy: anything :func:`graphpool.aggr.resolve` takes.
         outer: Pool over the orders of a graph (or of a node, for node outputs).
@@ -168,12 +178,12 @@ class RelationalPooling(CopyPooling):
             ``[B, d]``, or ``[N, d]`` for node outputs (0 for nodes that no k-ary copy holds).
         """
         plan = self._plan(x, edge_index, batch, batch_size, generator)
-        edges = {"edge_attr": edge_attr, "edge_weight": edge_weight}
-        given = {name: value for name, value in edges.items() if value is not None}
-        values, node, _ = self._embed(plan, x, edge_index, given)
+        values, node, copy = self._embed(plan, x, edge_index, edge_attr, edge_weight)
+        graphs, weight = plan.graphs, plan.weight
         if self.output == "node":
-            return self.outer(values, node, dim_size=plan.graphs.num_nodes)
-        return self.outer(values, plan.graph, dim_size=plan.graphs.num_graphs)
+            at = None if weight is None else weight[copy]
+            return weighted_pool(self.outer, values, node, graphs.num_nodes, at)
+        return weighted_pool(self.outer, values, plan.graph, graphs.num_graphs, weight)
 
     @torch.compiler.disable
     def _plan(
@@ -184,16 +194,17 @@ class RelationalPooling(CopyPooling):
         batch_size: int | None,
         generator: torch.Generator | None,
     ) -> OrderPlan:
-        if x.dim() != 2:
-            raise ValueError(f"x must be [N, d], got {list(x.shape)}")
-        graphs = GraphBatch(edge_index, x.size(0), batch, batch_size)
+        graphs = checked_batch(x, edge_index, batch, batch_size)
         if isinstance(self.num_permutations, str):
-            place, counts = all_orders(graphs)
+            # Orders with the same ids are one copy with a weight, where the pool takes weights.
+            alike = self.arity is None and isinstance(self.outer, Aggregation)
+            place, counts, times = all_orders(graphs, self.id_dim if alike else None)
+            weight = times if bool((times > 1).any()) else None
         else:
             number = self.train_permutations if self.training else self.num_permutations
             place = draw_orders(graphs, self.order, number, x, generator)
-            counts = torch.full_like(graphs.counts, number)
-        return OrderPlan(graphs, place, counts, self.id_dim, self.arity)
+            counts, weight = torch.full_like(graphs.counts, number), None
+        return OrderPlan(graphs, place, counts, self.id_dim, self.arity, weight)
 
     def extra_repr(self) -> str:
         arity = "" if self.arity is None else f", arity={self.arity}"

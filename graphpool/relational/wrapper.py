@@ -146,12 +146,19 @@ class CopyPooling(nn.Module):
         )
 
     def _embed(
-        self, plan: Plan, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]
+        self,
+        plan: Plan,
+        x: Tensor,
+        edge_index: Tensor,
+        edge_attr: Tensor | None,
+        edge_weight: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What is pooled over copies: values, and the node (for node outputs) and the copy of each.
 
         With node outputs there is a value for each node of each copy, else one for each copy.
         """
+        given = {"edge_attr": edge_attr, "edge_weight": edge_weight}
+        edges = {name: value for name, value in given.items() if value is not None}
         if self._uses_rectangle(plan, edges):
             values, node, copy = self._embed_rectangle(plan, x, edge_index, edges)
         else:
@@ -224,6 +231,20 @@ class CopyPooling(nn.Module):
         flat = h.transpose(0, 1).flatten(0, 1)
         pooled = self.inner(flat, index, dim_size=width * graphs.num_graphs)  # type: ignore[misc]
         return pooled.unflatten(0, (width, graphs.num_graphs)).transpose(0, 1)
+
+
+def checked_batch(
+    x: Tensor, edge_index: Tensor, batch: Tensor | None, batch_size: int | None
+) -> GraphBatch:
+    """The mini-batch that ``forward`` was given.
+
+    Raises:
+        TypeError: If an index is not an int64 tensor.
+        ValueError: If shapes or values do not fit.
+    """
+    if x.dim() != 2:
+        raise ValueError(f"x must be [N, d], got {list(x.shape)}")
+    return GraphBatch(edge_index, x.size(0), batch, batch_size)
 
 
 def weighted_pool(

@@ -17,8 +17,10 @@ from graphpool.evaluate import (
     relabelled,
     relative_distance,
     separate_pairs,
+    separate_pairs_by_part,
     similar_pairs,
     undistinguished_pairs,
+    undistinguished_pairs_by_part,
 )
 from graphpool.relational import LabelPooling
 
@@ -197,9 +199,9 @@ def test_a_random_model_is_refused():
             return torch.randn(batch_size, 3, dtype=torch.double)
 
     graphs = connected_graphs(4)
-    with pytest.raises(ValueError, match="compare_pair"):
+    with pytest.raises(ValueError, match="separate_pairs_by_sampling"):
         separate_pairs(Noise, graphs, all_pairs(6))
-    with pytest.raises(ValueError, match="compare_pair"):
+    with pytest.raises(ValueError, match="separate_pairs_by_sampling"):
         undistinguished_pairs(Noise, graphs)
 
 
@@ -283,3 +285,28 @@ def test_relabelled_copies_are_isomorphic_and_seeded():
         assert nx.is_isomorphic(
             to_networkx(a, to_undirected=True), to_networkx(b, to_undirected=True)
         )
+
+
+def test_parts_are_judged_as_if_alone():
+    graphs = connected_graphs(6)[::3]
+    pairs = all_pairs(len(graphs))
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.members = nn.ModuleList([model(0)(), model(1)(), model(0, inner="mean")()])
+
+        def forward(self, *args):
+            return torch.cat([member(*args) for member in self.members], 1)
+
+    parts = separate_pairs_by_part(Both, graphs, pairs, 3)
+    left = undistinguished_pairs_by_part(Both, graphs, 3)
+    for labels, part, close in zip((0, 1, 0), parts, left, strict=True):
+        wanted = granted(graphs, pairs, labels)
+        assert torch.equal(part.separated, wanted)
+        assert torch.equal(close, pairs[~wanted])
+        assert part.gap[wanted].min() > part.tolerance >= 1000 * part.noise
+    for function in (separate_pairs_by_part, undistinguished_pairs_by_part):
+        arguments = (pairs,) if function is separate_pairs_by_part else ()
+        with pytest.raises(ValueError, match="parts must divide the width 48"):
+            function(Both, graphs, *arguments, 5)

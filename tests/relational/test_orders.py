@@ -250,3 +250,53 @@ def test_too_many_orders_are_refused():
         model(data.x, data.edge_index)
     with pytest.raises(ValueError, match="order must be"):
         draw_orders(graph_of(data), "sorted", 1)
+
+
+@pytest.mark.parametrize("outer", ["sum", "mean", "std", "max"])
+@pytest.mark.parametrize("output", ["graph", "node"])
+def test_orders_with_the_same_ids_are_run_once(batch, outer, output):
+    """With two ids, C(5, 2) of the 5! orders differ; weights make up for the others."""
+    seen = []
+
+    class Count(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gnn = GIN(3, 4, 2).double()
+
+        def forward(self, x, edge_index):
+            seen.append(x.size(0))
+            return self.gnn(x, edge_index)
+
+    gnn = Count()
+    model = RelationalPooling(gnn, "all", 2, outer=outer, output=output, form="ragged")
+    got = model(batch.x, batch.edge_index, batch.batch)
+    assert seen == [4 * 6 + 5 * 10 + 3 * 3]
+    rows = []
+    for data in batch.to_data_list():
+        values = []
+        for order in permutations(range(data.num_nodes)):
+            h = gnn(torch.cat([data.x, ids(order, 2)], 1), data.edge_index)
+            values.append(h if output == "node" else h.sum(0, keepdim=True))
+        stacked = torch.stack(values)
+        pooled = {
+            "sum": stacked.sum(0),
+            "mean": stacked.mean(0),
+            "std": stacked.var(0, unbiased=False).sqrt(),
+            "max": stacked.amax(0),
+        }
+        rows.append(pooled[outer])
+    torch.testing.assert_close(
+        got, torch.cat(rows), rtol=1e-10, atol=1e-7 if outer == "std" else 1e-10
+    )
+
+
+def test_k_ary_orders_and_foreign_pools_are_listed_in_full(batch):
+    class Mean(torch.nn.Module):
+        def forward(self, x, index, dim_size):
+            total = x.new_zeros(dim_size, x.size(1)).index_add_(0, index, x)
+            return total / torch.bincount(index, minlength=dim_size).unsqueeze(1)
+
+    gnn = GIN(3, 4, 2).double()
+    wanted = brute_force(gnn, batch, 2, None, "graph")
+    got = RelationalPooling(gnn, "all", 2, outer=Mean())(batch.x, batch.edge_index, batch.batch)
+    torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
