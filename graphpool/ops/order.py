@@ -65,7 +65,7 @@ def segment_topk(
         is -1 where there is none.
 
     Raises:
-        ValueError: ``k`` is less than 1.
+        ValueError: ``k`` is less than 1, or ``fill`` no integer where ``x`` is one.
 
     Example:
         >>> segments = Segments(ptr=torch.tensor([0, 3, 4]))
@@ -78,6 +78,8 @@ def segment_topk(
         raise TypeError(f"`k` must be an int; got {type(k).__name__}.")
     if k < 1:
         raise ValueError(f"`k` must be at least 1; got {k}.")
+    if not x.is_floating_point() and not float(fill).is_integer():
+        raise ValueError(f"`fill` must be an integer where `x` is {x.dtype}; got {fill}.")
     values, order = segment_sort(x, segments, descending=largest)
     place = segments.ptr[:-1, None] + torch.arange(k, device=x.device)
     free = torch.arange(k, device=x.device) >= segments.counts[:, None]
@@ -85,10 +87,12 @@ def segment_topk(
         shape = (segments.num_segments, k, *x.shape[1:])
         # Still a function of x, as in segment_quantile.
         none = bag_sum(x, segments).unsqueeze(1).expand(shape)
-        return (none + fill).to(x.dtype), place.new_full(shape, -1)
+        return none + x.new_full((), fill), place.new_full(shape, -1)
     place = place.clamp(max=x.size(0) - 1)
     free = free.view(*free.shape, *[1] * (x.dim() - 1))
-    return torch.where(free, fill, values[place]), torch.where(free, -1, order[place])
+    return torch.where(free, x.new_full((), fill), values[place]), torch.where(
+        free, -1, order[place]
+    )
 
 
 def segment_quantile(

@@ -33,6 +33,15 @@ def test_top_k_of_empty_bags_can_be_differentiated(k):
     assert x.grad.shape == (0, 2)
 
 
+def test_top_k_keeps_large_integers():
+    """float32 cannot tell 2^24 from 2^24 + 1."""
+    x = torch.tensor([2**24 + 1, 2**24])
+    values, _ = ops.segment_topk(x, Segments(ptr=torch.tensor([0, 2, 2])), k=1, fill=-5)
+    assert values.dtype == torch.int64 and values.tolist() == [[2**24 + 1], [-5]]
+    with pytest.raises(ValueError, match="`fill` must be an integer"):
+        ops.segment_topk(x, Segments(ptr=torch.tensor([0, 2])), k=1, fill=0.5)
+
+
 def test_top_k_of_empty_bags_keeps_integers():
     x = torch.zeros(0, dtype=torch.int32)
     values, _ = ops.segment_topk(x, Segments(ptr=torch.tensor([0, 0])), k=2)
