@@ -1,7 +1,9 @@
 """A subset pooled in the light of its set (INSET), against a network that sees the subset alone.
 
-Ten points of the other moon hide among ninety of one moon. Which moon is the foreign one, the subset alone
-cannot say: its set must be seen. Both networks are trained in the same way, by ``equivset.py``.
+Ten points of the other moon hide among ninety of one moon. Which moon is the foreign one depends on the
+set. Both networks are trained in the same way, by ``equivset.py``: the worth of an element is how much it
+adds to subsets that are drawn with probability q. With q = 1/2, as published, such a subset is half of the
+set, and shows which moon it is by itself; with q = 0 it is empty, and only the context can tell.
 
 Xie, Wu, et al., "Enhancing neural subset selection", ICLR 2024.
 
@@ -15,26 +17,36 @@ import time
 
 import torch
 from _common import format_table, out_dir
-from equivset import CHOSEN, ITEMS, SOURCES, add_arguments, train
+from equivset import CHOSEN, EMBEDDINGS, ITEMS, SOURCES, add_arguments, train
+
+NETWORKS = {"subset only": False, "subset and set (INSET)": True}
+Curves = dict[tuple[str, str, float, str], list[float]]
 
 
-def plot(curves: dict[tuple[str, str], list[float]], path: str) -> None:
+def plot(curves: Curves, path: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    sources = list(dict.fromkeys(source for source, _ in curves))
-    size = (4 * len(sources) + 1, 3.2)
-    figure, grid = plt.subplots(1, len(sources), figsize=size, sharey=True, squeeze=False)
-    panels = list(grid[0])
-    for (source, name), curve in curves.items():
-        axes = panels[sources.index(source)]
-        axes.plot(range(1, len(curve) + 1), curve, label=name)
-        axes.set_title(source)
+    panels = list(dict.fromkeys(key[:2] for key in curves))
+    starts = list(dict.fromkeys(key[2] for key in curves))
+    size = (3.3 * len(panels) + 0.6, 3.2)
+    figure, grid = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    for (source, embedding, start, name), curve in curves.items():
+        axes = grid[0][panels.index((source, embedding))]
+        axes.plot(
+            range(1, len(curve) + 1),
+            curve,
+            color=f"C{int(NETWORKS[name])}",
+            linestyle=("-", "--", ":", "-.")[starts.index(start) % 4],
+            label=f"{name}, q = {start:g}",
+        )
+        axes.set_title(f"{source}, {embedding} embedding", fontsize=9)
         axes.set_xlabel("epoch")
-        axes.legend(fontsize=8)
-    panels[0].set_ylabel("validation Jaccard")
+    grid[0][0].set_ylabel("validation Jaccard")
+    grid[0][0].set_ylim(0, 1.02)
+    grid[0][-1].legend(fontsize=7, loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
@@ -42,22 +54,32 @@ def plot(curves: dict[tuple[str, str], list[float]], path: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=list(SOURCES))
+    parser.add_argument("--embeddings", nargs="+", default=["linear"], choices=EMBEDDINGS)
+    parser.add_argument("--starts", nargs="+", type=float, default=[0.5, 0.0], metavar="Q")
     args = parser.parse_args()
     if args.quick:
         args.sets, args.epochs, args.width, args.seeds = 64, 2, 16, 1
-    start, rows, curves = time.perf_counter(), [], {}
-    for source in args.sources:
-        for name, context in (("subset only", False), ("subset and set (INSET)", True)):
-            results = [train(source, context, args, args.seed + s) for s in range(args.seeds)]
+    began, rows, curves = time.perf_counter(), [], Curves()
+    cells = [(s, e, q) for s in args.sources for e in args.embeddings for q in args.starts]
+    for source, embedding, start in cells:
+        row = [source, embedding, f"{start:g}"]
+        for name, context in NETWORKS.items():
+            results = [
+                train(source, embedding, start, context, args, args.seed + s)
+                for s in range(args.seeds)
+            ]
             values = torch.tensor([test for test, _ in results])
-            curves[source, name] = torch.tensor([c for _, c in results]).mean(0).tolist()
+            curve = torch.tensor([c for _, c in results]).mean(0).tolist()
+            curves[source, embedding, start, name] = curve
             spread = f" +- {float(values.std()):.3f}" if len(values) > 1 else ""
-            rows.append((source, name, f"{float(values.mean()):.3f}{spread}"))
-    table = format_table(rows, ["sets", "network", "test Jaccard"])
+            row.append(f"{float(values.mean()):.3f}{spread}")
+        print(*row, flush=True)
+        rows.append(row)
+    table = format_table(rows, ["sets", "embedding", "q", *NETWORKS])
     print(table)
-    print(f"chance: {CHOSEN / (2 * ITEMS - CHOSEN):.3f}; {time.perf_counter() - start:.0f} s")
+    print(f"chance: {CHOSEN / (2 * ITEMS - CHOSEN):.3f}; {time.perf_counter() - began:.0f} s")
     folder = out_dir(args)
     (folder / "inset.md").write_text(table + "\n")
     plot(curves, str(folder / "inset.png"))

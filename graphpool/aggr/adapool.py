@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,10 +14,12 @@ from graphpool.ops.inputs import check_elements, working
 from graphpool.ops.kernels.composed import align
 from graphpool.ops.kernels.primitives import bag_gather
 from graphpool.ops.reduce import segment_mean, segment_sum
-from graphpool.ops.softmax import segment_softmax, segment_softmax_sum
+from graphpool.ops.softmax import segment_softmax, segment_softmax_sum, segment_softpool
 from graphpool.segments import Segments
 
 SIMILARITIES = ("channel", "vector")
+_PIECE = 1 << 17
+"""Numbers of a piece of the elements."""
 
 
 @register("adapool")
@@ -87,16 +92,17 @@ class AdaPool(Aggregation):
         if self.semi_grad:
             x = x.detach()
         mean = bag_gather(segment_mean(x, segments, weight), segments)
-        likeness = _dice(x, mean, vector=self.similarity == "vector")
-        return likeness, x
+        return _Likeness.apply(x, mean, self.similarity == "vector"), x
 
     def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         check_elements(x, segments, weight)
         elements = working(x)
-        by_likeness, by_size = (
-            segment_softmax_sum(score, elements, segments, weight)
-            for score in self._scores(elements, segments, weight)
-        )
+        likeness, size = self._scores(elements, segments, weight)
+        by_likeness = segment_softmax_sum(likeness, elements, segments, weight)
+        if self.semi_grad:
+            by_size = segment_softmax_sum(size, elements, segments, weight)
+        else:
+            by_size = segment_softpool(elements, segments, weight=weight)
         beta = self.beta.to(elements.dtype)
         return (beta * by_likeness + (1 - beta) * by_size).to(x.dtype)
 
@@ -155,10 +161,53 @@ class AdaPool(Aggregation):
         )
 
 
-def _dice(x: Tensor, mean: Tensor, vector: bool) -> Tensor:
-    """Dice-Sørensen coefficient, 1 where both are 0."""
-    inner, size = x * mean, x * x + mean * mean
+class _Likeness(torch.autograd.Function):
+    """Dice-Sørensen coefficient of the elements and the mean, per channel or of whole vectors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mean: Tensor, vector: bool) -> Tensor:
+        ctx.save_for_backward(x, mean)
+        ctx.vector = vector
+        return _by_pieces(lambda a, b: (_dice(a, b, vector)[0],), x, mean)[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        def slopes(grad: Tensor, x: Tensor, mean: Tensor) -> tuple[Tensor, ...]:
+            dice, sign, size = _dice(x, mean, ctx.vector)
+            factor = 2 * grad / size
+            return tuple(
+                factor * torch.addcmul(sign * b, a, dice, value=-1)
+                for a, b in ((x, mean), (mean, x))
+            )
+
+        inputs = (grads[0], *ctx.saved_tensors)
+        # Pieces are written side by side, which has no derivative of its own.
+        again = torch.is_grad_enabled()
+        x, mean = slopes(*inputs) if again else _by_pieces(slopes, *inputs)
+        return x, mean, None
+
+
+def _dice(x: Tensor, mean: Tensor, vector: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The coefficient, 1 where both are 0; the sign of the product; and what was divided by."""
+    inner, size = x * mean, torch.addcmul(x * x, mean, mean)
     if vector:
         inner, size = inner.sum(-1, keepdim=True), size.sum(-1, keepdim=True)
-    zero = size == 0
-    return torch.where(zero, 1, 2 * inner.abs() / torch.where(zero, 1, size))
+    # A 1 above and below where both are 0: nothing is divided by 0.
+    zero = (size == 0).to(x.dtype)
+    size = size + zero
+    return torch.add(zero, inner.abs(), alpha=2) / size, inner.sgn(), size
+
+
+def _by_pieces(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+    """A function of rows, a few at a time, so that what it needs on the way stays in the cache."""
+    rows = max(1, _PIECE // max(1, inputs[-1][0].numel())) if inputs[-1].size(0) else 1
+    if torch.compiler.is_compiling() or inputs[-1].is_cuda or inputs[-1].size(0) <= rows:
+        return function(*inputs)
+    outputs: tuple[Tensor, ...] = ()
+    for start in range(0, inputs[-1].size(0), rows):
+        found = function(*(v[start : start + rows] for v in inputs))
+        if not outputs:
+            outputs = tuple(v.new_empty(inputs[-1].size(0), *v.shape[1:]) for v in found)
+        for whole, part in zip(outputs, found, strict=True):
+            whole[start : start + rows] = part
+    return outputs

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, bag_sizes, check_count, l2_normalize, reset
+from graphpool.aggr.flat import FlatAggregation, bag_sizes, check_count, inverse_length, reset
 from graphpool.aggr.registry import register
 from graphpool.ops.kernels.composed import align
 from graphpool.ops.reduce import segment_sum
@@ -67,7 +67,8 @@ class DELF(FlatAggregation):
         self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
     ) -> Tensor:
         score = self.scores(x)
-        y = segment_sum(score.unsqueeze(-1) * l2_normalize(x), segments, weight)
+        # One factor for each element, not a normalised copy of it.
+        y = segment_sum(score.unsqueeze(-1) * inverse_length(x) * x, segments, weight)
         if not self.normalize:
             return y / bag_sizes(segments, weight, y)
         total = segment_sum(score, segments, weight)

@@ -83,7 +83,12 @@ def signed_sqrt(x: Tensor, eps: float = 1e-6) -> Tensor:
 
 def l2_normalize(x: Tensor, eps: float = 1e-6) -> Tensor:
     """``x / |x|`` over the channels; a zero vector stays zero, with a finite derivative."""
-    return x * (x * x).sum(-1, keepdim=True).clamp_min(eps * eps).rsqrt()
+    return x * inverse_length(x, eps)
+
+
+def inverse_length(x: Tensor, eps: float = 1e-6) -> Tensor:
+    """``1 / |x|`` over the channels ``[..., 1]``, at most ``1 / eps``."""
+    return (x * x).sum(-1, keepdim=True).clamp_min(eps * eps).rsqrt()
 
 
 def check_count(value: Any, name: str, low: int = 1) -> int:

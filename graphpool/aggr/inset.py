@@ -35,6 +35,8 @@ class INSET(FlatAggregation):
         out_channels: Width of the output; ``C`` if ``None``.
         context: Whether the whole bag is seen; without it this is a Deep Set of the subset.
         combine: ``"add"``, as above, or ``"cat"``: the two sums are concatenated under one linear map.
+        phi: Module for :math:`\phi`, a perceptron with one hidden layer if ``None``; with it ``hidden``
+            is the width that it gives.
 
     Raises:
         ValueError: A width is less than 1, or ``combine`` is unknown; in the call, ``mask`` does not have
@@ -58,6 +60,7 @@ class INSET(FlatAggregation):
         out_channels: int | None = None,
         context: bool = True,
         combine: str = "add",
+        phi: torch.nn.Module | None = None,
     ) -> None:
         super().__init__(channels)
         self.hidden = None if hidden is None else check_count(hidden, "hidden")
@@ -66,11 +69,12 @@ class INSET(FlatAggregation):
             raise ValueError(f"`combine` must be one of {COMBINATIONS}; got {combine!r}.")
         self.context = context
         self.combine = combine
+        self._given = phi
         self.finish_init()
 
     def build(self, channels: int) -> None:
         hidden = self.hidden or channels
-        self.phi = perceptron(channels, hidden, hidden)
+        self.phi = perceptron(channels, hidden, hidden) if self._given is None else self._given
         self.subset = torch.nn.Linear(hidden, hidden)
         if self.context:
             self.whole = torch.nn.Linear(hidden, hidden, bias=False)
@@ -117,12 +121,15 @@ class INSET(FlatAggregation):
 
     def value_of_sums(self, part: Tensor, whole: Tensor) -> Tensor:
         """The same from the two sums ``[..., hidden]``."""
+        return self.rho(self.inner(part, whole).relu())
+
+    def inner(self, part: Tensor, whole: Tensor) -> Tensor:
+        """What the nonlinearity is applied to; linear in the sum over the subset, ``part``."""
         inner = self.subset(part)
-        if self.context:
-            background = self.whole(whole).expand_as(inner)
-            joined = self.combine == "cat"
-            inner = torch.cat([inner, background], -1) if joined else inner + background
-        return self.rho(inner.relu())
+        if not self.context:
+            return inner
+        background = self.whole(whole).expand_as(inner)
+        return torch.cat([inner, background], -1) if self.combine == "cat" else inner + background
 
     def extra_repr(self) -> str:
         return (
