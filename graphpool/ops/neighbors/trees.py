@@ -13,6 +13,8 @@ from graphpool.ops.kernels.threads import parallel_for
 from graphpool.ops.neighbors.clouds import Clouds
 
 LEAF = 32
+# A pick goes through most leaves that it reaches without a look at their points: larger ones pay.
+SAMPLING_LEAF = 256
 _PARALLEL_POINTS = 8192
 
 
@@ -118,22 +120,17 @@ def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
     """Positions of the samples; ``first`` and ``samples`` are per cloud."""
     from graphpool.ops.kernels import numba_fps
 
-    size, bags = clouds.points.size(0), max(clouds.num_clouds, 1)
-    # In a large cloud most picks touch few leaves, and fewer, larger ones are quicker to pass over.
-    trees = build_trees(clouds, leaf=64 if size > _PARALLEL_POINTS * bags else LEAF)
+    trees = build_trees(clouds, leaf=SAMPLING_LEAF)
     out_ptr = np.zeros(len(trees.ptr), np.int64)
     np.cumsum(samples.numpy(), out=out_ptr[1:])
     out = np.empty(int(out_ptr[-1]), np.int64)
-    place = np.empty(size, np.int32)
-    distance = np.empty(size, trees.xyz.dtype)
-    farthest = np.empty(len(trees.box), trees.xyz.dtype)
-    owner = np.empty(len(trees.box), np.int32)
     start = first.numpy()
+    bits = np.empty(0, np.int32 if trees.xyz.dtype == np.float32 else np.int64)
 
     def sample(low: int, high: int) -> None:
         numba_fps.sample_clouds(
-            trees.xyz, trees.position, place, distance, trees.box, farthest, owner, trees.base,
-            trees.depth, trees.ptr, start, out_ptr, out, low, high,
+            trees.xyz, trees.position, trees.box, trees.base, trees.depth, trees.ptr,
+            start, out_ptr, bits, out, low, high,
         )  # fmt: skip
 
     parallel_for(sample, balanced(trees.ptr, 2048))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphpool import Segments, _optional, use_backend
-from graphpool.ops.neighbors import cluster, fps
+from graphpool.ops.neighbors import cluster, fps, trees
 from graphpool.ops.neighbors.clouds import as_clouds
 
 BACKENDS = ("auto", "torch")
@@ -68,6 +68,15 @@ def test_equals_the_naive_greedy_sampling_index_by_index(kind, dtype, backend):
             picks = fps(points, num_samples=len(points), start=start).tolist()
         assert picks == naive(points, len(points), start)
         assert sorted(picks) == list(range(len(points)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("leaf", [2, 3, 5, 11, 22, 44, 90, 400])
+def test_every_depth_of_the_tree_gives_the_same_picks(leaf, dtype, monkeypatch):
+    """Nine levels down to none: every number of children of the root, one to three levels of groups."""
+    monkeypatch.setattr(trees, "SAMPLING_LEAF", leaf)
+    for points in (kinds(dtype)["random"], kinds(dtype)["grid"], kinds(dtype)["duplicates"]):
+        assert fps(points, num_samples=140).tolist() == naive(points, 140)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
