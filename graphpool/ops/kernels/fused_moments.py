@@ -19,7 +19,7 @@ from graphpool.ops.kernels.fused_common import (
     working_dtype,
 )
 from graphpool.ops.kernels.layout import SCHEMA, Layout
-from graphpool.ops.kernels.memory import empty
+from graphpool.ops.kernels.memory import empty, large
 from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.segments import Segments
 
@@ -47,7 +47,7 @@ def forward(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Tensor, Te
     """The named moments ``[K, S, C]``, and the weight of the elements at the minimum and the maximum."""
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
-    out, tied = _empty(x, moments, *layout)
+    out, tied = map(large, _empty(x, moments, *layout))
     numba_moments.forward(elements, at, _rows(moments), out.numpy(), tied.numpy())
     return out, tied
 

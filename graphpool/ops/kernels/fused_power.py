@@ -20,7 +20,7 @@ from graphpool.ops.kernels.fused_common import (
     working_dtype,
 )
 from graphpool.ops.kernels.layout import SCHEMA, Layout
-from graphpool.ops.kernels.memory import empty
+from graphpool.ops.kernels.memory import empty, large
 from graphpool.ops.kernels.numba_core import row_chunks, run
 from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.segments import Segments
@@ -40,7 +40,7 @@ def forward(
     """``n^-q (sum |x|^p)^(1/p)``, the log of the norm without the factor, and the sizes ``n``."""
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
-    out, norm, size = _fake(x, p, q, *layout)
+    out, norm, size = map(large, _fake(x, p, q, *layout))
     arrays = (working_array(p), working_array(q), at, out.numpy(), norm.numpy(), size.numpy())
     numba_power.forward(elements, *arrays)
     return out, norm, size

@@ -18,7 +18,7 @@ from graphpool.ops.kernels.fused_common import (
     working_dtype,
 )
 from graphpool.ops.kernels.layout import SCHEMA, Layout
-from graphpool.ops.kernels.memory import empty
+from graphpool.ops.kernels.memory import empty, large
 from graphpool.ops.kernels.numba_core import run
 from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.segments import Segments
@@ -40,9 +40,9 @@ def _ones(x: np.ndarray) -> np.ndarray:
 def logsumexp(x: Tensor, *layout: Tensor | None) -> Tensor:
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
-    lse = _logsumexp_fake(x, *layout)
+    lse = large(_logsumexp_fake(x, *layout))
     none, y = np.empty((0, x.shape[1]), elements.dtype), lse.numpy()
-    if not numba_softmax.forward(elements, none, _ones(elements), at, at.gather, none, y):
+    if not numba_softmax.forward(elements, none, _ones(elements), at, at.gather, none, y, -np.inf):
         lse.copy_(_logsumexp_composed(x.detach(), Layout.from_args(layout)))
     y[~at.present(at.ptr[:-1], at.ptr[1:])] = 0
     return lse
@@ -66,7 +66,9 @@ def logsumexp_backward(grad: Tensor, x: Tensor, lse: Tensor, *layout: Tensor | N
     at = Arrays(Layout.from_args(layout), elements.dtype)
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
     where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements, True)
-    kept = (numba_softmax.absent_as_inf(working_array(lse)), working_array(grad))
+    # A bag of nothing but -inf has no share: exp(score - inf) is 0.
+    log_sum = working_array(torch.where(lse == -torch.inf, torch.inf, lse))
+    kept = (log_sum, working_array(grad))
     args = (elements, *where, *kept, grad_x.numpy())
     run(numba_softmax.share_backward, args, at.backward_chunks(x.shape[1]))
     return grad_x.to(x.dtype)

@@ -19,7 +19,7 @@ from graphpool.ops.kernels.fused_common import (
     working_dtype,
 )
 from graphpool.ops.kernels.layout import SCHEMA, Layout
-from graphpool.ops.kernels.memory import empty
+from graphpool.ops.kernels.memory import empty, large
 from graphpool.ops.kernels.numba_core import run
 from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.segments import Segments
@@ -34,10 +34,10 @@ from graphpool.segments import Segments
     schema=f"(Tensor x, Tensor t, {SCHEMA}) -> (Tensor, Tensor)",
 )
 def softpool(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``sum softmax(t x) x`` ``[S, C]`` and the log of the sum of exponentials."""
+    """``sum softmax(t x) x`` ``[S, C]`` and the log of the sum of exponentials (``inf``: no share)."""
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
-    out, lse = _softpool_fake(x, t, *layout)
+    out, lse = map(large, _softpool_fake(x, t, *layout))
     arrays = (working_array(t), at, at.gather, out.numpy(), lse.numpy())
     if not numba_softmax.forward(elements, elements, *arrays):
         out.copy_(_softpool_composed(x.detach(), t.detach(), Layout.from_args(layout)))
@@ -66,7 +66,7 @@ def softpool_backward(
     chunks = at.backward_chunks(x.shape[1])
     sums = np.zeros((len(chunks), x.shape[1]))
     where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
-    saved = (working_array(out), numba_softmax.absent_as_inf(working_array(lse)))
+    saved = (working_array(out), working_array(lse))
     args = (elements, working_array(t), *where, *saved, working_array(grad), grad_x.numpy(), sums)
     run(numba_softmax.softpool_backward, args, chunks)
     return grad_x.to(x.dtype), torch.from_numpy(sums.sum(0)).to(t.dtype)
@@ -130,10 +130,10 @@ def segment_softpool(
 )
 def softmax_sum(score: Tensor, value: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
     """``sum softmax(score) value`` ``[S, C]`` for scores ``[E, H]``, and the log of the sum of
-    exponentials ``[S, H]``."""
+    exponentials ``[S, H]``; ``inf`` where there is none."""
     scores, values = working_array(score), working_array(value)
     at = Arrays(Layout.from_args(layout), scores.dtype)
-    out, lse = _softmax_sum_fake(score, value, *layout)
+    out, lse = map(large, _softmax_sum_fake(score, value, *layout))
     if score.shape[1] == value.shape[1]:
         ones, here = np.ones(scores.shape[1], scores.dtype), np.empty(0, np.int64)
         stands = numba_softmax.forward(scores, values, ones, at, here, out.numpy(), lse.numpy())
@@ -167,7 +167,7 @@ def softmax_sum_backward(
 ) -> tuple[Tensor, Tensor]:
     scores, values, gradient = working_array(score), working_array(value), working_array(grad)
     at = Arrays(Layout.from_args(layout), scores.dtype)
-    kept = numba_softmax.absent_as_inf(working_array(lse))
+    kept = working_array(lse)
     dtype = working_dtype(value)
     grad_score = empty(tuple(score.shape), score, dtype)
     grad_value = empty(tuple(value.shape), value, dtype)

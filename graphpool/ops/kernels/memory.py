@@ -19,9 +19,8 @@ _HUGE_PAGE = getattr(mmap, "MADV_HUGEPAGE", None)
 _libc = ctypes.CDLL(None) if sys.platform == "linux" and _HUGE_PAGE is not None else None
 
 
-def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """An uninitialised CPU tensor."""
-    out = like.new_empty(shape, dtype=dtype)
+def large(out: Tensor) -> Tensor:
+    """``out``, a fresh CPU tensor that nothing has been written to, on huge pages if it is large."""
     size = out.numel() * out.element_size()
     if _libc is not None and size >= _LARGE:
         page = mmap.PAGESIZE
@@ -30,3 +29,8 @@ def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None
         # Advice only: a system that refuses it gives ordinary pages.
         _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _HUGE_PAGE)
     return out
+
+
+def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """An uninitialised CPU tensor."""
+    return large(like.new_empty(shape, dtype=dtype))

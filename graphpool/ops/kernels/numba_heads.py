@@ -29,13 +29,12 @@ dot = kernel(_dot, REDUCTION_FLAGS)
 
 @kernel
 def heads_forward(  # type: ignore[no-untyped-def]
-    score, value, perm, gather, weight, begin, end, limit, out, lse, slot, first, last
+    score, value, perm, gather, weight, begin, end, limit, absent, out, lse, slot, first, last
 ):
     heads = score.shape[1]
     width = value.shape[2]
     one = score.dtype.type(1)
     zero = score.dtype.type(0)
-    inf = score.dtype.type(np.inf)
     least = -largest(zero)
     top = np.empty(heads, score.dtype)
     z = np.empty(heads, score.dtype)
@@ -76,7 +75,7 @@ def heads_forward(  # type: ignore[no-untyped-def]
                     for c in range(width):
                         out[n, h, c] += a * value[r, h, c]
         for h in range(heads):
-            lse[n, h] = top[h] + log(z[h]) if z[h] != zero else -inf
+            lse[n, h] = top[h] + log(z[h]) if z[h] != zero else absent
             scale = one / z[h] if z[h] != zero else zero
             for c in range(width):
                 out[n, h, c] *= scale
@@ -149,16 +148,17 @@ def forward(
     channels = value.shape[1] * value.shape[2]
     chunks, limit, long_bags = bag_chunks(at.ptr, channels)
     where = (score, value, at.perm, at.gather, at.weight)
-    run(heads_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, out, lse), chunks)
+    inf = lse.dtype.type(np.inf)
+    run(heads_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, inf, out, lse), chunks)
     if long_bags is None:
         return True
     cut = pieces(at.ptr, long_bags, limit)
     part_lse = np.empty((len(cut.begin), lse.shape[1]), lse.dtype)
     part_out = np.empty((len(cut.begin), *out.shape[1:]), out.dtype)
     work = int((cut.end - cut.begin).sum()) * channels
-    args = (*where, cut.begin, cut.end, _NO_LIMIT, part_out, part_lse)
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, -inf, part_out, part_lse)
     run(heads_forward, args, row_chunks(len(cut.begin), work))
     flat_out = out.reshape(len(out), channels)
     flat_part = part_out.reshape(len(part_out), channels)
-    join(part_lse, flat_part, cut.owner, cut.first, long_bags, flat_out, lse)
+    join(part_lse, flat_part, cut.owner, cut.first, long_bags, flat_out, lse, inf)
     return not bool(np.isposinf(part_lse).any())

@@ -28,13 +28,17 @@ def softmax_forward(  # type: ignore[no-untyped-def]
     begin,
     end,
     limit,
+    absent,
     out,
     lse,
     slot,
     first,
     last,
 ):
-    """Scores are ``t * score``. Without ``out`` only ``lse`` is computed; ``value`` is not read then."""
+    """Scores are ``t * score``. Without ``out`` only ``lse`` is computed; ``value`` is not read then.
+
+    ``absent`` is the ``lse`` of a bag without any share.
+    """
     channels = score.shape[1]
     one = t.dtype.type(1)
     zero = t.dtype.type(0)
@@ -94,7 +98,7 @@ def softmax_forward(  # type: ignore[no-untyped-def]
             for c in range(channels):
                 out[n, c] = out[n, c] / z[c] if z[c] != zero else zero
         for c in range(channels):
-            lse[n, c] = top[c] + log(z[c]) if z[c] != zero else -inf
+            lse[n, c] = top[c] + log(z[c]) if z[c] != zero else absent
 
 
 @kernel
@@ -235,28 +239,35 @@ def forward(
     score_gather: np.ndarray,
     out: np.ndarray,
     lse: np.ndarray,
+    absent: float = np.inf,
 ) -> bool:
     """Fills ``out`` ``[S, C]`` (or not, if it has no rows) and ``lse`` ``[S, C]``.
+
+    A bag without any share has the ``lse`` ``absent``: as ``inf`` it makes ``exp(score - lse)`` 0 in the
+    backward pass.
 
     Returns:
         Whether the result stands; not where scores ``+inf`` may lie in several pieces of a long bag.
     """
     chunks, limit, long_bags = bag_chunks(at.ptr, lse.shape[1])
     where = (score, value, t, at.perm, score_gather, at.gather, at.weight)
-    run(softmax_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, out, lse), chunks)
+    none = lse.dtype.type(absent)
+    run(softmax_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, none, out, lse), chunks)
     if long_bags is None:
         return True
     cut = pieces(at.ptr, long_bags, limit)
     part_lse = np.empty((len(cut.begin), lse.shape[1]), lse.dtype)
     part_out = np.empty((len(part_lse) if out.shape[0] else 0, out.shape[1]), out.dtype)
-    args = (*where, cut.begin, cut.end, _NO_LIMIT, part_out, part_lse)
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, -lse.dtype.type(np.inf), part_out, part_lse)
     work = int((cut.end - cut.begin).sum()) * lse.shape[1]
     run(softmax_forward, args, row_chunks(len(cut.begin), work))
-    join(part_lse, part_out, cut.owner, cut.first, long_bags, out, lse)
+    join(part_lse, part_out, cut.owner, cut.first, long_bags, out, lse, absent)
     return not bool(np.isposinf(part_lse).any())
 
 
-def join(part_lse, part_out, owner, first, bags, out, lse):  # type: ignore[no-untyped-def]
+def join(  # type: ignore[no-untyped-def]
+    part_lse, part_out, owner, first, bags, out, lse, absent
+):
     """Joins pieces of long bags, in float64 and in order: each counts as an element of score ``lse``."""
     scores = part_lse.astype(np.float64)
     top = np.maximum.reduceat(scores, first)
@@ -265,15 +276,10 @@ def join(part_lse, part_out, owner, first, bags, out, lse):  # type: ignore[no-u
         spread = top[owner]
         a = np.exp(np.where(scores == spread, 0, scores - spread))
         z = np.add.reduceat(a, first)
-        lse[bags] = top + np.log(z)
+        lse[bags] = np.where(z == 0, absent, top + np.log(z))
         if out.shape[0]:
             heads = scores.shape[1]
             a = np.repeat(a, out.shape[1] // heads, 1)
             z = np.repeat(z, out.shape[1] // heads, 1)
             product = np.where((a == 0) & ~np.isnan(part_out), 0, a * part_out)
             out[bags] = np.add.reduceat(product, first) / np.where(z == 0, 1, z)
-
-
-def absent_as_inf(lse: np.ndarray) -> np.ndarray:
-    """``lse`` for a backward pass: in a bag without any share, ``exp(score - lse)`` is 0."""
-    return np.where(lse == -np.inf, lse.dtype.type(np.inf), lse)

@@ -49,17 +49,19 @@ def _softmax(
 
 
 def _absent_as_inf(lse: Tensor) -> Tensor:
+    """In a bag without any share, ``exp(score - lse)`` is 0 in the backward pass."""
     return torch.where(lse == -torch.inf, torch.inf, lse)
 
 
 def segment_softpool(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    return _softmax(x, Layout.from_args(layout), None, t, True)
+    out, lse = _softmax(x, Layout.from_args(layout), None, t, True)
+    return out, _absent_as_inf(lse)
 
 
 def segment_softpool_backward(
     grad: Tensor, x: Tensor, t: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    bags = (out, _absent_as_inf(lse), grad.contiguous())
+    bags = (out, lse, grad.contiguous())
     grad_x, grad_t = walk_rows(triton_rows.SOFTPOOL, x, Layout.from_args(layout), bags, t)
     return grad_x.to(x.dtype), torch.empty_like(t) if grad_t is None else grad_t.to(t.dtype)
 
@@ -67,14 +69,15 @@ def segment_softpool_backward(
 def segment_softmax_sum(
     score: Tensor, value: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    return _softmax(value, Layout.from_args(layout), score, None, True)
+    out, lse = _softmax(value, Layout.from_args(layout), score, None, True)
+    return out, _absent_as_inf(lse)
 
 
 def segment_softmax_sum_backward(
     grad: Tensor, score: Tensor, value: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     at = Layout.from_args(layout)
-    grad, lse = grad.contiguous(), _absent_as_inf(lse)
+    grad = grad.contiguous()
     grad_value, _ = walk_rows(triton_rows.SHARE, value, at, (lse, lse, grad), score=score)
     elements, heads = score.shape
     grad_score = torch.zeros_like(score, dtype=working_dtype(value))
