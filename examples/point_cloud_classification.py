@@ -93,8 +93,17 @@ def load(args: argparse.Namespace) -> tuple[Any, Any]:
     return sets[0], sets[1]
 
 
-def describe(encoder: PointNN, clouds: Any, batch_size: int, name: str) -> tuple[Tensor, Tensor]:
+def describe(
+    encoder: PointNN, clouds: Any, args: argparse.Namespace, name: str
+) -> tuple[Tensor, Tensor]:
     """Descriptors and labels."""
+    by_batch = encoder.statistics == "batch"
+    if by_batch:
+        # Files lie class by class: the statistics of a batch in their order would tell the class.
+        clouds = clouds[
+            torch.randperm(len(clouds), generator=torch.Generator().manual_seed(args.seed))
+        ]
+    batch_size = args.batch_size or (16 if by_batch else 64)
     rows, labels = [], []
     for batch in tqdm(DataLoader(clouds, batch_size), desc=f"encode {name}", leave=False):
         rows.append(encoder(batch.pos, ptr=batch.ptr))
@@ -131,10 +140,9 @@ def run_point_nn(
         statistics=args.statistics,
         start=0 if args.start == "first" else "centroid",
     )
-    size = args.batch_size or (16 if args.statistics == "batch" else 64)
     begin = time.perf_counter()
-    keys, labels = describe(encoder, train_set, size, "train")
-    queries, truth = describe(encoder, test_set, size, "test")
+    keys, labels = describe(encoder, train_set, args, "train")
+    queries, truth = describe(encoder, test_set, args, "test")
     spent = time.perf_counter() - begin
     bank = MemoryBank().fit(keys, labels, len(train_set.classes))
     scores = bank.scores(queries)
