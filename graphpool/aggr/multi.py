@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.basic import Moment
+from graphpool.aggr.foreign import pool
 from graphpool.aggr.registry import register, resolve
 from graphpool.ops.reduce import segment_moments
 from graphpool.segments import Segments
@@ -115,24 +116,12 @@ class Multi(Aggregation):
         for member, name in zip(self.members, moments, strict=True):
             if name is not None and together:
                 pooled.append(together.pop(0))
-            elif isinstance(member, Aggregation):
-                pooled.append(member(x, segments, dim=0, weight=weight))
             else:
-                pooled.append(_pool_foreign(member, x, segments, weight))
+                pooled.append(pool(member, x, segments, weight))
         return pooled
 
     def extra_repr(self) -> str:
         return f"mode={self.mode!r}"
-
-
-def _pool_foreign(
-    member: torch.nn.Module, x: Tensor, segments: Segments, weight: Tensor | None
-) -> Tensor:
-    """A pool from elsewhere: many want their elements sorted, and none takes weights."""
-    if weight is not None:
-        raise ValueError(f"{type(member).__name__} is not of this library and takes no `weight`.")
-    index = segments.bag_order(segments.index)
-    return member(segments.bag_order(x), index, dim_size=segments.num_segments, dim=0)
 
 
 def _label(member: Any) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 from torch_geometric.nn import Linear, MessagePassing
 
+from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
 from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods
-from graphpool.conv.pooling import pool, resolve_pool
 
 Nodes = Tensor | tuple[Tensor, Tensor]
 
@@ -52,6 +53,22 @@ class PoolingConv(MessagePassing):
             return aggr.pool(x[0], bags.receivers, weight=weight, gather=bags.senders)
         return self.pool_messages(x[0].index_select(0, bags.senders.index), bags, weight)
 
+    def pool_neighbors(
+        self,
+        x: tuple[Tensor, Tensor],
+        edge_index: Tensor,
+        edge_attr: Tensor | None,
+        weight: Tensor | None,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Pools the rows of the senders, plus ``lin_edge`` of the edge features where there are any."""
+        self.check_edge_features(edge_attr)
+        if edge_attr is None:
+            return self.pool_senders(x, edge_index, weight)
+        bags = self.neighborhoods(x, edge_index)
+        sent = x[0].index_select(0, bags.senders.index) + self.lin_edge(edge_attr)
+        return self.pool_messages(activation(sent) if activation else sent, bags, weight)
+
     def pool_messages(
         self, messages: Tensor, bags: Neighborhoods, weight: Tensor | None = None
     ) -> Tensor:
@@ -62,7 +79,7 @@ class PoolingConv(MessagePassing):
 
     def pooled_channels(self, channels: int) -> int:
         """Width of what the pool makes out of ``channels``."""
-        return getattr(self.aggr_module, "out_channels", channels)
+        return pooled_width(self.aggr_module, channels)
 
     def check_edge_features(self, edge_attr: Tensor | None) -> None:
         """Raises unless edge features come exactly if the layer was made for them."""
@@ -72,6 +89,13 @@ class PoolingConv(MessagePassing):
         if expected is not None and (edge_attr is None or edge_attr.shape[1:] != (expected,)):
             got = "none" if edge_attr is None else f"shape {tuple(edge_attr.shape)}"
             raise ValueError(f"edge_attr must be [num_edges, {expected}] (edge_dim); got {got}")
+
+
+def edge_layer(edge_dim: int | None, channels: int) -> Linear | None:
+    """The linear layer that brings edge features to the width of the nodes; none without features."""
+    if edge_dim is not None and channels < 0:
+        raise ValueError("in_channels must be known where there are edge features; got -1")
+    return None if edge_dim is None else Linear(edge_dim, channels)
 
 
 def as_pair(x: Nodes) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric import nn as pyg
 from torch_geometric.typing import OptTensor, PairTensor
 
-from graphpool.conv.pooling import pool, resolve_pool
+from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
 from graphpool.segments import Segments
 
 
@@ -56,7 +56,7 @@ class GATv2Conv(pyg.GATv2Conv):
     ) -> None:
         channels = heads * out_channels
         module = resolve_pool(aggr, channels=channels, **(aggr_kwargs or {}))
-        pooled = getattr(module, "out_channels", channels)
+        pooled = pooled_width(module, channels)
         if pooled != channels:
             raise ValueError(
                 f"aggr must return the {channels} channels of the {heads} heads; got {pooled}"

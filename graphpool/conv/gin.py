@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import Linear
 from torch_geometric.nn.inits import reset
 
-from graphpool.conv.base import Nodes, PoolingConv, as_pair, perceptron
+from graphpool.conv.base import Nodes, PoolingConv, as_pair, edge_layer, perceptron
 
 
 class GINConv(PoolingConv):
@@ -54,8 +54,6 @@ class GINConv(PoolingConv):
         edge_dim: int | None = None,
         aggr_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        if edge_dim is not None and in_channels < 0:
-            raise ValueError("in_channels must be known where there are edge features; got -1")
         super().__init__(aggr, in_channels, aggr_kwargs)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.nn = perceptron([in_channels, out_channels, out_channels]) if nn is None else nn
@@ -66,7 +64,7 @@ class GINConv(PoolingConv):
         else:
             self.register_buffer("eps", epsilon)
         self.edge_dim = edge_dim
-        self.lin_edge = None if edge_dim is None else Linear(edge_dim, in_channels)
+        self.lin_edge = edge_layer(edge_dim, in_channels)
         pooled = self.pooled_channels(in_channels)
         self.project = None if pooled == in_channels else Linear(pooled, in_channels)
         self.reset_parameters()
@@ -88,13 +86,7 @@ class GINConv(PoolingConv):
     ) -> Tensor:
         """Maps nodes ``[N, in_channels]``, or (senders, receivers), to ``[N, out_channels]``."""
         nodes = as_pair(x)
-        self.check_edge_features(edge_attr)
-        if self.lin_edge is None or edge_attr is None:
-            pooled = self.pool_senders(nodes, edge_index, edge_weight)
-        else:
-            bags = self.neighborhoods(nodes, edge_index)
-            sent = nodes[0].index_select(0, bags.senders.index) + self.lin_edge(edge_attr)
-            pooled = self.pool_messages(sent.relu(), bags, edge_weight)
+        pooled = self.pool_neighbors(nodes, edge_index, edge_attr, edge_weight, torch.relu)
         if self.project is not None:
             pooled = self.project(pooled)
         return self.nn((1 + self.eps) * nodes[1] + pooled)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch_geometric.nn import Linear
 
-from graphpool.conv.base import Nodes, PoolingConv, as_pair
+from graphpool.conv.base import Nodes, PoolingConv, as_pair, edge_layer
 
 
 class SAGEConv(PoolingConv):
@@ -49,12 +49,10 @@ class SAGEConv(PoolingConv):
         aggr_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(aggr, in_channels, aggr_kwargs)
-        if edge_dim is not None and in_channels < 0:
-            raise ValueError("in_channels must be known where there are edge features; got -1")
         self.in_channels, self.out_channels, self.edge_dim = in_channels, out_channels, edge_dim
         self.lin_neighbors = Linear(self.pooled_channels(in_channels), out_channels, bias=bias)
         self.lin_root = Linear(in_channels, out_channels, bias=False) if root_weight else None
-        self.lin_edge = None if edge_dim is None else Linear(edge_dim, in_channels)
+        self.lin_edge = edge_layer(edge_dim, in_channels)
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
@@ -71,12 +69,6 @@ class SAGEConv(PoolingConv):
     ) -> Tensor:
         """Maps nodes ``[N, in_channels]``, or (senders, receivers), to ``[N, out_channels]``."""
         nodes = as_pair(x)
-        self.check_edge_features(edge_attr)
-        if self.lin_edge is None or edge_attr is None:
-            pooled = self.pool_senders(nodes, edge_index, edge_weight)
-        else:
-            bags = self.neighborhoods(nodes, edge_index)
-            sent = nodes[0].index_select(0, bags.senders.index) + self.lin_edge(edge_attr)
-            pooled = self.pool_messages(sent, bags, edge_weight)
+        pooled = self.pool_neighbors(nodes, edge_index, edge_attr, edge_weight)
         out = self.lin_neighbors(pooled)
         return out if self.lin_root is None else out + self.lin_root(nodes[1])

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr, ops
+from graphpool.aggr.foreign import pool, pooled_width
 from graphpool.ops.kernels.threads import parallel_for
 from graphpool.segments import Segments
 
 from .collapse import collapse_edges, collect_members
 from .edge_topology import EdgeTopology
-from .pool import aggregated_width, apply_reduce
 
 __all__ = ["EdgeCollapsePool", "EdgeCollapses", "PooledEdges", "collapse", "unpool_edges"]
 
@@ -172,7 +172,7 @@ class EdgeCollapsePool(nn.Module):
             raise ValueError(f"`target` must be >= 1; got {target}.")
         self.target, self.strict = target, strict
         self.reduce = aggr.resolve(reduce, channels=channels, **(reduce_kwargs or {}))
-        self.out_channels = aggregated_width(self.reduce, channels)
+        self.out_channels = pooled_width(self.reduce, channels)
 
     def reset_parameters(self) -> None:
         """Restores the initial state of the aggregation."""
@@ -185,7 +185,7 @@ class EdgeCollapsePool(nn.Module):
         strength = x.detach().square().sum(1)
         done = collapse(strength, topology, self.target, self.strict)
         bags = Segments(index=done.owners, num_segments=done.after.num_edges, is_sorted=True)
-        pooled = apply_reduce(self.reduce, x.index_select(0, done.members), bags)
+        pooled = pool(self.reduce, x.index_select(0, done.members), bags)
         return PooledEdges(pooled, done.after, done)
 
     def extra_repr(self) -> str:

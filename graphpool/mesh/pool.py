@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr, ops
+from graphpool.aggr.foreign import pool, pooled_width
 from graphpool.ops.components import connected_components, contract
 from graphpool.segments import Segments
 
@@ -149,8 +150,8 @@ class FaceClusterPool(nn.Module):
         self.primal_reduce = aggr.resolve(reduce[0], channels=channels[0], **options)
         self.dual_reduce = aggr.resolve(reduce[1], channels=channels[1], **options)
         self.out_channels = (
-            aggregated_width(self.primal_reduce, channels[0]),
-            aggregated_width(self.dual_reduce, channels[1]),
+            pooled_width(self.primal_reduce, channels[0]),
+            pooled_width(self.dual_reduce, channels[1]),
         )
 
     def reset_parameters(self) -> None:
@@ -183,10 +184,10 @@ class FaceClusterPool(nn.Module):
         clusters = cluster_faces(selected, topology, self.max_dual_edges)
         after = clusters.after
         faces = Segments(index=clusters.cluster, num_segments=after.num_faces)
-        pooled = apply_reduce(self.primal_reduce, primal, faces)
+        pooled = pool(self.primal_reduce, primal, faces)
         kept = (clusters.dual_assignment >= 0).nonzero().squeeze(1)
         between = Segments(index=clusters.dual_assignment[kept], num_segments=after.num_dual_nodes)
-        pooled_dual = apply_reduce(self.dual_reduce, dual[kept], between)
+        pooled_dual = pool(self.dual_reduce, dual[kept], between)
         if self.score_gradient:
             inside = clusters.cluster[topology.pairs[0][selected]]
             strength = ops.segment_mean(
@@ -236,17 +237,3 @@ class FaceClusterUnpool(nn.Module):
         rows = torch.cat([dual, self.vanished.to(dual.dtype)])
         place = torch.where(clusters.dual_assignment >= 0, clusters.dual_assignment, dual.size(0))
         return primal[clusters.cluster], rows[place]
-
-
-def apply_reduce(module: nn.Module, x: Tensor, segments: Segments) -> Tensor:
-    """``module(x, segments)``, also for aggregations that know nothing of ``Segments``."""
-    if isinstance(module, aggr.Aggregation):
-        return module(x, segments)
-    bags = segments.bag_order(segments.index)
-    return module(segments.bag_order(x), bags, dim_size=segments.num_segments)
-
-
-def aggregated_width(module: nn.Module, channels: int) -> int:
-    """The number of channels that come out of an aggregation of ``channels`` channels."""
-    width = getattr(module, "out_channels", None)
-    return channels if width is None or width == -1 else int(width)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import Linear
 
+from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, PairMLPConv, SAGEConv
 from graphpool.conv.base import perceptron
-from graphpool.conv.pooling import pool, resolve_pool
 from graphpool.segments import Segments
 
 #: Convolutions that :class:`GraphModel` knows by name.
@@ -135,7 +135,7 @@ class GraphModel(nn.Module):
         self.readout: nn.Module | None = None
         if readout is not None:
             self.readout = resolve_pool(copy.deepcopy(readout), channels=width)
-            width = getattr(self.readout, "out_channels", None) or width
+            width = pooled_width(self.readout, width)
         self.head = _head(head, width, hidden, out_channels)
 
     def pools(self) -> dict[str, nn.Module]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr
+from graphpool.aggr.foreign import pool, pooled_width
 from graphpool.mesh import FaceClusters, MeshGraph, MeshStandardizer
-from graphpool.mesh.pool import aggregated_width, apply_reduce
 
 from .mesh_blocks import ResidualDown, compose_clusters
 
@@ -114,7 +114,7 @@ class MeshClassifier(nn.Module):
         self.primal_readout = aggr.resolve(readout, channels=width[0]) if read != "dual" else None
         self.dual_readout = aggr.resolve(readout, channels=width[1]) if read != "primal" else None
         total = sum(
-            aggregated_width(module, size)
+            pooled_width(module, size)
             for module, size in zip((self.primal_readout, self.dual_readout), width, strict=True)
             if module is not None
         )
@@ -140,7 +140,7 @@ class MeshClassifier(nn.Module):
             steps.append(step.clusters)
         parts = []
         if self.primal_readout is not None:
-            parts.append(apply_reduce(self.primal_readout, primal, topology.mesh_faces))
+            parts.append(pool(self.primal_readout, primal, topology.mesh_faces))
         if self.dual_readout is not None:
-            parts.append(apply_reduce(self.dual_readout, dual, topology.mesh_dual_nodes))
+            parts.append(pool(self.dual_readout, dual, topology.mesh_dual_nodes))
         return self.head(torch.cat(parts, dim=1)), steps

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr, ops
+from graphpool.aggr.foreign import pooled_width
 from graphpool.mesh.edge_conv import MeshConv
 from graphpool.mesh.edge_graph import EdgeGraph
 from graphpool.mesh.edge_pool import EdgeCollapsePool, EdgeCollapses, unpool_edges
 from graphpool.mesh.edge_topology import EdgeTopology
-from graphpool.mesh.pool import aggregated_width, apply_reduce
 from graphpool.segments import Segments
 
 from .mesh_blocks import NodeGroupNorm
@@ -127,7 +127,7 @@ class MeshCNNClassifier(nn.Module):
             width = pool.out_channels
         self.readout = aggr.resolve(readout, channels=width)
         self.head = nn.Sequential(
-            nn.Linear(aggregated_width(self.readout, width), hidden),
+            nn.Linear(pooled_width(self.readout, width), hidden),
             nn.ReLU(),
             nn.Linear(hidden, num_classes),
         )
@@ -137,7 +137,7 @@ class MeshCNNClassifier(nn.Module):
         x, topology = self.standardizer(graph), graph.topology()
         for conv, norm, pool in zip(self.convs, self.norms, self.pools, strict=True):
             x, topology, _ = pool(norm(conv(x, topology)).relu(), topology)
-        return self.head(apply_reduce(self.readout, x, topology.mesh_edges))
+        return self.head(pool(self.readout, x, topology.mesh_edges))
 
 
 class _Stage(nn.Module):

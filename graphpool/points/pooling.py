@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool import aggr
+from graphpool.aggr.foreign import pool, pooled_width
 from graphpool.ops.reduce import segment_moments
 from graphpool.segments import Segments
 
@@ -30,11 +31,11 @@ class MaxPlusMean(aggr.Aggregation):
         return highest + mean
 
 
-def resolve_pool(pool: Any, channels: int) -> torch.nn.Module:
+def resolve_pool(query: Any, channels: int) -> torch.nn.Module:
     """What :func:`graphpool.aggr.resolve` makes of it; ``"max+mean"`` is :class:`MaxPlusMean`."""
-    if isinstance(pool, str) and pool.lower() == "max+mean":
+    if isinstance(query, str) and query.lower() == "max+mean":
         return MaxPlusMean(channels)
-    return aggr.resolve(pool, channels=channels)
+    return aggr.resolve(query, channels=channels)
 
 
 class Pool(torch.nn.Module):
@@ -48,19 +49,13 @@ class Pool(torch.nn.Module):
     def __init__(self, pool: Any, channels: int) -> None:
         super().__init__()
         self.aggr = resolve_pool(pool, channels)
-        width = getattr(self.aggr, "out_channels", channels)
-        width = channels if width is None else int(width)
+        width = pooled_width(self.aggr, channels)
         self.project = (
             torch.nn.Identity() if width == channels else torch.nn.Linear(width, channels)
         )
 
     def forward(self, x: Tensor, segments: Segments) -> Tensor:
-        if isinstance(self.aggr, aggr.Aggregation):
-            pooled = self.aggr(x, segments)
-        else:
-            x = segments.bag_order(x)
-            pooled = self.aggr(x, ptr=segments.ptr, dim_size=segments.num_segments)
-        return self.project(pooled)
+        return self.project(pool(self.aggr, x, segments))
 
 
 def dense_block(in_channels: int, out_channels: int, bias: bool = False) -> torch.nn.Sequential:

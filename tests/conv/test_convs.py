@@ -264,7 +264,7 @@ def test_errors(graph):
         PairMLPConv(C, OUT, num_layers=0)
     with pytest.raises(ValueError, match="Unknown aggregation"):
         GINConv(C, OUT, aggr="summ")
-    with pytest.raises(ValueError, match="no weights"):
+    with pytest.raises(ValueError, match="no `weight`"):
         GINConv(C, OUT, aggr="lstm", aggr_kwargs={"in_channels": C, "out_channels": C}).double()(
             x, edge_index, edge_weight=torch.ones(30)
         )

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from graphpool.aggr import Aggregation, resolve
+from graphpool.aggr.base import Aggregation
+from graphpool.aggr.registry import resolve
 from graphpool.segments import Segments
 
 
@@ -30,7 +31,7 @@ def pool(aggr: nn.Module, x: Tensor, segments: Segments, weight: Tensor | None =
 
     Args:
         aggr: The aggregation.
-        x: Elements ``[E, C]`` in the order of ``segments``.
+        x: Elements ``[E, ..., C]`` in the order of ``segments``.
         segments: The bags.
         weight: Weight of each element ``[E]``.
 
@@ -38,12 +39,18 @@ def pool(aggr: nn.Module, x: Tensor, segments: Segments, weight: Tensor | None =
         ValueError: If a weight is given to an aggregation of PyTorch Geometric, which knows none.
     """
     if isinstance(aggr, Aggregation):
-        return aggr(x, segments, weight=weight)
+        return aggr(x, segments, dim=0, weight=weight)
     if weight is not None:
         raise ValueError(
             f"`weight` was given, but {type(aggr).__name__} is not an aggregation of graphpool "
-            "and takes no weights."
+            "and takes no `weight`."
         )
     # Several of them insist on a sorted index.
     index = segments.bag_order(segments.index)
-    return aggr(segments.bag_order(x), index, dim_size=segments.num_segments)
+    return aggr(segments.bag_order(x), index, dim_size=segments.num_segments, dim=0)
+
+
+def pooled_width(aggr: nn.Module, channels: int) -> int:
+    """Channels that come out of an aggregation of ``channels`` channels; the same where it does not say."""
+    width = getattr(aggr, "out_channels", None)
+    return channels if width is None or width == -1 else int(width)
