@@ -30,7 +30,18 @@ def debug(enabled: bool = True) -> Iterator[None]:
         _enabled = before
 
 
-def values_are_checked(device: torch.device) -> bool:
+def inside_vmap() -> bool:
+    """Whether the call is being vectorised by :func:`torch.vmap`: a tensor may then be many at once,
+    so that no kernel can read its storage and no branch can look at its values."""
     if torch.compiler.is_compiling():
+        return False
+    stack = torch._C._functorch.get_interpreter_stack()
+    return stack is not None and any(
+        level.key() == torch._C._functorch.TransformType.Vmap for level in stack
+    )
+
+
+def values_are_checked(device: torch.device) -> bool:
+    if torch.compiler.is_compiling() or inside_vmap():
         return False
     return device.type == "cpu" or (_enabled and device.type != "meta")

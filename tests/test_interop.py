@@ -221,22 +221,47 @@ def test_export_with_any_number_of_nodes_and_edges(name, backend, graph):
     torch.testing.assert_close(program.module()(*larger), network(*larger))
 
 
-@pytest.mark.parametrize("name", ["softmax", "attsets"])
+LEARNED = [name for name in NAMES if list(make(name).parameters())]
+
+
+@pytest.mark.parametrize("name", LEARNED)
 def test_an_ensemble_by_vmap_over_parameters(name, elements):
     x, index = elements
-    pools = [make(name) for _ in range(3)]
+    x = x.double()
+    pools = [make(name).double().eval() for _ in range(3)]
     with torch.no_grad():
         for shift, pool in enumerate(pools):
             for parameter in pool.parameters():
-                parameter.add_(0.2 * shift)
+                parameter.add_(0.1 * shift)
     parameters, buffers = torch.func.stack_module_state(pools)
-    segments = graphpool.Segments(index=index, num_segments=5)
-    assert segments.ptr[-1] == 30  # sorted here, once, and not inside of vmap
 
     def call(p, b):
-        return torch.func.functional_call(pools[0], (p, b), (x, segments))
+        return first(torch.func.functional_call(pools[0], (p, b), (x, index), {"dim_size": 5}))
 
-    with graphpool.use_backend("torch"):
-        together = torch.vmap(call)(parameters, buffers)
-        alone = torch.stack([pool(x, segments) for pool in pools])
+    together = torch.vmap(call, randomness="same")(parameters, buffers)
+    alone = torch.stack([first(pool(x, index, dim_size=5)) for pool in pools])
     torch.testing.assert_close(together, alone)
+    weight = torch.rand_like(alone)
+    (weight * together).sum().backward()
+    (weight * alone).sum().backward()
+    for key, stacked in parameters.items():
+        single = [dict(pool.named_parameters())[key].grad for pool in pools]
+        if stacked.grad is None:
+            assert all(grad is None for grad in single)
+        else:
+            zero = torch.zeros_like(stacked[0])
+            expected = torch.stack([zero if grad is None else grad for grad in single])
+            torch.testing.assert_close(stacked.grad, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["gnp", "max", "median", "std", "slots"])
+def test_vmap_over_elements(name):
+    """The same bags, many sets of elements."""
+    pool = make(name).double().eval()
+    index, many = torch.tensor([2, 0, 2, 0, 0]), torch.rand(4, 5, CHANNELS).double()
+    many.requires_grad_()
+    together = torch.vmap(lambda x: first(pool(x, index, dim_size=4)))(many)
+    alone = torch.stack([first(pool(x, index, dim_size=4)) for x in many])
+    torch.testing.assert_close(together, alone)
+    (found,) = torch.autograd.grad(together.cos().sum(), many)
+    torch.testing.assert_close(found, torch.autograd.grad(alone.cos().sum(), many)[0])

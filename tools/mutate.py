@@ -2,8 +2,8 @@
 
 A change swaps an operator, flips a comparison, moves a constant by one, negates a condition, drops a
 statement or a keyword argument. A seeded sample of all changes is drawn; for each, a forked process
-imports the changed module in place of the real one and runs the tests that belong to it. Files are
-never touched, and a run that was interrupted goes on where it stopped.
+puts the changed code into the functions of the module and runs the tests that belong to it, which were
+collected once. Files are never touched, and a run that was interrupted goes on where it stopped.
 
     python tools/mutate.py --sample 300
     python tools/mutate.py --sample 300 --report
@@ -15,22 +15,21 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
-import importlib.abc
-import importlib.machinery
-import importlib.util
+import functools
 import json
 import os
 import random
 import signal
 import sys
-import time
+import types
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import torch_geometric.nn  # noqa: F401  imported once, before the processes are forked
+from _pytest.mark.expression import Expression
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,18 +113,17 @@ def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
 
 
 def mutants(file: str) -> Iterator[tuple[str, str, ast.Module]]:
-    """``(name, what changes, changed module)`` of every mutant of a file."""
+    """``(name, what changes, changed module)`` of every mutant of a file; a module lasts one step."""
     tree = ast.parse((ROOT / file).read_text())
     count = 0
     for parent, field, i in places(tree):
         old = getattr(parent, field) if i is None else getattr(parent, field)[i]
         for new in changes(old):
             _put(parent, field, i, new)
-            twin = copy.deepcopy(tree)
-            _put(parent, field, i, old)
             line = getattr(old, "lineno", 0)
             said = " ".join(ast.unparse(old).split())[:70], " ".join(ast.unparse(new).split())[:70]
-            yield f"{file}:{line}#{count}", f"{said[0]}  ->  {said[1]}", twin
+            yield f"{file}:{line}#{count}", f"{said[0]}  ->  {said[1]}", tree
+            _put(parent, field, i, old)
             count += 1
 
 
@@ -136,48 +134,89 @@ def _put(parent: ast.AST, field: str, i: int | None, node: ast.AST) -> None:
         getattr(parent, field)[i] = node
 
 
-class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives one module another tree."""
-
-    def __init__(self, file: str, tree: ast.Module) -> None:
-        self.name = file.removesuffix(".py").replace("/", ".")
-        self.path = str(ROOT / file)
-        self.tree = ast.fix_missing_locations(tree)
-
-    def find_spec(self, name, path=None, target=None):
-        if name != self.name:
-            return None
-        return importlib.util.spec_from_file_location(name, self.path, loader=self)
-
-    def create_module(self, spec):
-        return None
-
-    def exec_module(self, module) -> None:
-        exec(compile(self.tree, self.path, "exec"), module.__dict__)
+def put_in(file: str, tree: ast.Module) -> None:
+    """Gives the functions of a module that is in use the code of a changed one."""
+    module = sys.modules[file.removesuffix(".py").replace("/", ".")]
+    changed = {"__name__": module.__name__}
+    exec(compile(ast.fix_missing_locations(tree), str(ROOT / file), "exec"), changed)
+    _replace(vars(module), changed, functools.partial(setattr, module))
 
 
-def outcome(file: str, tree: ast.Module, seconds: float) -> str:
-    """``"survived"``, ``"killed"`` or ``"timeout"``."""
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends the process
-        sys.meta_path.insert(0, Changed(file, tree))
+def _replace(old: Any, new: Any, assign: Callable[[str, Any], None]) -> None:
+    for name, value in list(new.items()):
+        before = old.get(name)
+        if name.startswith("__") and not callable(value):
+            continue
+        if isinstance(value, (staticmethod, classmethod)):
+            value, before = value.__func__, getattr(before, "__func__", None)
+        elif isinstance(value, property):
+            value, before = value.fget, getattr(before, "fget", None)
+        if isinstance(value, type) and isinstance(before, type):
+            if before.__module__ == new.get("__name__"):
+                _replace(vars(before), vars(value), functools.partial(setattr, before))
+        elif isinstance(value, types.FunctionType):
+            if isinstance(before, types.FunctionType) and before.__module__ == value.__module__:
+                before.__code__ = value.__code__
+                before.__defaults__, before.__kwdefaults__ = (
+                    value.__defaults__,
+                    value.__kwdefaults__,
+                )
+        elif not isinstance(value, types.ModuleType) and before is not None:
+            assign(name, value)
+
+
+class Loop:
+    """A pytest plugin that runs the collected tests once per mutant instead of once."""
+
+    def __init__(self, work: Callable[[Loop], int]) -> None:
+        self.work, self.items, self.code = work, [], 1
+        self.failed = False
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self.items = session.items
+        self.code = self.work(self)
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.failed |= report.failed
+
+    def of(self, file: str) -> list[pytest.Item]:
         files, words = TARGETS[file]
         chosen = f"({ALWAYS} or ({words})) and {NEVER}" if words else NEVER
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
-        try:
-            code = pytest.main([*options, "-k", chosen, *files])
-        except BaseException:
-            code = 1
-        os._exit(0 if code == 0 else 1)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return "timeout" if os.WTERMSIG(status) == signal.SIGPROF else "killed"
-    return "survived" if os.WEXITSTATUS(status) == 0 else "killed"
+        matches = Expression.compile(chosen)
+        mine = [item for item in self.items if item.nodeid.partition("::")[0] in files]
+        return [
+            item
+            for item in mine
+            if matches.evaluate(lambda word, item=item, **_: word in item.nodeid)
+        ]
+
+    def passes(self, file: str) -> bool:
+        self.failed = False
+        for item in self.of(file):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            if self.failed:
+                return False
+        return True
+
+    def outcome(self, file: str, tree: ast.Module, seconds: float) -> str:
+        """``"survived"``, ``"killed"`` or ``"timeout"``."""
+        child = os.fork()
+        if child == 0:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal ends the process
+            try:
+                put_in(file, tree)
+                code = 0 if self.passes(file) else 1
+            except BaseException:
+                code = 1
+            os._exit(code)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            return "timeout" if os.WTERMSIG(status) == signal.SIGPROF else "killed"
+        return "survived" if os.WEXITSTATUS(status) == 0 else "killed"
 
 
 def report(found: dict[str, dict]) -> str:
@@ -223,7 +262,7 @@ def main() -> int:
         print(report(found))
         return 0
 
-    every = [(file, *mutant) for file in TARGETS for mutant in mutants(file)]
+    every = [(file, name, change) for file in TARGETS for name, change, _ in mutants(file)]
     if args.only:
         chosen = [m for m in every if m[1].startswith(args.only)]
     elif args.again:
@@ -233,23 +272,32 @@ def main() -> int:
         chosen = [m for m in chosen if m[1] not in found]
     print(f"{len(chosen)} of {len(every)} mutants")
     if args.show:
-        print("\n".join(f"{name}  {change}" for _, name, change, _ in chosen))
+        print("\n".join(f"{name}  {change}" for _, name, change in chosen))
         return 0
-    for file in {m[0] for m in chosen}:
-        if outcome(file, ast.parse((ROOT / file).read_text()), args.seconds) != "survived":
-            print(f"{file} unchanged does not pass its tests")
-            return 1
-    with args.out.open("a") as log, tqdm(chosen) as bar:
-        for file, name, change, tree in bar:
-            start = time.perf_counter()
-            row = {"name": name, "change": change, "outcome": outcome(file, tree, args.seconds)}
-            found[name] = row
-            log.write(json.dumps({**row, "s": round(time.perf_counter() - start, 1)}) + "\n")
-            log.flush()
-            survivors = sum(r["outcome"] == "survived" for r in found.values())
-            bar.set_postfix(survivors=survivors)
+
+    def work(loop: Loop) -> int:
+        for file in sorted({m[0] for m in chosen}):
+            count = len(loop.of(file))
+            if not count or not loop.passes(file):
+                print(f"{file} unchanged does not pass its {count} tests", file=sys.stderr)
+                return 1
+        with args.out.open("a") as log, tqdm(chosen) as bar:
+            for file, name, change in bar:
+                tree = next(tree for other, _, tree in mutants(file) if other == name)
+                row = {"name": name, "change": change}
+                row["outcome"] = loop.outcome(file, tree, args.seconds)
+                found[name] = row
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+                survivors = sum(r["outcome"] == "survived" for r in found.values())
+                bar.set_postfix(survivors=survivors)
+        return 0
+
+    loop = Loop(work)
+    files = sorted({name for wanted, _ in TARGETS.values() for name in wanted})
+    pytest.main(["-s", "-p", "no:cacheprovider", "-p", "no:terminal", *files], plugins=[loop])
     print(report(found))
-    return 0
+    return loop.code
 
 
 if __name__ == "__main__":

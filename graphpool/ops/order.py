@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.ops.blocks import bag_argsort
 from graphpool.ops.inputs import (
     Gather,
@@ -37,7 +38,7 @@ def segment_sort(x: Tensor, segments: Segments, descending: bool = False) -> tup
         (tensor([2., 1., 3.]), tensor([1, 2, 0]))
     """
     check_elements(x, segments, integers=True)
-    if torch.compiler.is_compiling() or not x.numel():
+    if torch.compiler.is_compiling() or _debug.inside_vmap() or not x.numel():
         by_value = x.detach().argsort(dim=0, descending=descending, stable=True)
         bag = segments.index[by_value]
         order = by_value.gather(0, bag.argsort(dim=0, stable=True))

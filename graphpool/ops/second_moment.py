@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.ops.blocks import Blocks, bag_blocks
 from graphpool.ops.inputs import check_elements, working
 from graphpool.ops.kernels.composed import align, sizes
@@ -129,12 +130,23 @@ def segment_second_moment(
     return moment.to(x.dtype)
 
 
+def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Segments], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.segments = inputs[2]
+
+
+def _by_column() -> bool:
+    """Whether neither blocks, which follow from the sizes of the bags, nor writing in place will do."""
+    return torch.compiler.is_compiling() or _debug.inside_vmap()
+
+
 class _Outer(torch.autograd.Function):
+    generate_vmap_rule = True
+    setup_context = staticmethod(_remember)
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, segments: Segments) -> Tensor:
-        ctx.save_for_backward(x, y)
-        ctx.segments = segments
-        if torch.compiler.is_compiling():
+    def forward(x: Tensor, y: Tensor, segments: Segments) -> Tensor:
+        if _by_column():
             columns = [bag_sum(x * y[:, i : i + 1], segments) for i in range(y.size(1))]
             return torch.stack(columns, dim=2)
         out = x.new_zeros(segments.num_segments, x.size(1), y.size(1))
@@ -159,11 +171,12 @@ class _Outer(torch.autograd.Function):
 
 
 class _Matmul(torch.autograd.Function):
+    generate_vmap_rule = True
+    setup_context = staticmethod(_remember)
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
-        ctx.save_for_backward(x, matrices)
-        ctx.segments = segments
-        if torch.compiler.is_compiling():
+    def forward(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
+        if _by_column():
             columns = [
                 (x * bag_gather(matrices[:, :, i], segments)).sum(1)
                 for i in range(matrices.size(2))

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import torch
 
-from graphpool import _optional
+from graphpool import _debug, _optional
 
 BACKENDS = ("auto", "fused", "torch", "torch_scatter")
 _chosen = "auto"
@@ -56,6 +56,8 @@ def use_backend(name: str) -> Iterator[None]:
 
 def composed_backend() -> str:
     """What the composed form stands on: ``"torch"`` or ``"torch_scatter"``."""
+    if _debug.inside_vmap():
+        return "torch"
     if _chosen in ("torch", "torch_scatter"):
         return _chosen
     if torch.compiler.is_compiling():

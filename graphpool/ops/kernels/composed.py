@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.ops.kernels.primitives import bag_extremum, bag_gather, bag_sum, with_value
 from graphpool.segments import Segments
 
@@ -53,7 +54,8 @@ def segment_extremum(
     values = x.detach() if weight is None else _hide_absent(x.detach(), weight, largest)
     value = bag_extremum(values, segments, largest)
     value = torch.where(align(_is_empty(segments, weight), x), value.new_zeros(()), value)
-    if not (x.requires_grad and torch.is_grad_enabled()):
+    # Under vmap a tensor does not know whether those it stands for want a derivative.
+    if not _debug.inside_vmap() and not (x.requires_grad and torch.is_grad_enabled()):
         return value
     hit = (values == bag_gather(value, segments)) | x.isnan()
     if weight is not None:

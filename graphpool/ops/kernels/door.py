@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from graphpool import _optional, sorting
+from graphpool import _debug, _optional, sorting
 from graphpool.ops.kernels import backends
 
 FUSED: dict[str, Callable[..., Any]] = {}
@@ -57,6 +57,8 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
     composed = backends.composed_backend()
     if not backends.fused_is_allowed():
         return Path(composed, f"use_backend({backends.backend()!r}) is in force")
+    if _debug.inside_vmap():
+        return Path(composed, "torch.vmap vectorises PyTorch's own operations only")
     if trouble := load():
         return Path(composed, trouble)
     if op not in FUSED:

@@ -94,9 +94,15 @@ class _Gather(torch.autograd.Function):
 
 
 class _WithValue(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, y: Tensor, value: Tensor) -> Tensor:
+    def forward(y: Tensor, value: Tensor) -> Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
