@@ -41,6 +41,12 @@ def format_table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
+def mean_and_spread(values: torch.Tensor, scale: float = 1.0, digits: int = 3) -> str:
+    """Mean of values ``[n]`` of several seeds, and their standard deviation if there are several."""
+    spread = f" +- {scale * float(values.std()):.{digits}f}" if len(values) > 1 else ""
+    return f"{scale * float(values.mean()):.{digits}f}{spread}"
+
+
 def out_dir(args: argparse.Namespace) -> Path:
     """The folder ``--out``, made if it is missing."""
     args.out.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,13 @@ import math
 import time
 
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import (
+    add_common_arguments,
+    format_table,
+    mean_and_spread,
+    out_dir,
+    seed_everything,
+)
 from torch import Tensor
 from tqdm import tqdm
 
@@ -106,16 +112,18 @@ class Model(torch.nn.Module):
         return self.rho(self.readout(self.phi(sets.view(-1, dim)), segments)).squeeze(-1)
 
 
-def run(task: str, readout: str, args: argparse.Namespace, counts: tuple[int, int]) -> float:
+def run(
+    task: str, readout: str, args: argparse.Namespace, counts: tuple[int, int], seed: int
+) -> float:
     """Mean squared error on test sets, in units of the variance of the label."""
-    x, y = make_sets(task, counts[0], args.size, args.seed)
-    x_test, y_test = make_sets(task, counts[1], args.size, args.seed + 1000)
+    x, y = make_sets(task, counts[0], args.size, seed)
+    x_test, y_test = make_sets(task, counts[1], args.size, seed + 1000)
     mean, std = y.mean(), y.std()
     y, y_test = ((v - mean) / std for v in (y, y_test))
     scale = x.square().mean().sqrt()
     x, x_test = (v.to(args.device) / scale for v in (x, x_test))
     y, y_test = y.to(args.device), y_test.to(args.device)
-    seed_everything(args.seed)
+    seed_everything(seed)
     model = Model(TASKS[task], readout).to(args.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     steps = args.epochs * math.ceil(len(x) / 64)
@@ -157,6 +165,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=512, help="training sets of each task")
     parser.add_argument("--size", type=int, default=64, help="points of each set")
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--seeds", type=int, default=1, help="runs, each on sets of its own")
     args = parser.parse_args()
     names = list(args.readouts)
     if args.all:
@@ -170,18 +179,25 @@ def main() -> None:
     counts = (args.sets, max(args.sets // 2, 32))
     start, rows = time.perf_counter(), []
     for name in tqdm(names):
-        errors = [run(task, name, args, counts) for task in TASKS]
-        rows.append((name, *errors, sum(errors) / len(errors)))
-    rows.sort(key=lambda row: row[-1])
+        errors = torch.tensor(
+            [
+                [run(task, name, args, counts, args.seed + s) for task in TASKS]
+                for s in range(args.seeds)
+            ]
+        )
+        # The last column is the mean over the tasks, of each seed.
+        rows.append((name, torch.cat([errors, errors.mean(1, keepdim=True)], dim=1)))
+    rows.sort(key=lambda row: float(row[1].mean(0)[-1]))
     table = format_table(
-        [(row[0], *(f"{v:.3f}" for v in row[1:])) for row in rows], ["readout", *TASKS, "mean"]
+        [(name, *(mean_and_spread(column) for column in errors.T)) for name, errors in rows],
+        ["readout", *TASKS, "mean"],
     )
     print(table)
     print(f"{time.perf_counter() - start:.0f} s")
     folder = out_dir(args)
     (folder / "deepsets_statistics.md").write_text(table + "\n")
-    scores = torch.tensor([row[1:-1] for row in rows])
-    plot([row[0] for row in rows], scores, str(folder / "deepsets_statistics.png"))
+    scores = torch.stack([errors.mean(0)[:-1] for _, errors in rows])
+    plot([name for name, _ in rows], scores, str(folder / "deepsets_statistics.png"))
 
 
 if __name__ == "__main__":

@@ -17,28 +17,38 @@ import argparse
 import time
 
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import (
+    add_common_arguments,
+    format_table,
+    mean_and_spread,
+    out_dir,
+    seed_everything,
+)
 from torch import Tensor
 from tqdm import trange
 
 from graphpool import Segments, aggr
 
-VIEWS, LATENT, SEEN, CELLS = 24, 12, 6, 128
+VIEWS, LATENT, CELLS = 24, 12, 128
 SIZES = (1, 2, 3, 5, 8, 12, 16, 24)
 
 
 class World:
-    """Objects, what the views show of them, and their grids; the same for every seed of training."""
+    """Objects, what the views show of them, and their grids; the same for every seed of training.
 
-    def __init__(self, device: str) -> None:
+    An object is 12 numbers, and a view shows ``seen`` combinations of them.
+    """
+
+    def __init__(self, device: str, seen: int = 6) -> None:
         generator = torch.Generator().manual_seed(11)
-        self.camera = torch.randn(VIEWS, LATENT, SEEN, generator=generator).to(device) / LATENT**0.5
+        self.camera = torch.randn(VIEWS, LATENT, seen, generator=generator).to(device) / LATENT**0.5
         self.direction = torch.randn(VIEWS, 8, generator=generator).to(device)
         self.shape = torch.randn(LATENT, CELLS, generator=generator).to(device)
         self.device = device
+        self.width = seen + 8
 
     def sample(self, objects: int, views: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Views ``[objects * views, SEEN + 8]`` and grids ``[objects, CELLS]``."""
+        """Views ``[objects * views, width]`` and grids ``[objects, CELLS]``."""
         z = torch.randn(objects, LATENT, generator=generator).to(self.device)
         order = torch.rand(objects, VIEWS, generator=generator).argsort(1)[:, :views]
         order = order.to(self.device)
@@ -51,10 +61,10 @@ class World:
 
 
 class Network(torch.nn.Module):
-    def __init__(self, pool: str, width: int = 64) -> None:
+    def __init__(self, pool: str, channels: int, width: int = 64) -> None:
         super().__init__()
         self.encoder = torch.nn.Sequential(
-            torch.nn.Linear(SEEN + 8, 128),
+            torch.nn.Linear(channels, 128),
             torch.nn.ReLU(),
             torch.nn.Linear(128, width),
             torch.nn.ReLU(),
@@ -111,10 +121,10 @@ def methods(world: World, steps: int, seed: int) -> dict[str, Network]:
         ("attsets, joint (bags of 1 to 24)", "attsets", SIZES),
     ):
         seed_everything(seed)
-        networks[name] = Network(pool).to(world.device)
+        networks[name] = Network(pool, world.width).to(world.device)
         train(networks[name], world, list(networks[name].parameters()), sizes, steps, seed)
     seed_everything(seed)
-    network = Network("attsets").to(world.device)
+    network = Network("attsets", world.width).to(world.device)
     for stage, sizes in (("base", (1,)), ("attention", (12,))):
         with aggr.faset_stage(network, stage) as parameters:
             train(network, world, parameters, sizes, steps // 2, seed)
@@ -122,7 +132,7 @@ def methods(world: World, steps: int, seed: int) -> dict[str, Network]:
     return networks
 
 
-def plot(results: dict[str, list[tuple[float, float]]], path: str) -> None:
+def plot(results: dict[str, Tensor], path: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -130,7 +140,10 @@ def plot(results: dict[str, list[tuple[float, float]]], path: str) -> None:
 
     figure, axes = plt.subplots(figsize=(6, 4))
     for name, values in results.items():
-        axes.plot(SIZES, [loss for loss, _ in values], "o-", label=name, markersize=3)
+        loss = values[..., 0]
+        (line,) = axes.plot(SIZES, loss.mean(0), "o-", label=name, markersize=3)
+        low, high, color = loss.amin(0), loss.amax(0), line.get_color()
+        axes.fill_between(SIZES, low, high, color=color, alpha=0.15, linewidth=0)
     axes.axvline(12, color="grey", linestyle=":", linewidth=1)
     axes.set_xlabel("views in a bag (dotted: bag size of training)")
     axes.set_ylabel("cross-entropy")
@@ -144,21 +157,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_common_arguments(parser)
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seen", type=int, default=6, help="numbers that a view shows, of 12")
     args = parser.parse_args()
     steps = 60 if args.quick else args.steps
-    start, world = time.perf_counter(), World(args.device)
+    start, world = time.perf_counter(), World(args.device, args.seen)
+    runs = [methods(world, steps, args.seed + s) for s in range(args.seeds)]
+    # [seeds, sizes, (cross-entropy, intersection over union)]
     results = {
-        name: [evaluate(network, world, views) for views in SIZES]
-        for name, network in methods(world, steps, args.seed).items()
+        name: torch.tensor([[evaluate(run[name], world, v) for v in SIZES] for run in runs])
+        for name in runs[0]
     }
     tables = []
     for column, title in enumerate(("cross-entropy", "intersection over union")):
-        rows = [(name, *(f"{v[column]:.3f}" for v in values)) for name, values in results.items()]
-        tables.append(f"{title}\n\n" + format_table(rows, ["views in a bag", *SIZES]))
-    print("\n\n".join(tables))
+        rows = [
+            (name, *(mean_and_spread(values[:, i, column]) for i in range(len(SIZES))))
+            for name, values in results.items()
+        ]
+        tables.append(f"{title}\n\n{format_table(rows, ['views in a bag', *SIZES])}")
+    table = "\n\n".join(tables)
+    print(table)
     print(f"{time.perf_counter() - start:.0f} s")
     folder = out_dir(args)
-    (folder / "faset.md").write_text("\n\n".join(tables) + "\n")
+    (folder / "faset.md").write_text(table + "\n")
     plot(results, str(folder / "faset.png"))
 
 

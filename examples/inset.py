@@ -16,7 +16,7 @@ import argparse
 import time
 
 import torch
-from _common import format_table, out_dir
+from _common import format_table, mean_and_spread, out_dir
 from equivset import CHOSEN, EMBEDDINGS, ITEMS, SOURCES, add_arguments, train
 
 NETWORKS = {"subset only": False, "subset and set (INSET)": True}
@@ -73,8 +73,7 @@ def main() -> None:
             values = torch.tensor([test for test, _ in results])
             curve = torch.tensor([c for _, c in results]).mean(0).tolist()
             curves[source, embedding, start, name] = curve
-            spread = f" +- {float(values.std()):.3f}" if len(values) > 1 else ""
-            row.append(f"{float(values.mean()):.3f}{spread}")
+            row.append(mean_and_spread(values))
         print(*row, flush=True)
         rows.append(row)
     table = format_table(rows, ["sets", "embedding", "q", *NETWORKS])

@@ -14,10 +14,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import (
+    add_common_arguments,
+    format_table,
+    mean_and_spread,
+    out_dir,
+    seed_everything,
+)
 from torch import Tensor
 from tqdm import trange
 
@@ -25,6 +31,25 @@ from graphpool import Segments, aggr
 from graphpool.aggr.midam import MinMaxAUCLoss
 
 CHANNELS = 16
+RATES, GAMMAS = (1e-3, 4e-3, 1.6e-2), (0.2, 0.4, 0.8)
+
+
+class Settings(NamedTuple):
+    """Learning rate, and the share of the new sample in the memory."""
+
+    lr: float
+    gamma: float = 1.0
+
+
+# What --tune found on validation bags.
+CHOSEN = {
+    ("lse", "full bags"): Settings(4e-3),
+    ("lse", "MIDAM"): Settings(4e-3, 0.4),
+    ("lse", "sample only"): Settings(4e-3),
+    ("attention", "full bags"): Settings(4e-3),
+    ("attention", "MIDAM"): Settings(4e-3, 0.4),
+    ("attention", "sample only"): Settings(4e-3),
+}
 
 
 def make_bags(count: int, size: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -100,22 +125,25 @@ def batches(label: Tensor, size: int, generator: torch.Generator) -> list[Tensor
     return [torch.cat(pair) for pair in pairs]
 
 
-def run(kind: str, how: str, data: tuple[Tensor, ...], args: argparse.Namespace) -> dict[str, Any]:
-    x, label, x_test, label_test = data
-    seed_everything(args.seed)
+def run(
+    kind: str, how: str, settings: Settings, args: argparse.Namespace, seed: int
+) -> dict[str, Any]:
+    """One training. Validation bags say how good the settings are; test bags are looked at in the end."""
+    parts = [make_bags(args.bags, args.size, args.share, 100 + 3 * seed + i) for i in range(3)]
+    (x, label), held, test = parts
+    seed_everything(seed)
     # Without a memory (gamma = 1) the estimate of a bag is that of its last sample.
-    gamma = 1.0 if how == "sample only" else args.gamma
-    model = Model(kind, len(x), gamma).to(args.device)
+    model = Model(kind, len(x), settings.gamma).to(args.device)
     loss = MinMaxAUCLoss(margin=1.0).to(args.device)
     # The margins a and b must keep up with the scores, or they pull these to where they started.
     groups = [{"params": model.parameters()}, {"params": loss.parameters(), "lr": 0.05}]
-    optimizer = torch.optim.Adam(groups, lr=args.lr)
-    generator = torch.Generator().manual_seed(args.seed)
-    peak, instances, start, curve = 0, 0, time.perf_counter(), []
-    for epoch in trange(args.epochs, leave=False):
+    optimizer = torch.optim.Adam(groups, lr=settings.lr)
+    generator = torch.Generator().manual_seed(seed)
+    peak, instances, curve = 0, 0, []
+    for epoch in trange(args.epochs, leave=False, disable=None):
         if epoch == args.epochs // 2:
             optimizer.param_groups[0]["lr"] /= 5
-            model.pool.gamma = gamma if gamma == 1 else gamma / 2
+            model.pool.gamma = settings.gamma if settings.gamma == 1 else settings.gamma / 2
         model.train()
         for rows in batches(label, args.batch, generator):
             part, ids = x[rows], None
@@ -131,14 +159,14 @@ def run(kind: str, how: str, data: tuple[Tensor, ...], args: argparse.Namespace)
             loss.ascend(0.1, from_batch=True)
             peak, instances = max(peak, saved.bytes), instances + part.size(0) * part.size(1)
         if epoch % args.every == args.every - 1:
-            curve.append(evaluate(model, x_test, label_test))
+            curve.append(evaluate(model, *held))
     return {
-        "auc": evaluate(model, x_test, label_test),
+        "validation": evaluate(model, *held),
+        "test": evaluate(model, *test),
         "curve": curve,
-        "train auc": evaluate(model, x, label),
+        "train": evaluate(model, x, label),
         "megabytes": peak / 2**20,
         "instances": instances,
-        "seconds": time.perf_counter() - start,
     }
 
 
@@ -148,24 +176,48 @@ def evaluate(model: Model, x: Tensor, label: Tensor) -> float:
     return auc(torch.cat([model(part) for part in x.split(50)]), label)
 
 
-def plot(results: dict[tuple[str, str], dict[str, Any]], every: int, path: str) -> None:
+def candidates(kind: str, how: str, tune: bool) -> list[Settings]:
+    """What is tried: the settings that won on validation bags, or all of them."""
+    if not tune:
+        return [CHOSEN[kind, how]]
+    gammas = GAMMAS if how == "MIDAM" else (1.0,)
+    return [Settings(lr, gamma) for lr in RATES for gamma in gammas]
+
+
+def best(kind: str, how: str, args: argparse.Namespace) -> tuple[Settings, list[dict[str, Any]]]:
+    """The settings with the best mean score on validation bags, and their runs."""
+    found = []
+    for settings in candidates(kind, how, args.tune):
+        runs = [run(kind, how, settings, args, args.seed + s) for s in range(args.seeds)]
+        found.append((sum(r["validation"] for r in runs), settings, runs))
+    _, settings, runs = max(found, key=lambda each: each[0])
+    return settings, runs
+
+
+def plot(results: dict[tuple[str, str], list[dict[str, Any]]], every: int, path: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     kinds = list(dict.fromkeys(kind for kind, _ in results))
-    figure, grid = plt.subplots(1, len(kinds), figsize=(4.5 * len(kinds), 3.5), squeeze=False)
+    figure, grid = plt.subplots(
+        1, len(kinds), figsize=(4.5 * len(kinds), 3.5), squeeze=False, sharey=True
+    )
     panels = list(grid[0])
-    for (kind, how), result in results.items():
+    for (kind, how), runs in results.items():
         axes = panels[kinds.index(kind)]
-        tested = range(every, len(result["curve"]) * every + 1, every)
-        label = f"{how} ({result['megabytes']:.1f} MB)"
-        axes.plot(tested, result["curve"], label=label)
+        curve = torch.tensor([r["curve"] for r in runs])
+        tested = range(every, curve.size(1) * every + 1, every)
+        label = f"{how} ({runs[0]['megabytes']:.1f} MB)"
+        (line,) = axes.plot(tested, curve.mean(0), label=label)
+        axes.fill_between(
+            tested, curve.amin(0), curve.amax(0), color=line.get_color(), alpha=0.15, linewidth=0
+        )
         axes.set_title({"lse": "smoothed maximum", "attention": "attention"}[kind])
         axes.set_xlabel("epoch")
-        axes.legend(fontsize=8)
-    panels[0].set_ylabel("test AUC, whole bags")
+        axes.legend(fontsize=8, loc="lower right")
+    panels[0].set_ylabel("validation AUC, whole bags")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
@@ -173,44 +225,38 @@ def plot(results: dict[tuple[str, str], dict[str, Any]], every: int, path: str) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_common_arguments(parser)
-    parser.add_argument("--bags", type=int, default=200, help="training bags")
-    parser.add_argument("--size", type=int, default=500, help="instances of each bag")
+    parser.add_argument("--bags", type=int, default=160, help="training bags")
+    parser.add_argument("--size", type=int, default=400, help="instances of each bag")
     parser.add_argument("--sampled", type=int, default=16, help="instances looked at in a step")
     parser.add_argument("--share", type=float, default=0.08, help="special ones in a positive bag")
     parser.add_argument("--batch", type=int, default=16, help="bags of each step")
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--lr", type=float, default=4e-3)
-    parser.add_argument("--every", type=int, default=3, help="epochs between two tests")
-    parser.add_argument("--gamma", type=float, default=0.4)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--every", type=int, default=4, help="epochs between two validations")
+    parser.add_argument("--seeds", type=int, default=1, help="runs, each on bags of its own")
+    parser.add_argument("--tune", action="store_true", help="choose the settings anew")
     parser.add_argument("--pools", nargs="+", default=["lse", "attention"], help="of these two")
     args = parser.parse_args()
     if args.quick:
-        args.bags, args.size, args.epochs = 60, 100, 3
-    data = (
-        *make_bags(args.bags, args.size, args.share, args.seed),
-        *make_bags(args.bags, args.size, args.share, args.seed + 1),
-    )
-    results = {
-        (kind, how): run(kind, how, data, args)
-        for kind in args.pools
-        for how in ("full bags", "MIDAM", "sample only")
-    }
-    rows = [
-        (kind, how, f"{r['auc']:.3f}", f"{r['train auc']:.3f}", f"{r['megabytes']:.2f}",
-         f"{r['instances'] / 1e6:.2f} M", f"{r['seconds']:.0f}")
-        for (kind, how), r in results.items()
-    ]  # fmt: skip
-    headers = [
-        "pool",
-        "training",
-        "test AUC",
-        "train AUC",
-        "MB for backward",
-        "instances seen",
-        "s",
-    ]
-    table = format_table(rows, headers)
+        args.bags, args.size, args.epochs, args.every = 60, 100, 3, 1
+    start, rows, results = time.perf_counter(), [], {}
+    for kind in args.pools:
+        for how in ("full bags", "MIDAM", "sample only"):
+            settings, runs = best(kind, how, args)
+            results[kind, how] = runs
+            scores = [
+                mean_and_spread(torch.tensor([r[k] for r in runs]))
+                for k in ("test", "validation", "train")
+            ]
+            last = runs[-1]
+            seen = f"{last['instances'] / 1e6:.2f} M"
+            rows.append(
+                (kind, how, *scores, f"{last['megabytes']:.2f}", seen, settings.lr, settings.gamma)
+            )
+            print(*rows[-1], sep="  ", flush=True)
+    headers = ["pool", "training", "test AUC", "validation AUC", "train AUC", "MB for backward"]
+    table = format_table(rows, [*headers, "instances seen", "rate", "gamma"])
     print(table)
+    print(f"{time.perf_counter() - start:.0f} s")
     folder = out_dir(args)
     (folder / "midam.md").write_text(table + "\n")
     plot(results, args.every, str(folder / "midam.png"))

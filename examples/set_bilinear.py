@@ -13,7 +13,13 @@ import argparse
 import time
 
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import (
+    add_common_arguments,
+    format_table,
+    mean_and_spread,
+    out_dir,
+    seed_everything,
+)
 from torch import Tensor
 from tqdm import tqdm
 
@@ -85,14 +91,19 @@ def run(readout: str, args: argparse.Namespace, seed: int) -> float:
         return float((model(x_test).argmax(1) == y_test).float().mean())
 
 
-def plot(rows: list[tuple[str, float, float]], path: str) -> None:
+def std(scores: Tensor) -> Tensor:
+    return scores.std() if len(scores) > 1 else torch.zeros(())
+
+
+def plot(rows: list[tuple[str, Tensor]], path: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 3.5))
-    axes.bar([r[0] for r in rows], [r[1] for r in rows], yerr=[r[2] for r in rows])
+    means, spread = ([float(f(scores)) for _, scores in rows] for f in (torch.mean, std))
+    axes.bar([name for name, _ in rows], means, yerr=spread)
     axes.axhline(1 / CLASSES, color="grey", linestyle=":")
     axes.set_ylabel("accuracy (dotted: chance)")
     axes.set_xticks(range(len(rows)), [r[0] for r in rows], rotation=50, ha="right")
@@ -113,11 +124,12 @@ def main() -> None:
         args.sets, args.epochs, args.seeds = 200, 2, 1
     start, rows = time.perf_counter(), []
     for name in tqdm(READOUTS):
-        scores = torch.tensor([run(name, args, args.seed + s) for s in range(args.seeds)])
-        rows.append((name, float(scores.mean()), float(scores.std()) if args.seeds > 1 else 0.0))
+        rows.append(
+            (name, torch.tensor([run(name, args, args.seed + s) for s in range(args.seeds)]))
+        )
     width = {name: Model(name).head.in_features for name in READOUTS}
     table = format_table(
-        [(name, width[name], f"{100 * mean:.1f} +- {100 * std:.1f}") for name, mean, std in rows],
+        [(name, width[name], mean_and_spread(scores, 100, 1)) for name, scores in rows],
         ["readout", "width", "accuracy %"],
     )
     print(table)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
+from graphpool.aggr.rowwise import rowwise
 from graphpool.ops.inputs import check_elements, working
 from graphpool.ops.kernels.composed import align
 from graphpool.ops.kernels.primitives import bag_gather
@@ -18,8 +16,6 @@ from graphpool.ops.softmax import segment_softmax, segment_softmax_sum, segment_
 from graphpool.segments import Segments
 
 SIMILARITIES = ("channel", "vector")
-_PIECE = 1 << 17
-"""Numbers of a piece of the elements."""
 
 
 @register("adapool")
@@ -92,7 +88,8 @@ class AdaPool(Aggregation):
         if self.semi_grad:
             x = x.detach()
         mean = bag_gather(segment_mean(x, segments, weight), segments)
-        return _Likeness.apply(x, mean, self.similarity == "vector"), x
+        likeness = _vector_likeness if self.similarity == "vector" else _likeness
+        return rowwise(likeness, x, mean), x
 
     def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         check_elements(x, segments, weight)
@@ -161,53 +158,18 @@ class AdaPool(Aggregation):
         )
 
 
-class _Likeness(torch.autograd.Function):
-    """Dice-Sørensen coefficient of the elements and the mean, per channel or of whole vectors."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mean: Tensor, vector: bool) -> Tensor:
-        ctx.save_for_backward(x, mean)
-        ctx.vector = vector
-        return _by_pieces(lambda a, b: (_dice(a, b, vector)[0],), x, mean)[0]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        def slopes(grad: Tensor, x: Tensor, mean: Tensor) -> tuple[Tensor, ...]:
-            dice, sign, size = _dice(x, mean, ctx.vector)
-            factor = 2 * grad / size
-            return tuple(
-                factor * torch.addcmul(sign * b, a, dice, value=-1)
-                for a, b in ((x, mean), (mean, x))
-            )
-
-        inputs = (grads[0], *ctx.saved_tensors)
-        # Pieces are written side by side, which has no derivative of its own.
-        again = torch.is_grad_enabled()
-        x, mean = slopes(*inputs) if again else _by_pieces(slopes, *inputs)
-        return x, mean, None
+def _likeness(x: Tensor, mean: Tensor) -> Tensor:
+    """Dice-Sørensen coefficient of numbers, 1 where both are 0."""
+    return _dice(x * mean, torch.addcmul(x * x, mean, mean))
 
 
-def _dice(x: Tensor, mean: Tensor, vector: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The coefficient, 1 where both are 0; the sign of the product; and what was divided by."""
+def _vector_likeness(x: Tensor, mean: Tensor) -> Tensor:
+    """Dice-Sørensen coefficient of whole vectors ``[..., 1]``, 1 where both are 0."""
     inner, size = x * mean, torch.addcmul(x * x, mean, mean)
-    if vector:
-        inner, size = inner.sum(-1, keepdim=True), size.sum(-1, keepdim=True)
-    # A 1 above and below where both are 0: nothing is divided by 0.
-    zero = (size == 0).to(x.dtype)
-    size = size + zero
-    return torch.add(zero, inner.abs(), alpha=2) / size, inner.sgn(), size
+    return _dice(inner.sum(-1, keepdim=True), size.sum(-1, keepdim=True))
 
 
-def _by_pieces(function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
-    """A function of rows, a few at a time, so that what it needs on the way stays in the cache."""
-    rows = max(1, _PIECE // max(1, inputs[-1][0].numel())) if inputs[-1].size(0) else 1
-    if torch.compiler.is_compiling() or inputs[-1].is_cuda or inputs[-1].size(0) <= rows:
-        return function(*inputs)
-    outputs: tuple[Tensor, ...] = ()
-    for start in range(0, inputs[-1].size(0), rows):
-        found = function(*(v[start : start + rows] for v in inputs))
-        if not outputs:
-            outputs = tuple(v.new_empty(inputs[-1].size(0), *v.shape[1:]) for v in found)
-        for whole, part in zip(outputs, found, strict=True):
-            whole[start : start + rows] = part
-    return outputs
+def _dice(inner: Tensor, size: Tensor) -> Tensor:
+    # A 1 above and below where both are 0: cheaper than to choose, and nothing is divided by 0.
+    zero = (size == 0).to(size.dtype)
+    return torch.add(zero, inner.abs(), alpha=2) / (size + zero)

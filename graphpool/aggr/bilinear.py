@@ -7,8 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, check_count, l2_normalize, signed_sqrt
+from graphpool.aggr.flat import (
+    FlatAggregation,
+    bag_sizes,
+    check_count,
+    l2_normalize,
+    signed_sqrt,
+)
 from graphpool.aggr.registry import register
+from graphpool.aggr.rowwise import rowwise
 from graphpool.ops.second_moment import segment_second_moment
 from graphpool.segments import Segments
 
@@ -23,11 +30,13 @@ def upper_triangle(matrix: Tensor) -> Tensor:
     size = matrix.size(-1)
     row, column = torch.triu_indices(size, size, device=matrix.device)
     scale = torch.where(row == column, 1.0, 2.0**0.5).to(matrix.dtype)
-    return matrix[:, row, column] * scale
+    return matrix.flatten(1).index_select(1, row * size + column) * scale
 
 
 class _SecondOrder(FlatAggregation):
     """A pool that vectorises one symmetric matrix per bag."""
+
+    empty_gives_zero = True
 
     @property
     def out_channels(self) -> int | None:
@@ -81,7 +90,12 @@ class Bilinear(_SecondOrder):
     def pool_flat(
         self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
     ) -> Tensor:
-        y = upper_triangle(segment_second_moment(x, segments, weight, self.mean, self.center))
+        moment = segment_second_moment(x, segments, weight, mean=False, center=self.center)
+        n = bag_sizes(segments, weight, moment) if self.mean else moment.new_ones(len(moment), 1, 1)
+        return rowwise(self._vector, moment, n)
+
+    def _vector(self, moment: Tensor, size: Tensor) -> Tensor:
+        y = upper_triangle(moment / size)
         if self.sqrt:
             y = signed_sqrt(y)
         return l2_normalize(y) if self.l2 else y
@@ -139,8 +153,12 @@ class ISqrtCov(_SecondOrder):
     def pool_flat(
         self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
     ) -> Tensor:
-        moment = segment_second_moment(x, segments, weight, center=self.center)
-        return upper_triangle(newton_schulz_sqrt(moment, self.iterations).to(x.dtype))
+        moment = segment_second_moment(x, segments, weight, mean=False, center=self.center)
+        return rowwise(self._root, moment, bag_sizes(segments, weight, moment))
+
+    def _root(self, moment: Tensor, size: Tensor) -> Tensor:
+        root = newton_schulz_sqrt(moment / size, self.iterations)
+        return upper_triangle(root).to(moment.dtype)
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, iterations={self.iterations}, center={self.center}"

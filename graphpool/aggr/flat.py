@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ class FlatAggregation(Aggregation):
     parameters, and sets empty bags to 0, so that :meth:`pool_flat` holds the formula and nothing else.
     """
 
+    empty_gives_zero: ClassVar[bool] = False
+    """Whether the formula itself gives 0 for an empty bag, which saves a copy of a wide result."""
+
     @abstractmethod
     def pool_flat(
         self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
@@ -39,7 +42,9 @@ class FlatAggregation(Aggregation):
             )
         flat, bags, w = _fold(x, segments, weight)
         y = self.pool_flat(flat.to(self._dtype(x)), bags, w, **kwargs)
-        y = zero_empty(y, bags, w).to(x.dtype)
+        if w is not None or not self.empty_gives_zero:
+            y = zero_empty(y, bags, w)
+        y = y.to(x.dtype)
         return y.reshape(segments.num_segments, *middle, *y.shape[1:]) if middle else y
 
     def _dtype(self, x: Tensor) -> torch.dtype:

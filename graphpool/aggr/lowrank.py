@@ -16,6 +16,7 @@ from graphpool.aggr.flat import (
     signed_sqrt,
 )
 from graphpool.aggr.registry import register
+from graphpool.aggr.rowwise import rowwise
 from graphpool.ops.inputs import working
 from graphpool.ops.reduce import segment_sum
 from graphpool.ops.second_moment import segment_second_moment
@@ -226,6 +227,7 @@ class CompactBilinear(FlatAggregation):
     """
 
     complexity = "E C^2, or E d log d"
+    empty_gives_zero = True
     example_arguments = {"out_channels": 12}
 
     def __init__(
@@ -263,24 +265,33 @@ class CompactBilinear(FlatAggregation):
         nothing = 0 in (x.size(0), segments.num_segments)
         small = self.method == "auto" and x.size(1) ** 2 <= 4 * self.width
         if self.method == "moment" or small or nothing:
-            y = self._by_moment(x, segments, weight)
-        else:
-            y = self._by_fft(x, segments, weight)
+            return self._by_moment(x, segments, weight)
+        y = self._by_fft(x, segments, weight)
         if self.mean:
             y = y / bag_sizes(segments, weight, y)
+        return rowwise(self._normalize, y)
+
+    def _normalize(self, y: Tensor) -> Tensor:
         y = signed_sqrt(y) if self.sqrt else y
         return l2_normalize(y) if self.l2 else y
 
     def _by_moment(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         moment = segment_second_moment(x, segments, weight, mean=False)
+        n = bag_sizes(segments, weight, moment) if self.mean else moment.new_ones(len(moment), 1, 1)
         sign = (self.signs[0][:, None] * self.signs[1]).to(x.dtype)
         bucket = ((self.hashes[0][:, None] + self.hashes[1]) % self.width).flatten()
-        return _count_sketch((moment * sign).flatten(1), bucket, self.width)
+        columns = Segments(index=bucket, num_segments=self.width)
+
+        def sketch(moment: Tensor, size: Tensor) -> Tensor:
+            return self._normalize(_count_sketch((moment / size * sign).flatten(1), columns))
+
+        return rowwise(sketch, moment, n)
 
     def _by_fft(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         spectra = []
         for bucket, sign in zip(self.hashes, self.signs, strict=True):
-            sketch = _count_sketch(working(x * sign.to(x.dtype)), bucket, self.width)
+            columns = Segments(index=bucket, num_segments=self.width)
+            sketch = _count_sketch(working(x * sign.to(x.dtype)), columns)
             spectra.append(torch.fft.rfft(sketch))
         product = torch.view_as_real(spectra[0] * spectra[1])
         # The inverse transform is linear: one per bag, not one per element.
@@ -294,7 +305,6 @@ class CompactBilinear(FlatAggregation):
         )
 
 
-def _count_sketch(x: Tensor, bucket: Tensor, width: int) -> Tensor:
+def _count_sketch(x: Tensor, columns: Segments) -> Tensor:
     """Sums of the columns that fall into the same bucket: ``[N, C]`` to ``[N, width]``."""
-    columns = Segments(index=bucket, num_segments=width)
     return segment_sum(x.T.contiguous(), columns).T

@@ -63,6 +63,7 @@ class Pyramid(FlatAggregation):
     needs_positions = True
     complexity = "E C levels"
     example_arguments = {"pos_dim": 2, "levels": 2}
+    empty_gives_zero = True
 
     def __init__(
         self,
@@ -119,7 +120,11 @@ class Pyramid(FlatAggregation):
             self._pool_cells(x, index, cells, segments, weight).flatten(1)
             for index, cells in self._levels(position, segments, weight)
         ]
-        return torch.where(bad.unsqueeze(1), torch.nan, torch.cat(parts, dim=1))
+        y = torch.cat(parts, dim=1)
+        if y.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(bad.any()):
+            # The result is wide: not copied for nothing.
+            return y
+        return torch.where(bad.unsqueeze(1), torch.nan, y)
 
     def _pool_cells(
         self, x: Tensor, index: Tensor, cells: int, segments: Segments, weight: Tensor | None

@@ -104,19 +104,3 @@ class TestUnpool:
 def test_bad_similarity():
     with pytest.raises(ValueError, match="`similarity` must be one of"):
         aggr.AdaPool(3, similarity="cosine")
-
-
-@pytest.mark.parametrize("similarity", ["channel", "vector"])
-def test_pieces_change_nothing(monkeypatch, similarity):
-    pool, x = aggr.AdaPool(3, similarity).double(), torch.randn(50, 3, dtype=torch.float64)
-    index = torch.randint(4, (50,))
-
-    def run():
-        leaf = x.clone().requires_grad_()
-        y = pool(leaf, index, dim_size=4)
-        return y, torch.autograd.grad(y.square().sum(), leaf)[0]
-
-    whole = run()
-    monkeypatch.setattr("graphpool.aggr.adapool._PIECE", 24)
-    for a, b in zip(run(), whole, strict=True):
-        torch.testing.assert_close(a, b)

@@ -131,4 +131,4 @@ def test_views_are_the_same_for_the_same_generator(example):
     world = module.World("cpu")
     a, b = (world.sample(3, 4, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
-    assert a[0].shape == (12, module.SEEN + 8) and a[1].shape == (3, module.CELLS)
+    assert a[0].shape == (12, world.width) and a[1].shape == (3, module.CELLS)
