@@ -41,7 +41,7 @@ PACKAGES: dict[str, Package] = {
         ("libusb-1.0-0", "libgl1", "libgomp1", "libx11-6"),
     ),
     "matplotlib": Package("viz", "pictures", _extra("viz")),
-    "networkx": Package("test", "reference graph algorithms", _extra("test")),
+    "networkx": Package("viz", "layouts of graphs", _extra("viz")),
     "safetensors": Package("test", "checkpoints without pickle", _extra("test")),
     "triton": Package("", "fused kernels on CUDA", "a CUDA build of torch, which brings triton"),
 }

@@ -1,4 +1,4 @@
-"""Pictures of points, meshes and results. Nothing here is imported before it is used."""
+"""Pictures of graphs, points, meshes and results. Nothing here is imported before it is used."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _HOMES = {
     "confusion_matrix": "points",
     "export_ply": "meshes",
     "face_colors": "meshes",
+    "graph": "graphs",
     "mesh": "meshes",
     "mesh_sheet": "meshes",
     "show_mesh": "meshes",

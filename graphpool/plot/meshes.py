@@ -12,6 +12,7 @@ from torch import Tensor
 
 from graphpool._optional import require
 from graphpool.mesh.io import write_mesh
+from graphpool.plot.colors import label_map
 
 __all__ = ["cluster_colors", "export_ply", "face_colors", "mesh", "mesh_sheet", "show_mesh"]
 
@@ -30,8 +31,8 @@ def face_colors(
         values: Integers (labels, predictions, cluster ids) take the colours of a qualitative map in
             turn; booleans (errors) are red where true and gray elsewhere; floats (attention) take a
             continuous map.
-        cmap: A matplotlib map; ``"tab20"`` (for at most 10 labels ``"tab10"``) or ``"viridis"`` by
-            default.
+        cmap: A matplotlib map; by default ``"viridis"``, and for labels eight colours that differ for any
+            colour vision (Okabe and Ito), or ``"tab20"`` where there are more.
         vmin, vmax: Ends of the continuous map; the smallest and largest value by default.
     """
     data = _to_numpy(values)
@@ -42,9 +43,7 @@ def face_colors(
     matplotlib = require("matplotlib", purpose="colouring meshes")
     maps = matplotlib.colormaps
     if np.issubdtype(data.dtype, np.integer):
-        if cmap is None:
-            cmap = "tab10" if data.size == 0 or data.max() < 10 else "tab20"
-        table = maps[cmap]
+        table = label_map(int(data.max(initial=0)) + 1) if cmap is None else maps[cmap]
         return np.asarray(table(data % table.N))[:, :3]
     finite = data[np.isfinite(data)]
     low = vmin if vmin is not None else (finite.min() if finite.size else 0.0)

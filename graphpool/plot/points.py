@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool._optional import require
+from graphpool.plot.colors import label_map
 
 __all__ = ["cloud", "cloud_gallery", "confusion_matrix"]
 
@@ -34,7 +35,8 @@ def cloud(
     Args:
         ax: Axes of matplotlib.
         pos: Points ``[N, 3]``; z points up.
-        values: Labels ``[N]`` (integers, one colour each) or numbers (a colour scale); depth if ``None``.
+        values: Labels ``[N]`` (integers, one colour each), numbers (a colour scale) or colours ``[N, 3]`` in
+            [0, 1]; depth if ``None``.
         size: Area of a point.
         view: Elevation and azimuth in degrees.
         num_values: Number of labels that share the colours; the largest label plus one if ``None``.
@@ -56,17 +58,16 @@ def cloud(
     options: dict[str, Any] = {"cmap": "viridis"}
     if values is not None:
         color = np.asarray(torch.as_tensor(values).detach().cpu())
-        if color.shape != points.shape[:1]:
-            raise ValueError(f"`values` must have shape ({len(points)},); got {color.shape}.")
-        if color.dtype.kind in "iu":
-            top = int(num_values or color.max(initial=0) + 1)
-            options = {
-                "cmap": "tab10" if top <= 10 else "tab20",
-                "vmin": 0,
-                "vmax": max(top - 1, 1),
-            }
-            if top <= 20:
-                options["vmax"] = 9 if top <= 10 else 19
+        if color.shape not in ((len(points),), (len(points), 3)):
+            raise ValueError(
+                f"`values` must have shape ({len(points)},) or ({len(points)}, 3); got {color.shape}."
+            )
+        if color.ndim == 2:
+            options = {}
+        elif color.dtype.kind in "iu":
+            table = label_map(int(num_values or color.max(initial=0) + 1))
+            color = color % table.N
+            options = {"cmap": table, "vmin": 0, "vmax": table.N - 1}
     up = np.cross(toward, right)
     ax.scatter(
         (points @ right)[order],
