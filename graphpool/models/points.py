@@ -21,7 +21,28 @@ from graphpool.segments import Segments
 Batch = Tensor | Segments | None
 
 
-class PointNet2Classifier(nn.Module):
+class _Abstractions(nn.Module):
+    """The encoder of PointNet++: two set abstractions and a pool over the whole cloud."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        pool: Any,
+        readout: Any,
+        ratios: tuple[float, float],
+        radii: tuple[float | None, float | None],
+        k: int,
+        width: int,
+        top: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        w = width
+        self.first = SetAbstraction(in_channels, (w, w, 2 * w), ratios[0], radii[0], k, pool)
+        self.second = SetAbstraction(2 * w, (2 * w, 2 * w, 4 * w), ratios[1], radii[1], k, pool)
+        self.top = GlobalAbstraction(4 * w, top, pool if readout is None else readout)
+
+
+class PointNet2Classifier(_Abstractions):
     """PointNet++ for clouds (Qi et al., 2017): two set abstractions, a global pool, a classifier.
 
     Args:
@@ -57,12 +78,8 @@ class PointNet2Classifier(nn.Module):
         width: int = 64,
         dropout: float = 0.5,
     ) -> None:
-        super().__init__()
         w = width
-        self.first = SetAbstraction(in_channels, (w, w, 2 * w), ratios[0], radii[0], k, pool)
-        self.second = SetAbstraction(2 * w, (2 * w, 2 * w, 4 * w), ratios[1], radii[1], k, pool)
-        top = pool if readout is None else readout
-        self.top = GlobalAbstraction(4 * w, (4 * w, 8 * w, 16 * w), top)
+        super().__init__(in_channels, pool, readout, ratios, radii, k, w, (4 * w, 8 * w, 16 * w))
         self.head = head(16 * w, (8 * w, 4 * w), num_classes, dropout)
 
     def forward(
@@ -77,7 +94,7 @@ class PointNet2Classifier(nn.Module):
         return self.head(self.top(*self.second(*self.first(x, pos, segments))))
 
 
-class PointNet2Segmenter(nn.Module):
+class PointNet2Segmenter(_Abstractions):
     """PointNet++ for points (Qi et al., 2017): the encoder, and feature propagation back to every point.
 
     Args:
@@ -116,13 +133,9 @@ class PointNet2Segmenter(nn.Module):
         width: int = 64,
         dropout: float = 0.5,
     ) -> None:
-        super().__init__()
         w = width
+        super().__init__(in_channels, pool, readout, ratios, radii, k, w, (4 * w, 8 * w))
         self.num_categories = num_categories
-        self.first = SetAbstraction(in_channels, (w, w, 2 * w), ratios[0], radii[0], k, pool)
-        self.second = SetAbstraction(2 * w, (2 * w, 2 * w, 4 * w), ratios[1], radii[1], k, pool)
-        top = pool if readout is None else readout
-        self.top = GlobalAbstraction(4 * w, (4 * w, 8 * w), top)
         self.mix = nn.Sequential(dense_block(12 * w, 4 * w))
         self.up2 = FeaturePropagation(4 * w, 2 * w, (4 * w, 2 * w))
         self.up1 = FeaturePropagation(2 * w, in_channels + 3 + num_categories, (2 * w, 2 * w))
