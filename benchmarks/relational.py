@@ -132,9 +132,11 @@ def main() -> None:
     add_arguments(parser)
     args = parser.parse_args()
     prepare(args)
-    text = "\n\n".join([machine(args), building(args), pooling(args)])
-    print(text)
-    (args.out / "relational.md").write_text(text + "\n")
+    text = [machine(args)]
+    for part in (building, pooling):
+        text.append(part(args))
+        print(text[-1], flush=True)
+    (args.out / "relational.md").write_text("\n\n".join(text) + "\n")
 
 
 if __name__ == "__main__":

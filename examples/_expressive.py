@@ -50,11 +50,11 @@ class SideBySide(Aggregation):
         return torch.cat([pool(part, segments, dim=0, weight=weight) for pool, part in parts], -1)
 
 
-def pools_at_once(pools: Sequence[tuple[str, str]] = POOLS) -> dict[str, Any]:
-    """Pools for one run of the network whose result holds those of all ``pools`` side by side."""
+def pools_at_once(width: int = WIDTH) -> dict[str, Any]:
+    """Pools for one run of a network of this width whose result holds those of :data:`POOLS` side by side."""
     return {
-        "inner": [inner for inner, _ in pools],
-        "outer": SideBySide([outer for _, outer in pools], WIDTH),
+        "inner": [inner for inner, _ in POOLS],
+        "outer": SideBySide([outer for _, outer in POOLS], width),
     }
 
 
@@ -74,10 +74,11 @@ class Model:
         inner: Any = "sum",
         outer: Any = "sum",
         sample: int | None = None,
+        width: int = WIDTH,
         **gnn: Any,
     ) -> LabelPooling:
         extra = self.labels if self.extra is None else self.extra
-        network = GIN(features + extra, WIDTH, layers, **gnn)
+        network = GIN(features + extra, width, layers, **gnn)
         settings = {**dict(self.settings), "sample": sample}
         return LabelPooling(network, labels=self.labels, inner=inner, outer=outer, **settings)
 

@@ -97,6 +97,7 @@ class Slots:
         slot: Slice of each copy ``[M]``.
     """
 
+    @torch.compiler.disable
     def __init__(self, graphs: GraphBatch, graph: Tensor) -> None:
         counts = torch.bincount(graph, minlength=graphs.num_graphs)
         self.graphs, self.graph, self.counts = graphs, graph, counts

@@ -122,7 +122,29 @@ class CopyPooling(nn.Module):
                 reset()
 
     def _call(self, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]) -> Tensor:
+        # Of most networks of PyG; -1 where it is inferred.
+        wanted = getattr(self.gnn, "in_channels", None)
+        if isinstance(wanted, int) and wanted >= 0 and wanted != x.size(-1):
+            raise ValueError(
+                f"gnn takes {wanted} input channels, but the nodes of a copy have {x.size(-1)}: those of "
+                "`x` and those of the labels or ids"
+            )
         return self.gnn(x, edge_index, **edges)
+
+    def _call_with_copy_axis(
+        self, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]
+    ) -> Tensor:
+        try:
+            with copy_axis(self.gnn):
+                return self._call(x, edge_index, edges)
+        # PyG asserts where a layer takes no such axis.
+        except (AssertionError, RuntimeError) as error:
+            if accepts_copy_axis(self.gnn):
+                raise
+            raise ValueError(
+                f"form='rectangular' runs the network on features {list(x.shape)}, which "
+                f"{type(self.gnn).__name__} does not take; use form='ragged'"
+            ) from error
 
     def _uses_rectangle(self, plan: Plan, edges: dict[str, Tensor]) -> bool:
         if self.form == "ragged":
@@ -206,8 +228,8 @@ class CopyPooling(nn.Module):
             def run(
                 x: Tensor, edges: dict[str, Tensor], first: int = first, last: int = last
             ) -> tuple[Tensor, ...]:
-                with copy_axis(self.gnn):
-                    h = self._call(plan.rectangle(x, slots, first, last), edge_index, edges)
+                wide = plan.rectangle(x, slots, first, last)
+                h = self._call_with_copy_axis(wide, edge_index, edges)
                 if self.node_output or self.inner is None:
                     return (h,)
                 return (self._inner_rectangle(h, graphs),)

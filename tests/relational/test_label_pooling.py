@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.data import Batch, Data
-from torch_geometric.nn import GIN, GINEConv
+from torch_geometric.nn import GAT, GCN, GIN, GINEConv
 
 from graphpool.datasets import relabel
 from graphpool.relational import Distance, Embedding, LabelPolicy, LabelPooling
@@ -451,3 +451,19 @@ def test_compiled_network_and_compiled_whole(graphs, policy):
     for model in (inside, whole):
         got = model(batch.x, batch.edge_index, batch.batch)
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("form", ["ragged", "rectangular"])
+def test_a_network_without_room_for_the_labels(graphs, form):
+    data = graphs[0]
+    model = LabelPooling(GIN(2, 4, 2), 1, form=form)
+    with pytest.raises(ValueError, match="takes 2 input channels, but the nodes of a copy have 3"):
+        model(data.x.float(), data.edge_index)
+
+
+@pytest.mark.parametrize("network", [GCN, GAT])
+def test_a_network_that_takes_no_copy_axis_is_named(graphs, network):
+    data = graphs[0]
+    model = LabelPooling(network(3, 4, 2), 1, form="rectangular")
+    with pytest.raises(ValueError, match=f"{network.__name__} does not take; use form='ragged'"):
+        model(data.x.float(), data.edge_index)
