@@ -15,6 +15,7 @@ between mean and max has to find that out; the same fixed pool in both layers ca
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ from torch_geometric.sampler import BaseSampler, NodeSamplerInput, SamplerOutput
 from tqdm import tqdm
 
 from graphpool import Segments, ops
+from graphpool import aggr as pools
 from graphpool.aggr import exponent_parameter_groups
 from graphpool.models import GraphModel
 
@@ -115,12 +117,33 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def make_pool(name: str, channels: int) -> torch.nn.Module:
+    """A pool by name. GNP starts near the maximum, where its derivatives are of the size of its input, and
+    with no growth: all nodes have equally many neighbours."""
+    if name == "gnp":
+        return pools.GNP(channels, p=8.0, growth=0.0, offset=1e-3)
+    return pools.resolve(name, channels=channels)
+
+
 def run(args: argparse.Namespace, data: Data, aggr: tuple[str, ...], name: str) -> dict:
     seed_everything(args.seed)
     model = GraphModel(
-        1, args.hidden, 1, num_layers=2, conv="sage", aggr=aggr, readout=None, encoder="mlp"
+        1,
+        args.hidden,
+        1,
+        num_layers=2,
+        conv="sage",
+        aggr=[make_pool(pool, args.hidden) for pool in aggr],
+        readout=None,
+        encoder="mlp",
     ).to(args.device)
-    optimizer = torch.optim.Adam(exponent_parameter_groups(model, lr=args.lr))
+    groups = exponent_parameter_groups(model, lr=args.lr)
+    optimizer = torch.optim.Adam(groups)
+    # Exponents wait until the layers around them have found their scale.
+    waits = [0, args.steps // 5][: len(groups)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, [lambda step, wait=wait: float(step >= wait) for wait in waits]
+    )
     sampler = UniformNeighborSampler(data.edge_index, data.num_nodes, [args.fanout] * 2)
     held_out = torch.randperm(data.num_nodes)[: args.batch * 8]
     train = torch.ones(data.num_nodes, dtype=torch.bool)
@@ -135,14 +158,15 @@ def run(args: argparse.Namespace, data: Data, aggr: tuple[str, ...], name: str) 
         return (predicted - batch.y[: batch.batch_size]).square().mean()
 
     losses, largest, start = [], 0, time.perf_counter()
-    loader = iter(batches(train, shuffle=True))
-    for _ in tqdm(range(args.steps), desc=name):
-        batch = next(loader)
+    loader = batches(train, shuffle=True)
+    endless = itertools.chain.from_iterable(itertools.repeat(loader))
+    for batch in tqdm(itertools.islice(endless, args.steps), desc=name, total=args.steps):
         largest = max(largest, batch.num_nodes)
         loss = error(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
         losses.append(loss.item())
     seconds = time.perf_counter() - start
     model.eval()
@@ -186,7 +210,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--pools",
         nargs="+",
-        default=["softmax", "gem", "max,mean", "mean"],
+        default=["softmax", "gnp", "max,mean", "mean"],
         help="what to compare: pool of the first layer, comma, pool of the second",
     )
     args = parser.parse_args(arguments)

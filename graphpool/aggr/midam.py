@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool.aggr.flat import FlatAggregation, check_count, perceptron, reset
+from graphpool.aggr.processes import gather_rows, in_company
 from graphpool.aggr.registry import register
 from graphpool.ops.kernels.composed import align
 from graphpool.ops.softmax import segment_logsumexp, segment_softmax, segment_softmax_sum
@@ -16,9 +17,15 @@ from graphpool.segments import Segments
 
 
 class _Stochastic(FlatAggregation):
-    """The memory: one row per training bag, written whenever a sample of the bag is pooled."""
+    """The memory: one row per training bag, written whenever a sample of the bag is pooled.
+
+    Where several processes train in step (``torch.distributed`` is initialised), each also writes what the
+    others have sampled, so that all hold the same memory and any of them can save it. ``shared = False``
+    keeps a pool out of that.
+    """
 
     visited: Tensor
+    shared = True
 
     def __init__(self, channels: int | None, num_bags: int, gamma: float) -> None:
         super().__init__(channels)
@@ -56,6 +63,17 @@ class _Stochastic(FlatAggregation):
         if bool((segments.counts == 0).any()):
             raise ValueError("A bag with a `bag_id` must have at least one sampled element.")
 
+    def _write(self, bag_id: Tensor, **rows: Tensor) -> None:
+        """New rows of the memory, by the name of the buffer, for the bags of all processes."""
+        if self.shared and in_company():
+            bag_id = gather_rows(bag_id)
+            rows = {name: gather_rows(value) for name, value in rows.items()}
+            if bag_id.unique().numel() != bag_id.numel():
+                raise ValueError("Two processes sampled the same bag in one step; each bag once.")
+        for name, value in rows.items():
+            getattr(self, name)[bag_id] = value
+        self.visited[bag_id] = True
+
     def _check_visited(self, bag_id: Tensor) -> None:
         unseen = ~self.visited[bag_id]
         if bool(unseen.any()):
@@ -85,7 +103,8 @@ class MIDAMLogSumExp(_Stochastic):
               \nabla y_s = \frac{\tau}{u_s} \nabla \frac{1}{|B|} \sum_{e \in B} e^{x_e / \tau}
 
     It is kept as a logarithm, so nothing overflows, and starts with the first sample. The memory is part
-    of the state. Without ``bag_id``, and in evaluation mode, the pool is exact.
+    of the state, and processes that train in step share it. Without ``bag_id``, and in evaluation mode, the
+    pool is exact.
 
     Zhu, Chen, et al., "Provable multi-instance deep AUC maximization with stochastic pooling", ICML 2023.
 
@@ -136,8 +155,7 @@ class MIDAMLogSumExp(_Stochastic):
         self._check_bags(bag_id, segments)
         new, known = log_mean.detach().to(self.log_mean.dtype), self.visited[bag_id, None]
         updated = _log_blend(self.log_mean[bag_id], new, self.gamma, known)
-        self.log_mean[bag_id] = updated
-        self.visited[bag_id] = True
+        self._write(bag_id, log_mean=updated)
         # tau * (e^new / e^updated) has the gradient that tau * log e^updated lacks.
         slope = (log_mean - updated).exp()
         return self.tau * (updated + (slope - slope.detach())).to(x.dtype)
@@ -256,8 +274,7 @@ class MIDAMAttention(_Stochastic):
         share = torch.where(known, (new - total).exp() * self.gamma, 1)
         old = self.quotient[bag_id]
         value = old + share * (sampled.detach().to(old.dtype) - old)
-        self.log_total[bag_id], self.quotient[bag_id] = total, value
-        self.visited[bag_id] = True
+        self._write(bag_id, log_total=total, quotient=value)
         # d(N / D) = (dN - (N / D) dD) / D, with N = e^log_total * sampled and D = e^log_total.
         slope = (log_total - total).exp() * (sampled - value)
         return (value + (slope - slope.detach())).to(sampled.dtype)

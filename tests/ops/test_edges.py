@@ -7,6 +7,7 @@ import torch
 
 import graphpool
 from graphpool import Segments, ops
+from graphpool.ops.second_moment import segment_matmul, segment_outer
 
 
 @pytest.mark.parametrize("backend", ["torch", "auto"])
@@ -46,3 +47,43 @@ def test_top_k_of_empty_bags_keeps_integers():
     x = torch.zeros(0, dtype=torch.int32)
     values, _ = ops.segment_topk(x, Segments(ptr=torch.tensor([0, 0])), k=2)
     assert values.dtype == torch.int32 and values.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_of_matrices_keep_their_precision_under_autocast(dtype):
+    x, y = torch.randn(9, 3, dtype=dtype), torch.randn(9, 2, dtype=dtype)
+    segments = Segments(index=torch.arange(9) % 4, num_segments=5)
+    moments = segment_outer(x, y, segments)
+    rows = segment_matmul(x, moments, segments)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(segment_outer(x, y, segments), moments)
+        assert torch.equal(segment_matmul(x, moments, segments), rows)
+
+
+def test_products_of_matrices_for_many_sets_of_elements():
+    """What vmap and torch.compile take in place of blocks."""
+    x, y = torch.randn(2, 9, 3, requires_grad=True), torch.randn(2, 9, 4, requires_grad=True)
+    segments = Segments(index=torch.arange(9) % 4, num_segments=5)
+
+    def product(x, y):
+        moments = segment_outer(x, y, segments)
+        return moments, segment_matmul(x, moments, segments)
+
+    together = torch.vmap(product)(x, y)
+    alone = [torch.stack(pair) for pair in zip(*map(product, x, y), strict=True)]
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b)
+    found = torch.autograd.grad(together[1].cos().sum(), (x, y))
+    expected = torch.autograd.grad(alone[1].cos().sum(), (x, y))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_mask_of_integers_is_refused():
+    with pytest.raises(TypeError, match="`mask` must be a boolean tensor.*int64"):
+        Segments.from_padded(torch.ones(2, 2, dtype=torch.long))
+
+
+def test_elements_in_the_order_of_their_bags():
+    x = torch.arange(12).view(4, 3)
+    segments = Segments(index=torch.tensor([1, 0, 1, 0]), num_segments=2)
+    assert segments.bag_order(x)[:, 0].tolist() == [3, 9, 0, 6]
