@@ -130,11 +130,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
+    parts = {"building": building, "pooling": pooling}
+    parser.add_argument("--parts", nargs="+", default=list(parts), choices=list(parts))
     args = parser.parse_args()
     prepare(args)
     text = [machine(args)]
-    for part in (building, pooling):
-        text.append(part(args))
+    for name in args.parts:
+        text.append(parts[name](args))
         print(text[-1], flush=True)
     (args.out / "relational.md").write_text("\n\n".join(text) + "\n")
 
