@@ -33,7 +33,7 @@ def sort_index(index: Tensor, bags: int) -> tuple[Tensor, Tensor]:
     return fused_sort.sort_index(index, bags)
 
 
-OPS_ON_CUDA = set(OPS) - {"segment_softmax"}
+OPS_ON_CUDA = set(OPS)
 
 CUDA = (
     "segment_moments",
@@ -44,6 +44,8 @@ CUDA = (
     "segment_softmax_sum_backward",
     "segment_logsumexp",
     "segment_logsumexp_backward",
+    "segment_softmax",
+    "segment_softmax_backward",
     "segment_power",
     "segment_power_backward",
 )
@@ -69,6 +71,8 @@ _DEFINED = {
     "segment_softmax_sum_backward": fused_softmax.softmax_sum_backward,
     "segment_logsumexp": fused_scores.logsumexp,
     "segment_logsumexp_backward": fused_scores.logsumexp_backward,
+    "segment_softmax": fused_scores.softmax,
+    "segment_softmax_backward": fused_scores.softmax_backward,
     "segment_power": fused_power.forward,
     "segment_power_backward": fused_power.backward,
 }

@@ -34,11 +34,12 @@ def element(
 def softmax_forward(
     score, value, t, perm, gather, weight, begin, end, out, lse, C, H, WIDTH,
     PERM: tl.constexpr, GATHER: tl.constexpr, WEIGHT: tl.constexpr, SELF: tl.constexpr,
-    OUT: tl.constexpr, ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
+    OUT: tl.constexpr, SPLIT: tl.constexpr, ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """Softmax-weighted sum in one pass, the running top corrected as it rises.
 
-    ``SELF``: the scores are ``t`` times the values themselves; else one per element and head.
+    ``SELF``: the scores are ``t`` times the values themselves; else one per element and head. ``SPLIT``
+    (without ``OUT``): the top goes to ``lse`` and the sum relative to it to ``out``.
     """
     n = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
@@ -75,6 +76,10 @@ def softmax_forward(
         tl.store(
             out + n * C + c, tl.where(z != 0, o / tl.where(z != 0, z, 1.0), 0.0), mask=inside_c
         )
+    if SPLIT:
+        tl.store(out + n * C + c, z, mask=inside_c)
+        tl.store(lse + n * C + c, top, mask=inside_c)
+        return
     y = tl.where(z != 0, top + tl.log(tl.where(z != 0, z, 1.0)), -inf)
     tl.store(lse + n * H + h, y, mask=inside_c & (c % WIDTH == 0))
 

@@ -44,7 +44,7 @@ class Runs(NamedTuple):
 
     def by_bag(self, values: Tensor) -> Tensor:
         """Values of pieces ``[S * pieces, ...]`` as ``[S, pieces, ...]``."""
-        return values.view(-1, self.pieces, *values.shape[1:])
+        return values.view(values.shape[0] // self.pieces, self.pieces, *values.shape[1:])
 
 
 def count_elements(x: Tensor, layout: Layout) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
 
-from graphpool.ops.kernels import triton_bags, triton_rows
+from graphpool.ops.kernels import triton_bags, triton_rows, triton_share
 from graphpool.ops.kernels.fused_common import working_dtype
 from graphpool.ops.kernels.layout import Layout
 from graphpool.ops.kernels.triton_launch import (
     Runs,
     accumulator,
+    channel_block,
     count_elements,
     reduce_bags,
     size_of_runs,
@@ -33,7 +36,8 @@ def _softmax(
     arrays = (none if score is None else score, x, none if t is None else t)
     results = (out, lse, channels, heads, channels // max(heads, 1))
     kernel = triton_bags.softmax_forward
-    reduce_bags(kernel, arrays, x, layout, runs, results, SELF=t is not None, OUT=sums)
+    flags = {"SELF": t is not None, "OUT": sums, "SPLIT": False}
+    reduce_bags(kernel, arrays, x, layout, runs, results, **flags)
     if runs.pieces == 1:
         return out, lse
     scores = runs.by_bag(lse)
@@ -124,6 +128,48 @@ def segment_logsumexp_backward(
     at, lse = Layout.from_args(layout), _absent_as_inf(lse)
     grad_x, _ = walk_rows(triton_rows.SELF_SHARE, x, at, (lse, lse, grad.contiguous()))
     return grad_x.to(x.dtype)
+
+
+def segment_softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
+    at = Layout.from_args(layout)
+    elements, channels = score.shape
+    runs, dtype = Runs.of(at, elements), working_dtype(score)
+    z, top = score.new_zeros((2, runs.begin.shape[0], channels), dtype=dtype)
+    arrays = (score, score, score.new_ones(channels, dtype=dtype))
+    results, flags = (z, top, channels, channels, 1), {"SELF": True, "OUT": False, "SPLIT": True}
+    reduce_bags(triton_bags.softmax_forward, arrays, score, at, runs, results, **flags)
+    if runs.pieces > 1:
+        tops = runs.by_bag(top)
+        top = tops.amax(1)
+        shift = torch.where(tops == top[:, None], 0, tops - top[:, None])
+        z = (runs.by_bag(z) * shift.exp()).sum(1)
+    out = torch.empty_like(score, dtype=dtype)
+    weight = at.ptr if at.weight is None else at.weight
+    where = (_bag_of(at), weight, top, z, out, elements, channels)
+    _walk_elements(triton_share.share_forward, out, score, *where, WEIGHT=at.weight is not None)
+    return out
+
+
+def segment_softmax_backward(grad: Tensor, share: Tensor, *layout: Tensor | None) -> Tensor:
+    at, grad = Layout.from_args(layout), grad.to(share.dtype).contiguous()
+    total = segment_moments(share * grad, "sum", *at._replace(weight=None))[0][0].contiguous()
+    out = torch.empty_like(share)
+    where = (_bag_of(at), total, out, *share.shape)
+    _walk_elements(triton_share.share_backward, out, share, grad, *where)
+    return out
+
+
+def _bag_of(layout: Layout) -> Tensor:
+    return layout.segments().index if layout.bag_of is None else layout.bag_of
+
+
+def _walk_elements(kernel: Any, out: Tensor, *args: Any, **flags: Any) -> None:
+    """Launches a kernel of :mod:`triton_share` over all elements and channels of ``out``."""
+    elements, channels = out.shape
+    if elements and channels:
+        block = channel_block(channels)
+        grid = (triton.cdiv(elements, 32), triton.cdiv(channels, block))
+        kernel[grid](*args, ACC=accumulator(out), BE=32, BC=block, **flags)
 
 
 def segment_power(

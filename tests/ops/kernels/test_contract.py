@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from graphpool import Segments, ops, use_backend
+from graphpool.ops.kernels import fused  # noqa: F401  registers the ops
 from graphpool.ops.kernels.layout import Layout
 
 E, S, C = 14, 4, 4
@@ -72,35 +73,55 @@ def test_derivatives_of_parameters():
         assert torch.autograd.gradgradcheck(fn, inputs)
 
 
-def samples():
+def samples(dtype):
+    """Arguments of every op of the library, by its name; several for some."""
     torch.manual_seed(0)
-    for dtype in (torch.float32, torch.bfloat16):
-        segments = Segments(index=torch.tensor([2, 0, 2, 1, 0]), num_segments=4)
-        x = torch.rand(5, 4, dtype=dtype, requires_grad=True)
-        rows = torch.rand(3, 4, dtype=dtype, requires_grad=True)
-        score = torch.rand(5, 2, dtype=dtype, requires_grad=True)
-        p = torch.full((4,), 2.0, requires_grad=True)
-        weight = torch.rand(5)
-        gather = torch.tensor([0, 2, 2, 1, 0])
-        plain = Layout.of(segments, None, None, 5, True)
-        full = Layout.of(segments, weight, gather, 3, True)
-        kernels = torch.ops.graphpool
-        yield kernels.segment_moments, (x, "sum,mean,var,min,max", *plain)
-        yield kernels.segment_moments, (rows, "max", *full)
-        yield kernels.segment_softpool, (rows, p, *full)
-        yield kernels.segment_softmax_sum, (score, rows, *full)
-        yield kernels.segment_softmax_sum, (x, x, *plain)
-        yield kernels.segment_logsumexp, (rows, *full)
-        yield kernels.segment_softmax, (x, *plain)
-        yield kernels.segment_power, (rows, p, p, *full)
-        yield kernels.sort_index, (segments.index, 4)
+    kernels = torch.ops.graphpool
+    segments = Segments(index=torch.tensor([2, 0, 2, 1, 0]), num_segments=4)
+    x = torch.rand(5, 4, dtype=dtype, requires_grad=True)
+    rows = torch.rand(3, 4, dtype=dtype, requires_grad=True)
+    score = torch.rand(5, 2, dtype=dtype, requires_grad=True)
+    p = torch.full((4,), 2.0, requires_grad=True)
+    plain = Layout.of(segments, None, None, 5, True)
+    full = Layout.of(segments, torch.rand(5), torch.tensor([0, 2, 2, 1, 0]), 3, True)
+    forward = [
+        ("segment_moments", (x, "sum,mean,var,min,max"), plain),
+        ("segment_moments", (rows, "max"), full),
+        ("segment_softpool", (rows, p), full),
+        ("segment_softmax_sum", (score, rows), full),
+        ("segment_softmax_sum", (x, x), plain),
+        ("segment_logsumexp", (rows,), full),
+        ("segment_softmax", (x,), plain),
+        ("segment_power", (rows, p, p), full),
+    ]
+    for name, inputs, layout in forward:
+        yield name, (*inputs, *layout)
+        constants = [v.detach() if isinstance(v, torch.Tensor) else v for v in inputs]
+        results = getattr(kernels, name)(*constants, *layout)
+        results = (results,) if isinstance(results, torch.Tensor) else tuple(results)
+        grad = torch.rand_like(results[0])
+        tensors = [v for v in constants if isinstance(v, torch.Tensor)]
+        names = [v for v in constants if isinstance(v, str)]
+        # The softmax is its own derivative's only input.
+        saved = results if name == "segment_softmax" else (*tensors, *results, *names)
+        yield f"{name}_backward", (grad, *saved, *layout)
+    yield "sort_index", (segments.index, 4)
 
 
-@pytest.mark.parametrize("case", range(18))
-def test_opcheck(case):
-    ops.segment_sum(torch.rand(1, 1), Segments(ptr=torch.tensor([0, 1])))
-    op, args = list(samples())[case]
-    torch.library.opcheck(op.default, args)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", range(17))
+def test_opcheck(case, dtype):
+    name, args = list(samples(dtype))[case]
+    torch.library.opcheck(getattr(torch.ops.graphpool, name).default, args)
+
+
+def test_opcheck_covers_every_op():
+    known = {
+        name.removeprefix("graphpool::")
+        for name in torch._C._dispatch_get_all_op_names()
+        if name.startswith("graphpool::")
+    }
+    assert known == {name for name, _ in samples(torch.float32)}
 
 
 @pytest.mark.parametrize("name", OPS)

@@ -84,6 +84,19 @@ def test_logsumexp(case):
 
 
 @runs
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_softmax(case, dtype):
+    rows, elements, layout = case
+    if layout.gather is not None:
+        pytest.skip("the softmax of each element has nothing to gather")
+    layout = layout._replace(weight=None if layout.weight is None else layout.weight.to(dtype))
+    score = torch.randn(elements, 5, dtype=dtype) * 3 + 1e3
+    (share,) = check("segment_softmax", score, *layout)
+    check("segment_softmax_backward", torch.randn_like(share), share, *layout)
+    check("segment_softmax", score, *layout._replace(bag_of=None))
+
+
+@runs
 def test_power(case):
     rows, _, layout = case
     x = torch.randn(rows, 5)
@@ -103,11 +116,20 @@ def test_moments(case, moments):
 
 
 @runs
+def test_no_channels():
+    layout = Layout.of(Segments(ptr=torch.tensor([0, 2, 2])), None, None, 2, True)
+    check("segment_moments", torch.ones(2, 0), "sum,max", *layout)
+    check("segment_logsumexp", torch.ones(2, 0), *layout)
+    check("segment_softmax", torch.ones(2, 0), *layout)
+
+
+@runs
 def test_nan_and_infinities():
     x = torch.tensor([[1.0, torch.nan], [torch.inf, 2.0], [-torch.inf, 3.0], [4.0, torch.inf]])
     layout = Layout.of(Segments(ptr=torch.tensor([0, 1, 2, 4])), None, None, 4, True)
     check("segment_softpool", x, torch.ones(2), *layout)
     check("segment_logsumexp", x, *layout)
+    check("segment_softmax", x, *layout)
     check("segment_power", x, torch.tensor([2.0, -1.0]), torch.zeros(2), *layout)
     check("segment_moments", x, "min,max", *layout)
 

@@ -15,7 +15,7 @@ import triton.language as tl  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from graphpool.ops.kernels import triton_bags, triton_rows  # noqa: E402
+from graphpool.ops.kernels import triton_bags, triton_rows, triton_share  # noqa: E402
 
 TARGET = GPUTarget("cuda", 90, 32)
 LONGS = {"perm", "gather", "begin", "end", "bag_of", "row_ptr", "row_elements"}
@@ -45,8 +45,8 @@ def compiles(kernel, element: str, constants: dict) -> bool:
 @pytest.mark.parametrize("element", ["fp32", "bf16"])
 def test_forward_kernels(element):
     both = LAYOUT | BLOCKS
-    for own, sums in ((True, True), (False, True), (True, False)):
-        flags = both | {"SELF": own, "OUT": sums}
+    for own, sums, split in ((True, True, False), (False, True, False), (True, False, True)):
+        flags = both | {"SELF": own, "OUT": sums, "SPLIT": split}
         assert compiles(triton_bags.softmax_forward, element, flags)
     flags = both | {"EXTREMA": True, "SPREAD": True}
     assert compiles(triton_bags.moments_forward, element, flags)
@@ -75,3 +75,9 @@ def test_backward_kernels(mode, element):
 def test_score_kernel():
     flags = {"GATHER": True, "WEIGHT": True, "ACC": tl.float32, "BE": 16, "BH": 4, "BW": 16}
     assert compiles(triton_rows.score_backward, "fp32", flags)
+
+
+@pytest.mark.slow
+def test_share_kernels():
+    assert compiles(triton_share.share_forward, "fp32", BLOCKS | {"WEIGHT": True})
+    assert compiles(triton_share.share_backward, "fp32", BLOCKS)
