@@ -144,7 +144,10 @@ class DSVTPool(FlatAggregation):
     def _check_slot(self, slot: Tensor | None, x: Tensor) -> None:
         if slot is None or slot.shape != (x.size(0),) or slot.is_floating_point():
             got = "nothing" if slot is None else f"{slot.dtype} of shape {tuple(slot.shape)}"
-            raise ValueError(f"`slot` must be integers of shape ({x.size(0)},); got {got}.")
+            raise ValueError(
+                f"`slot`, the place of each element in its window, must be integers of shape "
+                f"({x.size(0)},); got {got}."
+            )
         if slot.device.type == "cpu" and slot.numel() and not torch.compiler.is_compiling():
             low, high = (int(v) for v in slot.aminmax())
             if low < 0 or high >= self.num_slots:  # type: ignore[operator]
