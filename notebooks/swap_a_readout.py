@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from graphpool.aggr import exponent_parameter_groups
+from graphpool.aggr import GNP, exponent_parameter_groups
 from graphpool.datasets import MaxDegree
 from graphpool.models import GraphModel
 from graphpool.train import GraphBatches, fit, predict
@@ -32,7 +32,9 @@ train = GraphBatches(small, 16, shuffle=True)
 print(small[0], large[0], sep="\n")
 
 # %% [markdown]
-# One network, and one word that differs. Exponents of GNP learn at their own rate.
+# One network, and one word that differs. GNP has exponents to learn. It starts near the maximum
+# (p = 8, no growth with the size), and its exponents wait until the layers around them have found
+# their scale.
 
 
 # %%
@@ -44,10 +46,20 @@ def mape(output, label):
     return 100 * ((output - label) / label).abs().mean()
 
 
+EPOCHS, WAIT = 15, 3
+
+
 def error_on_larger_graphs(readout):
-    model = GraphModel(1, 32, 1, num_layers=1, conv="pair_mlp", aggr="sum", readout=readout)
-    optimizer = torch.optim.Adam(exponent_parameter_groups(model, lr=0.005))
-    fit(model, train, GraphBatches(small, 64), optimizer, 15, torch.nn.MSELoss(), mape, forward)
+    pool = GNP(32, p=8.0, growth=0.0, offset=1e-3) if readout == "gnp" else readout
+    model = GraphModel(1, 32, 1, num_layers=1, conv="pair_mlp", aggr="sum", readout=pool)
+    groups = exponent_parameter_groups(model, lr=0.005)
+    optimizer = torch.optim.Adam(groups)
+    waits = [0, WAIT][: len(groups)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, [lambda epoch, wait=wait: float(epoch >= wait) for wait in waits]
+    )
+    loss, validation = torch.nn.MSELoss(), GraphBatches(small, 64)
+    fit(model, train, validation, optimizer, EPOCHS, loss, mape, forward, scheduler=schedule)
     return [
         mape(*predict(model, GraphBatches(graphs, 64), forward)).item() for graphs in (small, large)
     ]

@@ -27,6 +27,13 @@ def double(x: Tensor) -> Tensor:
     return x.double() if x.is_floating_point() else x
 
 
+def fix_statistics(network: nn.Module) -> None:
+    """Statistics of a batch depend on who is in it: each process would see those of its share."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
 class Graphs(nn.Module):
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -44,9 +51,7 @@ class Points(nn.Module):
         super().__init__()
         self.items = GeneratedParts(per_category=2, num_points=64)
         self.model = PointNet2Classifier(6, pool="gnp", width=8, dropout=0.0).double()
-        for module in self.model.modules():  # statistics of a batch depend on who is in it
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        fix_statistics(self)
 
     def forward(self, ids: list[int]) -> Tensor:
         batch = Batch.from_data_list([self.items[i] for i in ids])
@@ -61,6 +66,7 @@ class Meshes(nn.Module):
         self.model = MeshClassifier(
             2, channels=(16,), heads=1, keep=(0.8,), reduce="gnp", readout="gnp", read="both"
         ).double()
+        fix_statistics(self)
 
     def forward(self, ids: list[int]) -> Tensor:
         batch = Batch.from_data_list([self.items[i] for i in ids])
