@@ -108,6 +108,7 @@ def report(results: dict[str, dict]) -> str:
     rows = [
         [
             f"`{name}`",
+            f"{r['elements'] // 1000}k",
             f"{r['ms']:.0f} ms",
             f"{r['ratio']:.1f}",
             f"{r['products']:.1f}" if r["products"] else "",
@@ -116,7 +117,7 @@ def report(results: dict[str, dict]) -> str:
         ]
         for name, r in sorted(results.items(), key=lambda item: item[1]["ratio"])
     ]
-    headers = ["pool", "time", "ratio", "products", "complexity", "arguments"]
+    headers = ["pool", "elements", "time", "ratio", "products", "complexity", "arguments"]
     return table(headers, rows)
 
 
@@ -153,6 +154,7 @@ def main() -> None:
             "ms": milliseconds,
             "ratio": milliseconds / reference,
             "products": multiply_adds(small, name) / unit,
+            "elements": args.elements,
             "arguments": numbers(name),
         }
         print(f"{name:18s} {milliseconds:9.1f} ms {results[name]['ratio']:6.1f}", flush=True)
