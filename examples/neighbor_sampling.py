@@ -118,10 +118,10 @@ def peak_memory() -> float:
 
 
 def make_pool(name: str, channels: int) -> torch.nn.Module:
-    """A pool by name. GNP starts near the maximum, where its derivatives are of the size of its input, and
-    with no growth: all nodes have equally many neighbours."""
+    """A pool by name. GNP clamps, as GeM does: the norm of absolute values would mistake a negative
+    message for a large one. It starts with no growth, because all nodes have equally many neighbours."""
     if name == "gnp":
-        return pools.GNP(channels, p=8.0, growth=0.0, offset=1e-3)
+        return pools.GNP(channels, sign="plus", p=3.0, growth=0.0, negative="clamp")
     return pools.resolve(name, channels=channels)
 
 
