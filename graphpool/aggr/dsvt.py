@@ -145,7 +145,7 @@ class DSVTPool(FlatAggregation):
         if slot is None or slot.shape != (x.size(0),) or slot.is_floating_point():
             got = "nothing" if slot is None else f"{slot.dtype} of shape {tuple(slot.shape)}"
             raise ValueError(
-                f"`slot`, the place of each element in its window, must be integers of shape "
+                f"`slot` (the place of each element in its window) must be integers of shape "
                 f"({x.size(0)},); got {got}."
             )
         if slot.device.type == "cpu" and slot.numel() and not torch.compiler.is_compiling():

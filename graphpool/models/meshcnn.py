@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr, ops
-from graphpool.aggr.foreign import pooled_width
+from graphpool.aggr.foreign import pool, pooled_width
 from graphpool.mesh.edge_conv import MeshConv
 from graphpool.mesh.edge_graph import EdgeGraph
 from graphpool.mesh.edge_pool import EdgeCollapsePool, EdgeCollapses, unpool_edges
@@ -122,9 +122,9 @@ class MeshCNNClassifier(nn.Module):
         for size, target in zip(channels, targets, strict=True):
             self.convs.append(_Residual(width, size, num_skips))
             self.norms.append(NodeGroupNorm(groups, size))
-            pool = EdgeCollapsePool(size, target, reduce, strict=strict)
-            self.pools.append(pool)
-            width = pool.out_channels
+            collapse = EdgeCollapsePool(size, target, reduce, strict=strict)
+            self.pools.append(collapse)
+            width = collapse.out_channels
         self.readout = aggr.resolve(readout, channels=width)
         self.head = nn.Sequential(
             nn.Linear(pooled_width(self.readout, width), hidden),
@@ -135,8 +135,8 @@ class MeshCNNClassifier(nn.Module):
     def forward(self, graph: EdgeGraph) -> Tensor:
         """Logits ``[B, num_classes]`` of a mesh or a batch of meshes."""
         x, topology = self.standardizer(graph), graph.topology()
-        for conv, norm, pool in zip(self.convs, self.norms, self.pools, strict=True):
-            x, topology, _ = pool(norm(conv(x, topology)).relu(), topology)
+        for conv, norm, collapse in zip(self.convs, self.norms, self.pools, strict=True):
+            x, topology, _ = collapse(norm(conv(x, topology)).relu(), topology)
         return self.head(pool(self.readout, x, topology.mesh_edges))
 
 
@@ -209,13 +209,13 @@ class MeshCNNSegmenter(nn.Module):
             self.down.append(_Stage(width, size, num_blocks))
             width = size
         for size, target in zip(channels, targets, strict=False):
-            pool = EdgeCollapsePool(size, target, reduce, strict=strict)
-            if pool.out_channels != size:
+            collapse = EdgeCollapsePool(size, target, reduce, strict=strict)
+            if collapse.out_channels != size:
                 raise ValueError(
                     f"`reduce` must keep the number of channels; {reduce!r} makes {size} into "
-                    f"{pool.out_channels}."
+                    f"{collapse.out_channels}."
                 )
-            self.pools.append(pool)
+            self.pools.append(collapse)
         for upper, lower in zip(channels[-2::-1], channels[:0:-1], strict=True):
             self.narrow.append(MeshConv(lower, upper))
             self.merge.append(_Stage(2 * upper, upper, num_blocks))
@@ -226,9 +226,9 @@ class MeshCNNSegmenter(nn.Module):
         """Logits ``[E, num_classes]`` of all edges."""
         x, topology = self.standardizer(graph), graph.topology()
         skips: list[tuple[Tensor, EdgeCollapses]] = []
-        for stage, pool in zip(self.down, self.pools, strict=False):
+        for stage, collapse in zip(self.down, self.pools, strict=False):
             skip = stage(x, topology)
-            x, topology, collapses = pool(skip, topology)
+            x, topology, collapses = collapse(skip, topology)
             skips.append((skip, collapses))
         x = self.down[-1](x, topology)
         for narrow, merge, (skip, collapses) in zip(

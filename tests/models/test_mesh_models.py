@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
-from graphpool.mesh import icosphere, primal_dual
+from graphpool.mesh import edge_graph, icosphere, primal_dual
 from graphpool.models import (
     FaceMLP,
     MeshClassifier,
@@ -61,6 +61,21 @@ def test_the_classifier_of_a_batch_is_that_of_its_meshes(read, graphs):
     model.standardizer.fit(graphs)
     whole = model(Batch.from_data_list(graphs))
     torch.testing.assert_close(whole, torch.cat([model(g) for g in graphs]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("reduce", ["mean", "attsets"])
+def test_the_edge_classifier_of_a_batch_is_that_of_its_meshes_and_trains(reduce):
+    rng = np.random.default_rng(0)
+    vertices, faces = icosphere(2)
+    meshes = [edge_graph(vertices + 0.1 * rng.normal(size=vertices.shape), faces) for _ in range(3)]
+    model = MeshCNNClassifier(
+        5, channels=(8, 8), targets=(300, 200), reduce=reduce, hidden=8, groups=2
+    ).eval()
+    model.standardizer.fit(meshes)
+    whole = model(Batch.from_data_list(meshes))
+    torch.testing.assert_close(whole, torch.cat([model(m) for m in meshes]), rtol=1e-3, atol=1e-4)
+    whole.square().sum().backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None]
 
 
 @pytest.mark.parametrize("config, dual", [("A", 7), ("B", 4), ("C", 4)])
