@@ -12,6 +12,7 @@ and it goes on from the last checkpoint.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -152,6 +153,9 @@ def work(args: argparse.Namespace) -> None:
         dist.barrier()
     if rank == 0:
         (folder / "losses.json").write_text(json.dumps(history))
+    # Its destructor waits, with Python's lock, for a thread that may want that lock: it must not come last.
+    del network
+    gc.collect()
     dist.destroy_process_group()
 
 

@@ -5,6 +5,7 @@ Arguments: what to train (graphs, points, meshes or bags), a folder, and the num
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -122,6 +123,9 @@ def main() -> None:
     (folder / f"rank{rank}of{size}.json").write_text(
         json.dumps({"losses": losses, "state": summary, "pid": os.getpid()})
     )
+    # Its destructor waits, with Python's lock, for a thread that may want that lock: it must not come last.
+    del network
+    gc.collect()
     dist.destroy_process_group()
 
 
