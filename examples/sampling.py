@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from _common import add_common_arguments, format_table, out_dir, seed_everything
 from torch import Tensor
-from tqdm import tqdm
 
 from graphpool import aggr, plot
 from graphpool.datasets import generate_mesh
@@ -94,20 +93,14 @@ def main() -> None:
     drawn, _ = sample_surface(vertices, faces, args.points, np.random.default_rng(args.seed))
     points = torch.from_numpy(drawn).float().to(args.device)
     size = float((points.amax(0) - points.amin(0)).max()) / 8
-    calls = {
-        "farthest points": lambda: fps(points, num_samples=args.picks),
-        "nearest neighbours": lambda: knn_groups(points, args.k, points[picks[: args.groups]]),
-        "voxels": lambda: voxel_segments(points, size),
-    }
-    rows, found = [], {}
-    picks = torch.empty(0)
-    for name in tqdm(calls, desc="primitives"):
-        found[name], spent = timed(calls[name])
-        picks = found["farthest points"]
-        rows.append([name, spent])
-    groups, voxels = found["nearest neighbours"], found["voxels"]
-    print(format_table(rows, [f"{len(points):,} points", "milliseconds"]))
+    picks, picking = timed(lambda: fps(points, num_samples=args.picks))
     asked = points[picks[: args.groups]]
+    groups, grouping = timed(lambda: knn_groups(points, args.k, asked))
+    voxels, binning = timed(lambda: voxel_segments(points, size))
+    rows = [
+        ["farthest points", picking], ["nearest neighbours", grouping], ["voxels", binning]
+    ]  # fmt: skip
+    print(format_table(rows, [f"{len(points):,} points", "milliseconds"]))
     shift = aggr.resolve("mean")(points[groups.index], groups.segments) - asked
     print(f"the mean of a group lies {float(shift.norm(dim=1).mean()):.3f} from its pick")
     draw(

@@ -210,12 +210,8 @@ def separate_pairs_by_part(
         if not len(left):
             break
         used, place = torch.unique(pairs[left], return_inverse=True)
-        torch.manual_seed(seed)
-        model = make_model()
         chosen = [graphs[i] for i in used.tolist()]
-        rows = cut(embed(model, chosen, batch_size), parts)
-        probe = evenly(len(chosen), calibration)
-        noise_here = measure_noise(model, [chosen[i] for i in probe], rows[probe], seed, batch_size)
+        rows, noise_here = embed_parts(make_model, chosen, parts, seed, calibration, batch_size)
         noise = torch.maximum(noise, noise_here)
         tolerance_here = tolerance_for(noise_here, factor, floor)
         tolerance = torch.maximum(tolerance, tolerance_here)
@@ -226,6 +222,22 @@ def separate_pairs_by_part(
         Separation(~open_[:, k], gap[:, k], float(noise[k]), float(tolerance[k]))
         for k in range(parts)
     ]
+
+
+def embed_parts(
+    make_model: MakeModel,
+    graphs: Sequence[Data],
+    parts: int,
+    seed: int,
+    calibration: int | None,
+    batch_size: int,
+) -> tuple[Tensor, Tensor]:
+    """What a model with fresh weights makes of the graphs ``[G, parts, d]``, and the noise of each part."""
+    torch.manual_seed(seed)
+    model = make_model()
+    rows = cut(embed(model, graphs, batch_size), parts)
+    probe = evenly(len(graphs), calibration)
+    return rows, measure_noise(model, [graphs[i] for i in probe], rows[probe], seed, batch_size)
 
 
 def cut(rows: Tensor, parts: int) -> Tensor:

@@ -11,10 +11,7 @@ from torch_geometric.data import Data
 
 from graphpool.evaluate.expressiveness import (
     MakeModel,
-    cut,
-    embed,
-    evenly,
-    measure_noise,
+    embed_parts,
     relative_distance,
     tolerance_for,
 )
@@ -117,12 +114,8 @@ def undistinguished_pairs_by_part(
         used = torch.unique(torch.cat(left)) if left else torch.arange(len(graphs))
         if not len(used):
             break
-        torch.manual_seed(seed)
-        model = make_model()
         chosen = [graphs[i] for i in used.tolist()]
-        rows = cut(embed(model, chosen, batch_size), parts)
-        probe = evenly(len(chosen), calibration)
-        noise = measure_noise(model, [chosen[i] for i in probe], rows[probe], seed, batch_size)
+        rows, noise = embed_parts(make_model, chosen, parts, seed, calibration, batch_size)
         tolerance = tolerance_for(noise, factor, floor).tolist()
         if left:
             left = [
