@@ -122,32 +122,28 @@ def check_points(result) -> None:
     assert faces is None or faces.max() < len(points)
 
 
-@pytest.mark.parametrize("name", MESHES)
-def test_meshes(name, tmp_path):
-    check_mesh(read_or_refuse(read_mesh, tmp_path / name, MESHES[name]))
+def assert_survives(read, path, valid, check) -> None:
+    """The valid file passes ``check``; a damaged one is refused, or passes it, too."""
+    check(read_or_refuse(read, path, valid))
 
     @relaxed
-    @given(damaged(MESHES[name]))
+    @given(damaged(valid))
     def run(data):
-        mesh = read_or_refuse(read_mesh, tmp_path / name, data)
-        if mesh is not None:
-            check_mesh(mesh)
+        result = read_or_refuse(read, path, data)
+        if result is not None:
+            check(result)
 
     run()
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_meshes(name, tmp_path):
+    assert_survives(read_mesh, tmp_path / name, MESHES[name], check_mesh)
 
 
 @pytest.mark.parametrize("name", [name for name in CLOUDS if name not in MESHES])
 def test_point_files(name, tmp_path):
-    check_points(read_or_refuse(read_points, tmp_path / name, CLOUDS[name]))
-
-    @relaxed
-    @given(damaged(CLOUDS[name]))
-    def run(data):
-        result = read_or_refuse(read_points, tmp_path / name, data)
-        if result is not None:
-            check_points(result)
-
-    run()
+    assert_survives(read_points, tmp_path / name, CLOUDS[name], check_points)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", "compressed.npz"])
@@ -160,15 +156,7 @@ def test_point_arrays(suffix, tmp_path):
     }[suffix]
     valid = stored(save, tmp_path / f"a{suffix}", points)
     assert np.array_equal(read_or_refuse(read_points, tmp_path / f"a{suffix}", valid)[0], points)
-
-    @relaxed
-    @given(damaged(valid))
-    def run(data):
-        result = read_or_refuse(read_points, tmp_path / f"a{suffix}", data)
-        if result is not None:
-            check_points(result)
-
-    run()
+    assert_survives(read_points, tmp_path / f"a{suffix}", valid, check_points)
 
 
 def test_packed_clouds(tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -151,15 +149,5 @@ def test_every_fused_op_is_registered_for_cuda():
 
 
 @pytest.mark.skipif(CAN_RUN, reason="runs above")
-def test_in_the_interpreter():
-    """Triton reads the variable while it is imported, which in this process has been."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert "passed" in done.stdout
+def test_in_the_interpreter(passes_interpreted):
+    passes_interpreted(__file__, timeout=600)

@@ -6,8 +6,6 @@ The pools are given CPU tensors, and the Triton kernels take the place of the CP
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -82,15 +80,5 @@ def test_softmax_of_each_element(reached):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CAN_RUN, reason="runs above")
-def test_in_the_interpreter():
-    """Triton reads the variable while it is imported, which in this process has been."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert "passed" in done.stdout
+def test_in_the_interpreter(passes_interpreted):
+    passes_interpreted(__file__, timeout=1800)
