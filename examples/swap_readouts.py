@@ -39,12 +39,16 @@ FIXED = ("sum", "mean", "max", "min")
 
 @dataclass(frozen=True)
 class Preset:
-    """How much is trained: graphs for training, validation and test, width, passes, batch size."""
+    """How much is trained: graphs for training, validation and test, width, passes, batch size.
+
+    The learning rate halves every ``halve_every`` epochs, every quarter of the run where that is 0.
+    """
 
     num_graphs: tuple[int, int, int]
     hidden: int
     epochs: int
     batch_size: int
+    halve_every: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ TASKS = {
 
 def preset(name: str, task: Task) -> Preset:
     if name == "full":
-        return Preset(task.num_graphs, 256, task.epochs, task.batch_size)
+        return Preset(task.num_graphs, 256, task.epochs, task.batch_size, halve_every=50)
     return {
         "quick": Preset((90, 45, 45), 16, 2, 32),
         "demo": Preset((450, 90, 180), 32, 24, 16),
@@ -121,11 +125,9 @@ def make_pool(name: str, channels: int, p: float, growth: float) -> torch.nn.Mod
     return aggr.resolve(name, channels=channels)
 
 
-def rate(epochs: int, wait: int, epoch: int) -> float:
-    """Factor of the learning rate: 0 for the first ``wait`` epochs, halved every quarter."""
-    if epoch < wait:
-        return 0.0
-    return 0.5 ** (epoch // max(1, epochs // 4))
+def rate(halve_every: int, wait: int, epoch: int) -> float:
+    """Factor of the learning rate: 0 for the first ``wait`` epochs, then halved at regular intervals."""
+    return 0.0 if epoch < wait else 0.5 ** (epoch // halve_every)
 
 
 def run(
@@ -158,8 +160,9 @@ def run(
     ).to(args.device)
     groups = aggr.exponent_parameter_groups(model, lr=task.lr, weight_decay=1e-5)
     optimizer = torch.optim.Adam(groups)
+    halve_every = size.halve_every or max(1, size.epochs // 4)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, [partial(rate, size.epochs, wait) for wait in (0, args.wait)][: len(groups)]
+        optimizer, [partial(rate, halve_every, wait) for wait in (0, args.wait)][: len(groups)]
     )
     start = exponents(model)
     with tqdm(total=size.epochs, desc="/".join(pair), leave=False, file=sys.stderr) as bar:

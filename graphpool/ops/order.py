@@ -20,24 +20,30 @@ from graphpool.segments import Segments
 INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
-def segment_sort(x: Tensor, segments: Segments, descending: bool = False) -> tuple[Tensor, Tensor]:
+def segment_sort(
+    x: Tensor, segments: Segments, descending: bool = False, gather: Gather | None = None
+) -> tuple[Tensor, Tensor]:
     """Sorts each channel of each bag; equal elements keep their order, NaN counts as the largest.
 
     Args:
         x: Elements ``[E, ...]``, floating point or integer.
         segments: The bags.
         descending: Largest first.
+        gather: ``[E]``: element ``e`` is ``x[gather[e]]``.
 
     Returns:
         ``(values, argsort)``, both ``[E, ...]`` in the order of the bags (:attr:`Segments.ptr`):
-        ``values = x.gather(0, argsort)``. Bags, not elements, come in the order of their index.
+        ``values = x.gather(0, argsort)``, and with ``gather`` that of ``x[gather]``. Bags, not
+        elements, come in the order of their index. The weights of the elements, where they have any,
+        are ``weight[argsort]``.
 
     Example:
         >>> segments = Segments(index=torch.tensor([1, 0, 1]), num_segments=2)
         >>> segment_sort(torch.tensor([3.0, 2.0, 1.0]), segments)
         (tensor([2., 1., 3.]), tensor([1, 2, 0]))
     """
-    check_elements(x, segments, integers=True)
+    check_elements(x, segments, gather=gather, integers=True)
+    x = gathered(x, gather)
     if torch.compiler.is_compiling() or _debug.inside_vmap() or not x.numel():
         by_value = x.detach().argsort(dim=0, descending=descending, stable=True)
         bag = segments.index[by_value]
@@ -50,7 +56,12 @@ def segment_sort(x: Tensor, segments: Segments, descending: bool = False) -> tup
 
 
 def segment_topk(
-    x: Tensor, segments: Segments, k: int, largest: bool = True, fill: float = 0.0
+    x: Tensor,
+    segments: Segments,
+    k: int,
+    largest: bool = True,
+    fill: float = 0.0,
+    gather: Gather | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The ``k`` largest (or smallest) elements of each bag, per channel, best first.
 
@@ -60,10 +71,11 @@ def segment_topk(
         k: How many, at least 1.
         largest: The largest, or the smallest.
         fill: Value of the places that a bag with fewer than ``k`` elements leaves free.
+        gather: ``[E]``: element ``e`` is ``x[gather[e]]``.
 
     Returns:
         ``(values, index)``, both ``[S, k, ...]``: ``index`` names the element each value comes from, and
-        is -1 where there is none.
+        is -1 where there is none. It also leads from values to weights, which are theirs, not the op's.
 
     Raises:
         ValueError: ``k`` is less than 1, or ``fill`` no integer where ``x`` is one.
@@ -81,15 +93,16 @@ def segment_topk(
         raise ValueError(f"`k` must be at least 1; got {k}.")
     if not x.is_floating_point() and not float(fill).is_integer():
         raise ValueError(f"`fill` must be an integer where `x` is {x.dtype}; got {fill}.")
-    values, order = segment_sort(x, segments, descending=largest)
+    values, order = segment_sort(x, segments, descending=largest, gather=gather)
+    elements = values.size(0)
     place = segments.ptr[:-1, None] + torch.arange(k, device=x.device)
     free = torch.arange(k, device=x.device) >= segments.counts[:, None]
-    if x.size(0) == 0:
+    if elements == 0:
         shape = (segments.num_segments, k, *x.shape[1:])
         # Still a function of x, as in segment_quantile.
-        none = bag_sum(x, segments).unsqueeze(1).expand(shape)
+        none = bag_sum(values, segments).unsqueeze(1).expand(shape)
         return none + x.new_full((), fill), place.new_full(shape, -1)
-    place = place.clamp(max=x.size(0) - 1)
+    place = place.clamp(max=elements - 1)
     free = free.view(*free.shape, *[1] * (x.dim() - 1))
     return torch.where(free, x.new_full((), fill), values[place]), torch.where(
         free, -1, order[place]

@@ -17,7 +17,9 @@ from graphpool.ops.kernels.door import fused
 from graphpool.segments import Segments
 
 
-def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+def segment_softmax(
+    score: Tensor, segments: Segments, weight: Tensor | None = None, gather: Gather | None = None
+) -> Tensor:
     r"""Softmax over each bag: :math:`a_e = w_e e^{s_e} / \sum_{j \in s(e)} w_j e^{s_j}`, per channel.
 
     Args:
@@ -26,6 +28,7 @@ def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = N
         segments: The bags.
         weight: Non-negative weight of each element ``[E]``; an integer counts as so many equal elements,
             of which the share given back is the sum.
+        gather: ``[E]``: element ``e`` has the score ``score[gather[e]]``.
 
     Returns:
         ``[E, ...]`` in the dtype of ``score``; each bag sums to 1.
@@ -39,9 +42,10 @@ def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = N
         >>> segment_softmax(torch.tensor([0.0, 0.0, 9.0]), segments)
         tensor([0.5000, 0.5000, 1.0000])
     """
-    check_elements(score, segments, weight, name="score")
+    check_elements(score, segments, weight, gather, name="score")
     if kernel := fused("segment_softmax", score, weight):
-        return kernel(score, segments, weight)
+        return kernel(score, segments, weight, gather)
+    score = gathered(score, gather)
     y = composed.segment_softmax(working(score), segments, working_weight(weight, score))
     return y.to(score.dtype)
 

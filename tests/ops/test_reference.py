@@ -365,6 +365,28 @@ def test_topk_and_sort_against_a_loop(backend):
             assert inside == sorted(float(x[r, c]) for r in rows)
 
 
+@pytest.mark.parametrize("form", [lambda index: index, lambda index: Segments(index, None, 4)])
+def test_ops_with_a_row_per_element_gather(form, backend):
+    _, segments, weight = make("unsorted")
+    rows = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    index = torch.randint(0, 4, (segments.num_elements,))
+    for op in (
+        lambda x, **kwargs: ops.segment_softmax(x, segments, weight, **kwargs),
+        lambda x, **kwargs: ops.segment_sort(x, segments, **kwargs)[0],
+        lambda x, **kwargs: ops.segment_topk(x, segments, 2, **kwargs)[0],
+    ):
+        ours, theirs = op(rows, gather=form(index)), op(rows[index])
+        torch.testing.assert_close(ours, theirs)
+        grad = torch.randn_like(theirs)
+        (found,) = torch.autograd.grad(ours, rows, grad)
+        (expected,) = torch.autograd.grad(theirs, rows, grad)
+        torch.testing.assert_close(found, expected)
+    assert torch.equal(
+        ops.segment_sort(rows, segments, gather=form(index))[1],
+        ops.segment_sort(rows[index], segments)[1],
+    )
+
+
 @pytest.mark.parametrize("shape", [(0, 4), (0,), (3, 0)])
 def test_nothing_can_be_sorted(shape, backend):
     segments = Segments(index=torch.zeros(shape[0], dtype=torch.long), num_segments=2)

@@ -124,14 +124,17 @@ def segment_logsumexp(
 def softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
     """The softmax ``[E, C]``, in the working precision: the backward pass reads nothing else."""
     scores = working_array(score)
-    out = empty(tuple(score.shape), score, working_dtype(score))
-    numba_share.forward(scores, Arrays(Layout.from_args(layout), scores.dtype), out.numpy())
+    at = Layout.from_args(layout)
+    out = empty(tuple(_softmax_fake(score, *layout).shape), score, working_dtype(score))
+    numba_share.forward(scores, Arrays(at, scores.dtype), out.numpy())
     return out
 
 
 @softmax.register_fake
 def _softmax_fake(score: Tensor, *layout: Tensor | None) -> Tensor:
-    return torch.empty_like(score, dtype=working_dtype(score))
+    gather = Layout.from_args(layout).gather
+    elements = score.shape[0] if gather is None else gather.shape[0]
+    return score.new_empty((elements, score.shape[1]), dtype=working_dtype(score))
 
 
 @torch.library.custom_op(
@@ -142,7 +145,7 @@ def _softmax_fake(score: Tensor, *layout: Tensor | None) -> Tensor:
 )
 def softmax_backward(grad: Tensor, share: Tensor, *layout: Tensor | None) -> Tensor:
     shares = working_array(share)
-    out = empty(tuple(share.shape), share, share.dtype)
+    out = empty(tuple(_softmax_backward_fake(grad, share, *layout).shape), share, share.dtype)
     at = Arrays(Layout.from_args(layout), shares.dtype)
     numba_share.backward(shares, working_array(grad), at, out.numpy())
     return out
@@ -150,7 +153,9 @@ def softmax_backward(grad: Tensor, share: Tensor, *layout: Tensor | None) -> Ten
 
 @softmax_backward.register_fake
 def _softmax_backward_fake(grad: Tensor, share: Tensor, *layout: Tensor | None) -> Tensor:
-    return torch.empty_like(share)
+    row_ptr = Layout.from_args(layout).row_ptr
+    rows = share.shape[0] if row_ptr is None else row_ptr.shape[0] - 1
+    return share.new_empty((rows, share.shape[1]))
 
 
 def _softmax_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -170,15 +175,16 @@ def _softmax_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _softmax_composed(score: Tensor, layout: Layout) -> Tensor:
-    return composed.segment_softmax(
-        score.to(working_dtype(score)), layout.segments(), layout.weight
-    )
+    score = layout.gathered(score.to(working_dtype(score)))
+    return composed.segment_softmax(score, layout.segments(), layout.weight)
 
 
 softmax.register_autograd(_softmax_derive, setup_context=_softmax_setup)
 
 
-def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-    layout = layout_of(segments, weight, None, score)
+def segment_softmax(
+    score: Tensor, segments: Segments, weight: Tensor | None = None, gather: Gather | None = None
+) -> Tensor:
+    layout = layout_of(segments, weight, gather, score)
     share = torch.ops.graphpool.segment_softmax(flat(score), *layout)
-    return share.view(score.shape).to(score.dtype)
+    return share.view(segments.num_elements, *score.shape[1:]).to(score.dtype)

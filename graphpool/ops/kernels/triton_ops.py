@@ -132,7 +132,7 @@ def segment_logsumexp_backward(
 
 def segment_softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
     at = Layout.from_args(layout)
-    elements, channels = score.shape
+    elements, channels = count_elements(score, at), score.shape[1]
     runs, dtype = Runs.of(at, elements), working_dtype(score)
     z, top = score.new_zeros((2, runs.begin.shape[0], channels), dtype=dtype)
     arrays = (score, score, score.new_ones(channels, dtype=dtype))
@@ -143,20 +143,25 @@ def segment_softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
         top = tops.amax(1)
         shift = torch.where(tops == top[:, None], 0, tops - top[:, None])
         z = (runs.by_bag(z) * shift.exp()).sum(1)
-    out = torch.empty_like(score, dtype=dtype)
-    weight = at.ptr if at.weight is None else at.weight
-    where = (_bag_of(at), weight, top, z, out, elements, channels)
-    _walk_elements(triton_share.share_forward, out, score, *where, WEIGHT=at.weight is not None)
+    out = score.new_empty((elements, channels), dtype=dtype)
+    gather, weight = (at.ptr if v is None else v for v in (at.gather, at.weight))
+    where = (_bag_of(at), gather, weight, top, z, out, elements, channels)
+    flags = {"GATHER": at.gather is not None, "WEIGHT": at.weight is not None}
+    _walk_elements(triton_share.share_forward, out, score, *where, **flags)
     return out
 
 
 def segment_softmax_backward(grad: Tensor, share: Tensor, *layout: Tensor | None) -> Tensor:
     at, grad = Layout.from_args(layout), grad.to(share.dtype).contiguous()
-    total = segment_moments(share * grad, "sum", *at._replace(weight=None))[0][0].contiguous()
+    bags = at._replace(gather=None, weight=None)
+    total = segment_moments(share * grad, "sum", *bags)[0][0].contiguous()
     out = torch.empty_like(share)
     where = (_bag_of(at), total, out, *share.shape)
     _walk_elements(triton_share.share_backward, out, share, grad, *where)
-    return out
+    if at.row_ptr is None:
+        return out
+    rows = Layout(at.row_ptr, at.row_elements, None, None, None, None, None)
+    return segment_moments(out, "sum", *rows)[0][0]
 
 
 def _bag_of(layout: Layout) -> Tensor:

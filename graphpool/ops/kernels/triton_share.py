@@ -12,20 +12,21 @@ import triton.language as tl
 
 @triton.jit
 def share_forward(
-    score, bag_of, weight, top, z, out, E, C,
-    WEIGHT: tl.constexpr, ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
+    score, bag_of, gather, weight, top, z, out, E, C,
+    GATHER: tl.constexpr, WEIGHT: tl.constexpr, ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """``w exp(score - top) / z`` of each element; 0 in a bag without any share."""
     i = tl.program_id(0).to(tl.int64) * BE + tl.arange(0, BE)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     inside = i < E
     n = tl.load(bag_of + i, mask=inside, other=0)
+    r = tl.load(gather + i, mask=inside, other=0) if GATHER else i
     w = tl.load(weight + i, mask=inside, other=0).to(ACC) if WEIGHT else inside.to(ACC)
     here = inside[:, None] & (c < C)[None, :]
     at = n[:, None] * C + c[None, :]
     best = tl.load(top + at, mask=here, other=0).to(ACC)
     total = tl.load(z + at, mask=here, other=0).to(ACC)
-    s = tl.load(score + i[:, None] * C + c[None, :], mask=here, other=0).to(ACC)
+    s = tl.load(score + r[:, None] * C + c[None, :], mask=here, other=0).to(ACC)
     a = w[:, None] * tl.exp(tl.where(s == best, 0.0, s - best))
     present = (total != 0) & (w != 0)[:, None]
     share = tl.where(present, a / tl.where(total != 0, total, 1.0), 0.0)

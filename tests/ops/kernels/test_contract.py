@@ -68,6 +68,7 @@ def test_derivatives_of_parameters():
         (lambda x, p, q: ops.segment_power(x, segments, p, q), (x, p, q)),
         (lambda x, t: ops.segment_softpool(x, segments, t), (x, t)),
         (lambda s: ops.segment_softmax(s, segments), (score,)),
+        (lambda s: ops.segment_softmax(s, segments, gather=torch.arange(E) % 3), (score[:3],)),
     ):
         assert torch.autograd.gradcheck(fn, inputs)
         assert torch.autograd.gradgradcheck(fn, inputs)
@@ -92,6 +93,7 @@ def samples(dtype):
         ("segment_softmax_sum", (x, x), plain),
         ("segment_logsumexp", (rows,), full),
         ("segment_softmax", (x,), plain),
+        ("segment_softmax", (rows,), full),
         ("segment_power", (rows, p, p), full),
     ]
     for name, inputs, layout in forward:
@@ -109,7 +111,7 @@ def samples(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("case", range(17))
+@pytest.mark.parametrize("case", range(19))
 def test_opcheck(case, dtype):
     name, args = list(samples(dtype))[case]
     torch.library.opcheck(getattr(torch.ops.graphpool, name).default, args)

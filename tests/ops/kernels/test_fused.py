@@ -175,13 +175,11 @@ def test_logsumexp(case, dtype):
 
 @cases
 def test_softmax(case, dtype):
-    if case.gathered:
-        pytest.skip("scores belong to elements")
-    score, segments, weight, _ = case.build(dtype)
+    score, segments, weight, gather = case.build(dtype)
     score.requires_grad_()
-    elements, w = reference(score, None, weight)
+    elements, w = reference(score, gather, weight)
     theirs = composed.segment_softmax(elements, segments, w)
-    ours = fused_scores.segment_softmax(score, segments, weight)
+    ours = fused_scores.segment_softmax(score, segments, weight, gather)
     assert_same([ours], [theirs], [score], DTYPES[dtype])
 
 
