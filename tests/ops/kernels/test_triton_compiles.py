@@ -79,5 +79,5 @@ def test_score_kernel():
 
 @pytest.mark.slow
 def test_share_kernels():
-    assert compiles(triton_share.share_forward, "fp32", BLOCKS | {"WEIGHT": True})
+    assert compiles(triton_share.share_forward, "fp32", BLOCKS | {"GATHER": True, "WEIGHT": True})
     assert compiles(triton_share.share_backward, "fp32", BLOCKS)
