@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import platform
 import resource
 import statistics
@@ -37,6 +38,17 @@ def prepare(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
+
+
+def keep_memory() -> None:
+    """Has the C library (glibc) keep what is freed instead of giving it back to the system.
+
+    The allocators that PyTorch recommends for CPUs, jemalloc and tcmalloc, do so by themselves.
+    """
+    never_map, trim = -4, -1
+    libc = ctypes.CDLL(None)
+    if not (libc.mallopt(never_map, 0) and libc.mallopt(trim, -1)):
+        raise RuntimeError("the C library does not keep memory on demand: leave out --memory kept")
 
 
 def synchronise(device: str) -> None:

@@ -1,10 +1,11 @@
 """Time per element from ten thousand to ten million elements, and one huge bag against many small ones.
 
     python benchmarks/growth.py --quick
-    python benchmarks/growth.py --clock user
+    python benchmarks/growth.py --memory kept
 
 Ten million elements take 2.5 GB, and so does their gradient, which the system hands out anew in each step: on
-the wall clock of a virtual machine that varies more than the kernels do. ``--clock user`` leaves it out.
+the wall clock of a virtual machine that varies more than the kernels do. With ``--memory kept`` the
+process keeps what it has.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 
 import matplotlib
 import torch
-from _common import add_arguments, in_turn, machine, prepare, table, warmed
+from _common import add_arguments, in_turn, keep_memory, machine, prepare, table, warmed
 
 from graphpool import Segments, ops
 
@@ -74,14 +75,17 @@ def main() -> None:
     add_arguments(parser)
     sizes = [10_000, 100_000, 1_000_000, 10_000_000]
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="numbers of elements")
+    parser.add_argument("--memory", choices=["fresh", "kept"], default="fresh")
     args = parser.parse_args()
+    if args.memory == "kept":
+        keep_memory()
     prepare(args)
     sizes, found = growth(args)
     rows = [[name, *(f"{value:.0f}" for value in values)] for name, values in found.items()]
     headers = ["ns per element, forward + backward", *(f"E = {size:,}" for size in sizes)]
     bags = ["forward + backward, ms", f"bags of {BAG}", "one bag", "ratio"]
     text = (
-        f"## Growth\n\n{machine(args)}; C = {CHANNELS}, bags of {BAG} on average\n\n"
+        f"## Growth\n\n{machine(args)}; C = {CHANNELS}, bags of {BAG} on average, {args.memory} memory\n\n"
         f"{table(headers, rows)}\n\n{table(bags, one_bag(args))}\n"
     )
     print(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,6 +45,24 @@ def layout_of(
     x = inputs[-1]
     backward = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
     return Layout.of(segments, working_weight(weight, x), gather, x.shape[0], backward)
+
+
+def only_first(ctx: Any, outputs: Sequence[Tensor]) -> None:
+    """Of the outputs of an op, the first is its result; the others serve the backward pass."""
+    ctx.mark_non_differentiable(*outputs[1:])
+    # PyTorch would fill zero gradients for them, with OpenMP threads that go on spinning for
+    # milliseconds where the threads of the kernels ought to run. See :func:`given_grad`.
+    ctx.set_materialize_grads(False)
+
+
+def given_grad(derive: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., Any]:
+    """The backward pass ``derive(ctx, grad)`` of an op of :func:`only_first`: nothing from no gradient."""
+
+    @functools.wraps(derive)
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        return (None,) * len(ctx.needs_input_grad) if grad is None else derive(ctx, grad)
+
+    return backward
 
 
 def differentiate_again(

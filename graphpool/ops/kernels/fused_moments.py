@@ -14,7 +14,9 @@ from graphpool.ops.kernels import composed, numba_moments
 from graphpool.ops.kernels.fused_common import (
     differentiate_again,
     flat,
+    given_grad,
     layout_of,
+    only_first,
     working_array,
     working_dtype,
 )
@@ -86,11 +88,12 @@ def _backward_fake(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, ctx.moments, *layout = inputs
-    ctx.mark_non_differentiable(output[1])
+    only_first(ctx, output)
     ctx.save_for_backward(x, *output, *layout)
 
 
-def _derive(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+@given_grad
+def _derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, out, tied, *layout = ctx.saved_tensors
     none = (None,) * (1 + len(layout))
     if torch.is_grad_enabled():

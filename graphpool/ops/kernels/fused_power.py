@@ -14,7 +14,9 @@ from graphpool.ops.kernels import composed, numba_power
 from graphpool.ops.kernels.fused_common import (
     differentiate_again,
     flat,
+    given_grad,
     layout_of,
+    only_first,
     per_channel,
     working_array,
     working_dtype,
@@ -97,11 +99,12 @@ def _backward_fake(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, p, q, *layout = inputs
-    ctx.mark_non_differentiable(*output[1:])
+    only_first(ctx, output)
     ctx.save_for_backward(x, p, q, *output, *layout)
 
 
-def _derive(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+@given_grad
+def _derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, p, q, out, norm, size, *layout = ctx.saved_tensors
     if torch.is_grad_enabled():
         found = differentiate_again(

@@ -13,7 +13,9 @@ from graphpool.ops.kernels import composed, numba_heads, numba_softmax
 from graphpool.ops.kernels.fused_common import (
     differentiate_again,
     flat,
+    given_grad,
     layout_of,
+    only_first,
     per_channel,
     working_array,
     working_dtype,
@@ -81,11 +83,12 @@ def _softpool_backward_fake(
 
 def _softpool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, t, *layout = inputs
-    ctx.mark_non_differentiable(output[1])
+    only_first(ctx, output)
     ctx.save_for_backward(x, t, *output, *layout)
 
 
-def _softpool_derive(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+@given_grad
+def _softpool_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, t, out, lse, *layout = ctx.saved_tensors
     if torch.is_grad_enabled():
         found = differentiate_again(
@@ -214,11 +217,12 @@ def _softmax_sum_backward_fake(
 
 def _softmax_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     score, value, *layout = inputs
-    ctx.mark_non_differentiable(output[1])
+    only_first(ctx, output)
     ctx.save_for_backward(score, value, *output, *layout)
 
 
-def _softmax_sum_derive(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+@given_grad
+def _softmax_sum_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     score, value, out, lse, *layout = ctx.saved_tensors
     if torch.is_grad_enabled():
         found = differentiate_again(
