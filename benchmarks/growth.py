@@ -20,6 +20,7 @@ from graphpool import Segments, ops
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.ticker import NullFormatter  # noqa: E402
 
 CHANNELS, BAG = 64, 16
 
@@ -93,6 +94,10 @@ def main() -> None:
     fig, ax = plt.subplots(figsize=(6, 3.6))
     for name, values in found.items():
         ax.loglog(sizes, values, marker="o", label=name)
+    ticks = [10, 20, 50, 100, 200]
+    ax.set_yticks(ticks, [str(tick) for tick in ticks])
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.spines[["top", "right"]].set_visible(False)
     ax.set_xlabel("elements")
     ax.set_ylabel("ns per element")
     ax.set_title(f"Forward + backward, {CHANNELS} channels")
