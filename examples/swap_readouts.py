@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _swap_pictures import draw, draw_training
 from torch import Tensor
 from tqdm import tqdm
 
@@ -164,11 +165,12 @@ def run(
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [partial(rate, halve_every, wait) for wait in (0, args.wait)][: len(groups)]
     )
-    start = exponents(model)
+    path = [exponents(model)]
     with tqdm(total=size.epochs, desc="/".join(pair), leave=False, file=sys.stderr) as bar:
 
         def show(epoch: int, history: Any) -> None:
             bar.update()
+            path.append(exponents(model))
             bar.set_postfix(
                 train=f"{history.train_loss[-1]:.3g}", val=f"{history.validation[-1]:.3g}"
             )
@@ -195,8 +197,10 @@ def run(
         "out_of_range": mape(*predict(model, batches("test", test), forward)).item(),
         "best_epoch": history.best_epoch,
         "seconds": time.perf_counter() - begin,
-        "start": start,
+        "start": path[0],
+        # The network that was tested is that of the best epoch, not the last of the path.
         "learned": exponents(model),
+        "path": path if path[0] else [],
     }
 
 
@@ -242,84 +246,6 @@ def exponent_table(rows: list[dict[str, Any]]) -> str:
                 for p, q in zip(found["p"], found["q"], strict=True):
                     lines.append([r["seed"], site, f"{p:+.2f}", f"{q:+.2f}", f"{1 / p - q:+.2f}"])
     return format_table(lines, ["seed", "site", "p", "q", "1/p - q"]) if lines else ""
-
-
-def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Errors of all choices, and where in the (p, q) plane each GNP has gone."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
-
-    blue, orange, grey = "#0072B2", "#D55E00", "#666666"
-    learned = [r for row in rows for r in row["runs"] if r["learned"]]
-    height = max(3.4, 0.42 * len(rows) + 1.6)
-    figure, axes = plt.subplots(
-        1, 2 if learned else 1, figsize=(11.5 if learned else 6.5, height), squeeze=False
-    )
-    left = axes[0, 0]
-    y = list(range(len(rows)))[::-1]
-    out = [row["out_of_range"] for row in rows]
-    colours = [orange if "gnp" in "".join(row["pair"]) else grey for row in rows]
-    spread = [row["out_of_range_std"] for row in rows]
-    left.barh(
-        y, out, color=colours, height=0.6, xerr=spread, label="larger graphs (neighbours / readout)"
-    )
-    inside = [row["in_range"] for row in rows]
-    left.plot(inside, y, "D", color=blue, mec="white", label="graphs as in training")
-    left.set_xscale("log")
-    left.set_yticks(y, [" / ".join(row["pair"]) for row in rows])
-    left.set_xlabel("mean absolute percentage error, % (log scale)")
-    ends = [max(a + b, c) for a, b, c in zip(out, spread, inside, strict=True)]
-    for position, value, end in zip(y, out, ends, strict=True):
-        left.annotate(
-            f"{value:.1f}", (end, position), (8, 0), textcoords="offset points", va="center"
-        )
-    left.set_xlim(min(inside + out) / 2, max(ends) * 2)
-    left.xaxis.set_major_formatter(ScalarFormatter())
-    left.xaxis.set_minor_formatter(NullFormatter())
-    left.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
-    left.spines[["top", "right"]].set_visible(False)
-    if learned:
-        _draw_exponents(axes[0, 1], learned)
-    figure.suptitle(title)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def _draw_exponents(axes: Any, runs: list[dict[str, Any]]) -> None:
-    """Learned p and growth 1/p - q of each site; a line leads from where it started."""
-    markers = dict(zip(runs[0]["learned"], "osD^v", strict=False))
-    palette = ("#009E73", "#CC79A7", "#0072B2", "#E69F00")
-    colours = dict(zip(runs[0]["learned"], palette, strict=False))
-    for r in runs:
-        for site, found in r["learned"].items():
-            begin = r["start"][site]
-            for p0, q0, p, q in zip(begin["p"], begin["q"], found["p"], found["q"], strict=True):
-                axes.plot([p0, p], [1 / p0 - q0, 1 / p - q], color="#bbbbbb", lw=1, zorder=1)
-                style = {"marker": markers[site], "color": colours[site]}
-                axes.plot(p, 1 / p - q, ls="", label=site, zorder=2, **style)
-    axes.set_xscale("symlog", linthresh=1.0)
-    low, high = axes.get_xlim()
-    axes.set_xlim(min(low, 0.5), max(high, 30.0))
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(min(bottom, -0.3), max(top, 1.15))
-    for name, p, growth in (("sum", 1, 1), ("mean", 1, 0), ("L2 norm", 2, 0.5)):
-        axes.plot(p, growth, "+", color="black")
-        axes.annotate(name, (p, growth), (4, 4), textcoords="offset points", fontsize=9)
-    low, high = axes.get_xlim()
-    axes.annotate("max →", (high, 0), (-4, -12), textcoords="offset points", ha="right", fontsize=9)
-    if low < 0:
-        axes.annotate("← min", (low, 0), (4, -12), textcoords="offset points", fontsize=9)
-    axes.axhline(0, color="#dddddd", lw=0.8, zorder=0)
-    axes.set_xlabel("p (which elements count)")
-    axes.set_ylabel("1/p - q (growth with the size)")
-    axes.set_title("what GNP has learned at each site; lines from the start", fontsize=10)
-    once = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    axes.legend(once.values(), once.keys(), frameon=False, fontsize=9, loc="upper left")
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def parse() -> argparse.Namespace:
@@ -396,6 +322,10 @@ def main() -> None:
     picture = folder / f"swap_readouts_{args.task}_{name}.png"
     draw(rows, f"{args.task}: which pools extrapolate?", picture)
     print(f"\nnumbers: {log}\npicture: {picture}")
+    if any(r.get("path") for r in runs):
+        curves = folder / f"swap_readouts_{args.task}_{name}_exponents.png"
+        draw_training(runs, f"{args.task}: p and growth of GNP along training", curves)
+        print(f"along training: {curves}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""Pictures of ``swap_readouts.py``: errors of all choices, and the exponents that GNP learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+PALETTE = ("#009E73", "#CC79A7", "#0072B2", "#E69F00")
+
+
+def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
+    """Errors of all choices, and where in the (p, q) plane each GNP has gone."""
+    blue, orange, grey = "#0072B2", "#D55E00", "#666666"
+    learned = [r for row in rows for r in row["runs"] if r["learned"]]
+    height = max(3.4, 0.42 * len(rows) + 1.6)
+    figure, axes = plt.subplots(
+        1, 2 if learned else 1, figsize=(11.5 if learned else 6.5, height), squeeze=False
+    )
+    left = axes[0, 0]
+    y = list(range(len(rows)))[::-1]
+    out = [row["out_of_range"] for row in rows]
+    colours = [orange if "gnp" in "".join(row["pair"]) else grey for row in rows]
+    spread = [row["out_of_range_std"] for row in rows]
+    left.barh(
+        y, out, color=colours, height=0.6, xerr=spread, label="larger graphs (neighbours / readout)"
+    )
+    inside = [row["in_range"] for row in rows]
+    left.plot(inside, y, "D", color=blue, mec="white", label="graphs as in training")
+    left.set_xscale("log")
+    left.set_yticks(y, [" / ".join(row["pair"]) for row in rows])
+    left.set_xlabel("mean absolute percentage error, % (log scale)")
+    ends = [max(a + b, c) for a, b, c in zip(out, spread, inside, strict=True)]
+    for position, value, end in zip(y, out, ends, strict=True):
+        left.annotate(
+            f"{value:.1f}", (end, position), (8, 0), textcoords="offset points", va="center"
+        )
+    left.set_xlim(min(inside + out) / 2, max(ends) * 2)
+    left.xaxis.set_major_formatter(ScalarFormatter())
+    left.xaxis.set_minor_formatter(NullFormatter())
+    left.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
+    left.spines[["top", "right"]].set_visible(False)
+    if learned:
+        _draw_exponents(axes[0, 1], learned)
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _draw_exponents(axes: Any, runs: list[dict[str, Any]]) -> None:
+    """Learned p and growth 1/p - q of each site; a line leads from where it started."""
+    markers = dict(zip(runs[0]["learned"], "osD^v", strict=False))
+    colours = dict(zip(runs[0]["learned"], PALETTE, strict=False))
+    for r in runs:
+        for site, found in r["learned"].items():
+            begin = r["start"][site]
+            for p0, q0, p, q in zip(begin["p"], begin["q"], found["p"], found["q"], strict=True):
+                axes.plot([p0, p], [1 / p0 - q0, 1 / p - q], color="#bbbbbb", lw=1, zorder=1)
+                style = {"marker": markers[site], "color": colours[site]}
+                axes.plot(p, 1 / p - q, ls="", label=site, zorder=2, **style)
+    axes.set_xscale("symlog", linthresh=1.0)
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.5), max(high, 30.0))
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(min(bottom, -0.3), max(top, 1.15))
+    for name, p, growth in (("sum", 1, 1), ("mean", 1, 0), ("L2 norm", 2, 0.5)):
+        axes.plot(p, growth, "+", color="black")
+        axes.annotate(name, (p, growth), (4, 4), textcoords="offset points", fontsize=9)
+    low, high = axes.get_xlim()
+    axes.annotate("max →", (high, 0), (-4, -12), textcoords="offset points", ha="right", fontsize=9)
+    if low < 0:
+        axes.annotate("← min", (low, 0), (4, -12), textcoords="offset points", fontsize=9)
+    axes.axhline(0, color="#dddddd", lw=0.8, zorder=0)
+    axes.set_xlabel("p (which elements count)")
+    axes.set_ylabel("1/p - q (growth with the size)")
+    axes.set_title("what GNP has learned at each site; lines from the start", fontsize=10)
+    once = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    axes.legend(once.values(), once.keys(), frameon=False, fontsize=9, loc="upper left")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_training(runs: Sequence[dict[str, Any]], title: str, path: Path) -> None:
+    """p and growth 1/p - q of each site after every epoch; every run and half of GNP has a line."""
+    learned = [r for r in runs if r.get("path")]
+    colours = dict(zip(learned[0]["path"][0], PALETTE, strict=False))
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 6.2), sharex=True)
+    for r in learned:
+        for site, colour in colours.items():
+            for half in range(len(r["path"][0][site]["p"])):
+                p = [found[site]["p"][half] for found in r["path"]]
+                growth = [
+                    1 / a - found[site]["q"][half] for a, found in zip(p, r["path"], strict=True)
+                ]
+                style = {"color": colour, "ls": "-" if p[0] > 0 else "--", "lw": 1.4, "alpha": 0.85}
+                top.plot(p, **style)
+                bottom.plot(growth, **style)
+    top.set_yscale("symlog", linthresh=1.0)
+    top.yaxis.set_major_formatter(ScalarFormatter())
+    top.set_ylabel("p (which elements count)")
+    bottom.set_ylabel("1/p - q (growth with the size)")
+    bottom.set_xlabel("epochs")
+    for growth, name, shift in ((1, "grows as a sum", 3), (0, "as a mean or a maximum", -12)):
+        bottom.axhline(growth, color="#bbbbbb", lw=0.8, zorder=0)
+        bottom.annotate(name, (0, growth), (0, shift), textcoords="offset points", fontsize=9)
+    halves = [Line2D([], [], color="#555555", ls=ls) for ls in ("-", "--")]
+    sites = [Line2D([], [], color=colour) for colour in colours.values()]
+    labels = [*colours, "half with p > 0", "half with p < 0"]
+    top.legend([*sites, *halves], labels, frameon=False, fontsize=9, ncols=len(labels), loc="lower center",
+               bbox_to_anchor=(0.5, 1.0))  # fmt: skip
+    for axes in (top, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
