@@ -13,13 +13,14 @@ RECIPE := pyproject.toml constraints.txt
 # One torch thread per test process: the processes share the cores.
 RUN_TESTS := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n $(JOBS)
 
-.PHONY: help demo test test-fast test-slow lint format types docs bench gallery examples dist clean
+.PHONY: help demo test test-fast test-slow coverage lint format types docs bench gallery examples dist clean
 
 help:
 	@echo "make demo      install, train GNNs with different pools, print which one extrapolates"
 	@echo "make test      install everything, run all tests and doctests"
 	@echo "make lint      ruff, lint and format          make types     mypy"
 	@echo "make docs      HTML pages and their doctests  make examples  quick mode of every example"
+	@echo "make coverage  which lines the tests run"
 	@echo "make gallery   every picture in full          make bench     timings beside the alternatives"
 	@echo "make dist      wheel and sdist                make clean     remove what runs produced"
 
@@ -70,6 +71,10 @@ test-fast: $(STAMPS)/all
 # Exit status 5 says that no test is marked slow.
 test-slow: $(STAMPS)/all
 	$(RUN_TESTS) -m slow tests || { status=$$?; [ $$status -eq 5 ]; }
+
+# Which lines the fast tests run; what Numba or Triton compiles runs unseen.
+coverage: $(STAMPS)/all
+	$(RUN_TESTS) -m "not slow" --cov --cov-report=term:skip-covered --cov-report=html:outputs/coverage tests
 
 lint: $(STAMPS)/tools
 	$(PY) -m ruff check .

@@ -12,12 +12,16 @@ import numpy as np
 import torch
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--seed --device --out --quick``."""
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser that prints the text of a script as it stands, with ``--seed --device --out --quick``."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results")
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
+    return parser
 
 
 def seed_everything(seed: int) -> None:

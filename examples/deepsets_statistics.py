@@ -17,8 +17,8 @@ import time
 
 import torch
 from _common import (
-    add_common_arguments,
     format_table,
+    make_parser,
     mean_and_spread,
     out_dir,
     seed_everything,
@@ -158,8 +158,7 @@ def plot(names: list[str], scores: Tensor, path: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--readouts", nargs="*", default=SHORT, help="names")
     parser.add_argument("--all", action="store_true", help="every invariant readout there is")
     parser.add_argument("--sets", type=int, default=512, help="training sets of each task")

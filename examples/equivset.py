@@ -18,7 +18,7 @@ import math
 import time
 
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import format_table, make_parser, out_dir, seed_everything
 from torch import Tensor
 from tqdm import trange
 
@@ -123,17 +123,18 @@ def train(
     return jaccard(model, *held[1], start), curve
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_common_arguments(parser)
+def training_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options of :func:`train`."""
+    parser = make_parser(description)
     parser.add_argument("--sets", type=int, default=500, help="training sets")
     parser.add_argument("--batch", type=int, default=64, help="sets of each step")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--width", type=int, default=64)
+    return parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_arguments(parser)
+    parser = training_parser(__doc__)
     parser.add_argument("--embedding", choices=EMBEDDINGS, default="perceptron")
     args = parser.parse_args()
     if args.quick:

@@ -23,7 +23,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import format_table, make_parser, out_dir, seed_everything
 from _expressive import (
     ADJACENT,
     DISTANCES,
@@ -70,10 +70,7 @@ Row = list[str]
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, default=default_data(), help="folder of the files")
     parser.add_argument(
         "--full", action="store_true", help="everything; an hour or two on one core"

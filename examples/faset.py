@@ -13,13 +13,12 @@ Yang, Wang, Markham, Trigoni, "Robust attentional aggregation of deep feature se
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import torch
 from _common import (
-    add_common_arguments,
     format_table,
+    make_parser,
     mean_and_spread,
     out_dir,
     seed_everything,
@@ -154,8 +153,7 @@ def plot(results: dict[str, Tensor], path: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seen", type=int, default=6, help="numbers that a view shows, of 12")

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import format_table, make_parser, out_dir, seed_everything
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 from tqdm import tqdm
@@ -160,10 +160,7 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--root", type=Path, default=Path("datasets"), help="folder of TU data")
     parser.add_argument("--cache", type=Path, default=Path("datasets"), help="for parsed files")
     parser.add_argument("--name", help="name of a TU data set, or 'families'")

@@ -12,12 +12,11 @@ Xie, Wu, et al., "Enhancing neural subset selection", ICLR 2024.
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import torch
 from _common import format_table, mean_and_spread, out_dir
-from equivset import CHOSEN, EMBEDDINGS, ITEMS, SOURCES, add_arguments, train
+from equivset import CHOSEN, EMBEDDINGS, ITEMS, SOURCES, train, training_parser
 
 NETWORKS = {"subset only": False, "subset and set (INSET)": True}
 Curves = dict[tuple[str, str, float, str], list[float]]
@@ -52,8 +51,7 @@ def plot(curves: Curves, path: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_arguments(parser)
+    parser = training_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=list(SOURCES))
     parser.add_argument("--embeddings", nargs="+", default=["linear"], choices=EMBEDDINGS)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import format_table, make_parser, out_dir, seed_everything
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 from tqdm import tqdm
@@ -28,10 +28,7 @@ from graphpool.plot.meshes import cluster_colors, mesh_sheet
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, help="folder <class>/{train,test}/*.obj")
     parser.add_argument("--reduce", nargs="+", default=["mean", "softmax"], help="reducers")
     parser.add_argument("--readout", default="mean", help="pool over the whole mesh")

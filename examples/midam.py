@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 from _common import (
-    add_common_arguments,
     format_table,
+    make_parser,
     mean_and_spread,
     out_dir,
     seed_everything,
@@ -223,8 +223,7 @@ def plot(results: dict[tuple[str, str], list[dict[str, Any]]], every: int, path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--bags", type=int, default=160, help="training bags")
     parser.add_argument("--size", type=int, default=400, help="instances of each bag")
     parser.add_argument("--sampled", type=int, default=16, help="instances looked at in a step")

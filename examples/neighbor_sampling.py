@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import format_table, make_parser, out_dir, seed_everything
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.loader import NodeLoader
@@ -196,10 +196,7 @@ def draw(results: dict[str, dict], path: Path) -> None:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--nodes", type=int, default=1_000_000)
     parser.add_argument("--degree", type=int, default=10, help="neighbours of each node")
     parser.add_argument("--fanout", type=int, default=10, help="neighbours drawn, at most")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import format_table, make_parser, out_dir, seed_everything
 from _points import predict, train
 from torch import Tensor, nn
 from torch_geometric.data import Batch
@@ -36,10 +36,7 @@ MODELS = ("point-nn", "point-pn", "pointnet2", "edgeconv")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", choices=MODELS, default="point-nn")
     parser.add_argument(
         "--pool", default="max+mean", help="pool over neighbours and over the cloud"

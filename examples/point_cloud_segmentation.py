@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import format_table, make_parser, out_dir, seed_everything
 from _points import predict, train
 from torch import Tensor, nn
 from torch_geometric.data import Batch
@@ -34,10 +34,7 @@ from graphpool.points.transforms import Jitter, Normalize, Sample, Scale
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", choices=("point-nn", "pointnet2"), default="point-nn")
     parser.add_argument("--pool", default="max")
     parser.add_argument("--data", choices=("generated", "shapenet"), default="generated")

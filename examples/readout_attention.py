@@ -11,12 +11,11 @@ for others the part of the output that the node accounts for (`graphpool.contrib
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import matplotlib
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import format_table, make_parser, out_dir, seed_everything
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 from tqdm import tqdm
@@ -85,10 +84,7 @@ def draw(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--root", type=Path, help="folder of TU data, with <name>/raw in it")
     parser.add_argument("--cache", type=Path, default=Path("datasets"), help="for parsed files")
     parser.add_argument("--name", default="MUTAG")

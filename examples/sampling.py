@@ -19,7 +19,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import format_table, make_parser, out_dir, seed_everything
 from torch import Tensor
 
 from graphpool import aggr, plot
@@ -74,10 +74,7 @@ def draw(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--mesh", type=Path, help="an .obj, .off or .ply file")
     parser.add_argument("--up", choices=("y", "z"), default="z", help="axis that points up")
     parser.add_argument("--points", type=int, default=20_000)

@@ -14,8 +14,8 @@ import time
 
 import torch
 from _common import (
-    add_common_arguments,
     format_table,
+    make_parser,
     mean_and_spread,
     out_dir,
     seed_everything,
@@ -112,8 +112,7 @@ def plot(rows: list[tuple[str, Tensor]], path: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--sets", type=int, default=1000, help="training textures")
     parser.add_argument("--size", type=int, default=64, help="responses of each texture")
     parser.add_argument("--strength", type=float, default=1.0, help="of the correlations")

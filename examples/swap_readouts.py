@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import add_common_arguments, format_table, out_dir, seed_everything
+from _common import format_table, make_parser, out_dir, seed_everything
 from _swap_pictures import draw, draw_training
 from torch import Tensor
 from tqdm import tqdm
@@ -249,10 +249,7 @@ def exponent_table(rows: list[dict[str, Any]]) -> str:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--task", choices=TASKS, default="maxdegree")
     parser.add_argument("--aggr", help="neighbour pools, comma separated (default: a selection)")
     parser.add_argument("--readout", help="readouts, comma separated")

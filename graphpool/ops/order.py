@@ -231,8 +231,6 @@ def _weighted_positions(
     floor, fraction = _interpolate(q * (n - 1).clamp(min=0), interpolation)
     low = _first_beyond(reach, floor, index, bags)
     high = _first_beyond(reach, floor + 1, index, bags)
-    # Beyond the last position there is no further element.
-    high = torch.where(floor + 1 >= n, low, high)
     return low, high, fraction.to(dtype), n
 
 

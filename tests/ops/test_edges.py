@@ -78,6 +78,78 @@ def test_products_of_matrices_for_many_sets_of_elements():
     torch.testing.assert_close(found, expected)
 
 
+def test_products_of_matrices_where_only_one_side_is_many():
+    x, y = torch.randn(9, 3), torch.randn(2, 9, 4)
+    segments = Segments(index=torch.arange(9) % 4, num_segments=5)
+    moments = torch.vmap(lambda y: segment_outer(x, y, segments))(y)
+    torch.testing.assert_close(moments, torch.stack([segment_outer(x, v, segments) for v in y]))
+    rows = torch.vmap(lambda m: segment_matmul(x, m, segments))(moments)
+    torch.testing.assert_close(rows, torch.stack([segment_matmul(x, m, segments) for m in moments]))
+
+
+def test_a_sort_for_many_sets_of_elements():
+    x = torch.randint(3, (2, 9, 4)).double()
+    segments = Segments(index=torch.arange(9) % 4, num_segments=5)
+    together = torch.vmap(lambda x: ops.segment_sort(x, segments)[0])(x)
+    assert torch.equal(together, torch.stack([ops.segment_sort(v, segments)[0] for v in x]))
+    order = torch.vmap(lambda x: ops.segment_sort(x, segments)[1])(x)
+    assert torch.equal(order, torch.stack([ops.segment_sort(v, segments)[1] for v in x]))
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_a_sum_of_gathered_values(backend):
+    segments = Segments(ptr=torch.tensor([0, 2, 4]))
+    value = torch.tensor([[1.0, 2.0], [5.0, 7.0]])
+    gather = torch.tensor([0, 1, 1, 1])
+    with graphpool.use_backend(backend):
+        y = ops.segment_softmax_sum(torch.zeros(4, 2), value, segments, gather=gather)
+        assert y.tolist() == [[3.0, 4.5], [5.0, 7.0]]
+        # The temperature is 1 where none is given.
+        x = torch.tensor([0.0, 1.0, 2.0, 2.0])
+        expected = torch.tensor([0, 1]).softmax(0, dtype=torch.float32)[1].item()
+        assert ops.segment_softpool(x, segments).tolist() == pytest.approx([expected, 2.0])
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_heads_of_matrices_of_values(backend):
+    segments = Segments(ptr=torch.tensor([0, 2, 4]))
+    value, score = torch.randn(4, 3, 4), torch.randn(4, 3, 2)
+    with graphpool.use_backend(backend):
+        y = ops.segment_softmax_sum(score, value, segments)
+        for c in range(4):
+            one = ops.segment_softmax_sum(score[..., c // 2], value[..., c], segments)
+            torch.testing.assert_close(y[..., c], one)
+        for heads in (0, 3):
+            with pytest.raises(ValueError, match="one column per head"):
+                ops.segment_softmax_sum(torch.randn(4, 3, heads), value, segments)
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_parameters_per_channel_of_matrices(backend):
+    """Channels are the last dimension, not the one after the elements."""
+    x, t = torch.rand(4, 3, 2) + 0.5, torch.tensor([1.0, -2.0])
+    segments = Segments(ptr=torch.tensor([0, 2, 4]))
+    with graphpool.use_backend(backend):
+        for op in (ops.segment_softpool, ops.segment_power):
+            y = op(x, segments, t)
+            for c in range(2):
+                torch.testing.assert_close(y[..., c], op(x[..., c], segments, t[c]))
+
+
+def test_a_quantile_with_weights_of_bags_without_elements():
+    x = torch.tensor([3.0, 1.0, 2.0])
+    segments = Segments(ptr=torch.tensor([0, 0, 3, 3]))
+    y = ops.segment_quantile(x, segments, 0.5, weight=torch.tensor([1.0, 2.0, 1.0]))
+    assert y.tolist() == [0.0, 1.5, 0.0]
+
+
+def test_a_quantile_with_weights_sees_a_nan_that_is_present():
+    x = torch.tensor([3.0, torch.nan, 2.0, torch.nan])
+    segments = Segments(ptr=torch.tensor([0, 2, 4]))
+    y = ops.segment_quantile(x, segments, 0.5, weight=torch.tensor([1.0, 0.0, 1.0, 1.0]))
+    assert y[0] == 3.0 and y[1].isnan()
+
+
 def test_a_mask_of_integers_is_refused():
     with pytest.raises(TypeError, match="`mask` must be a boolean tensor.*int64"):
         Segments.from_padded(torch.ones(2, 2, dtype=torch.long))
@@ -87,3 +159,10 @@ def test_elements_in_the_order_of_their_bags():
     x = torch.arange(12).view(4, 3)
     segments = Segments(index=torch.tensor([1, 0, 1, 0]), num_segments=2)
     assert segments.bag_order(x)[:, 0].tolist() == [3, 9, 0, 6]
+
+
+def test_the_first_of_several_bad_bags_is_named():
+    with pytest.raises(ValueError, match="-1 at position 1"):
+        Segments(index=torch.tensor([0, -1, -1]), num_segments=2)
+    with pytest.raises(ValueError, match="disagree at position 1"):
+        Segments(index=torch.tensor([0, 1, 1, 0]), ptr=torch.tensor([0, 3, 4]))

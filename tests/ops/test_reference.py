@@ -366,7 +366,7 @@ def test_topk_and_sort_against_a_loop(backend):
 
 
 @pytest.mark.parametrize("form", [lambda index: index, lambda index: Segments(index, None, 4)])
-def test_ops_with_a_row_per_element_gather(form, backend):
+def test_softmax_sort_and_topk_gather(form, backend):
     _, segments, weight = make("unsorted")
     rows = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     index = torch.randint(0, 4, (segments.num_elements,))

@@ -134,6 +134,10 @@ def test_exponents(p):
 @pytest.mark.parametrize("backend", ["auto", "torch"])
 def test_order(backend):
     with graphpool.use_backend(backend):
+        with pytest.raises(ValueError, match="one row per element"):
+            ops.segment_sort(X[:2], BAGS)
+        with pytest.raises(ValueError, match=r"`gather` must lie in \[0, 3\)"):
+            ops.segment_sort(X, BAGS, gather=torch.tensor([0, 3, 1]))
         for k, error in ((0, ValueError), (-1, ValueError), (1.0, TypeError), (True, TypeError)):
             with pytest.raises(error, match="`k` must be"):
                 ops.segment_topk(X, BAGS, k)

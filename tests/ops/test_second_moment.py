@@ -66,3 +66,5 @@ def test_bad_shapes():
         segment_outer(torch.ones(2, 2, 2), torch.ones(2, 2), segments)
     with pytest.raises(ValueError, match=r"`matrices` must have shape \(1, 2, Q\)"):
         segment_matmul(torch.ones(2, 2), torch.ones(2, 2, 2), segments)
+    with pytest.raises(ValueError, match=r"got \(1, 2, 1\)"):
+        segment_matmul(torch.ones(2), torch.ones(1, 2, 1), segments)
