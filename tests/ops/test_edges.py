@@ -146,7 +146,7 @@ def test_a_quantile_with_weights_of_bags_without_elements():
 def test_a_quantile_with_weights_sees_a_nan_that_is_present():
     x = torch.tensor([3.0, torch.nan, 2.0, torch.nan])
     segments = Segments(ptr=torch.tensor([0, 2, 4]))
-    y = ops.segment_quantile(x, segments, 0.5, weight=torch.tensor([1.0, 0.0, 1.0, 1.0]))
+    y = ops.segment_quantile(x, segments, 0.0, weight=torch.tensor([1.0, 0.0, 1.0, 1.0]))
     assert y[0] == 3.0 and y[1].isnan()
 
 
