@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import Linear
+from torch_geometric.nn.inits import reset
 
 from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, PairMLPConv, SAGEConv
@@ -137,6 +138,11 @@ class GraphModel(nn.Module):
             self.readout = resolve_pool(copy.deepcopy(readout), channels=width)
             width = pooled_width(self.readout, width)
         self.head = _head(head, width, hidden, out_channels)
+
+    def reset_parameters(self) -> None:
+        """Restores the initial parameters of all parts, as far as they can."""
+        for part in self.children():
+            reset(part)
 
     def pools(self) -> dict[str, nn.Module]:
         """Every pool of the model by its site: ``"conv 1"``, ``"conv 2"``, ..., ``"readout"``."""

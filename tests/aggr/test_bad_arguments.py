@@ -129,3 +129,19 @@ def test_slots_of_a_window_that_are_missing():
     pool = aggr.DSVTPool(CHANNELS, num_slots=4)
     with pytest.raises(ValueError, match=r"`slot` .* shape \(5,\); got nothing"):
         pool(torch.randn(5, CHANNELS))
+
+
+def test_bags_that_do_not_fit_the_call():
+    pool, x = aggr.Mean(), torch.ones(3, 2)
+    segments = Segments(ptr=torch.tensor([0, 2, 3]))
+    with pytest.raises(ValueError, match="`dim_size` is 3, but there are 2 bags"):
+        pool(x, segments, dim_size=3)
+    with pytest.raises(ValueError, match="`ptr` must be absent"):
+        pool(x, segments, ptr=segments.ptr)
+    with pytest.raises(ValueError, match="over 3 elements; `x` has 2"):
+        pool(x[:2], segments)
+    with pytest.raises(ValueError, match="without `index` there is one bag"):
+        pool(x, dim_size=2)
+    with pytest.raises(ValueError, match="`dim` must be 0"):
+        pool(x[:, 0], segments, dim=1)
+    assert pool(x).tolist() == [[1.0, 1.0]]

@@ -276,6 +276,32 @@ def test_packed_clouds(tmp_path):
         PackedPointClouds(tmp_path / "p.npz", num_points=11)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("points_train", np.zeros((2, 5, 2), np.float32), r"points must be \[n, N, 3\]"),
+        ("labels_train", np.zeros(3, np.int64), r"labels \[n\]"),
+        ("points_train", np.zeros((2, 5, 3), np.int32), "floating or int16"),
+        ("points_train", np.full((2, 5, 3), np.nan), "point 0 of cloud 0 is not finite"),
+        ("labels_train", np.zeros(2), "labels must be integers"),
+        ("classes", np.zeros((1, 2)), "classes names"),
+        ("labels_train", np.array([0, 1]), r"labels must lie in \[0, 1\); got 0 to 1"),
+    ],
+)
+def test_packed_clouds_that_make_no_sense(tmp_path, name, value, message):
+    arrays = {
+        "points_train": np.zeros((2, 5, 3), np.float32),
+        "labels_train": np.zeros(2, np.int64),
+        "classes": np.array(["x"]),
+    }
+    file = tmp_path / "p.npz"
+    np.savez(file, **arrays)
+    assert len(PackedPointClouds(file)) == 2
+    np.savez(file, **{**arrays, name: value})
+    with pytest.raises(ValueError, match=message):
+        PackedPointClouds(file)
+
+
 def test_modelnet10_in_one_file(shared_data):
     file = shared_data / "modelnet10" / "modelnet10_1024_int16.npz"
     test = PackedPointClouds(file, "test")

@@ -215,17 +215,18 @@ def test_any_aggregation_reduces(reduce):
         torch.testing.assert_close(pooled.primal[0], graph.x[members].max(0).values)
 
 
-def test_score_gradient_changes_no_value_and_reaches_the_attention():
-    graph = primal_dual(*icosphere(1))
+@pytest.mark.parametrize("config, channels", [("A", 7), ("B", 4), ("C", 4)])
+def test_score_gradient_changes_no_value_and_reaches_the_attention(config, channels):
+    graph = primal_dual(*icosphere(1), config)
     topology = graph.topology()
     results = []
     for on in (False, True):
         attention = random_attention(topology).requires_grad_()
-        pool = FaceClusterPool((1, 7), keep=0.7, score_gradient=on)
+        pool = FaceClusterPool((1, channels), keep=0.7, score_gradient=on)
         pooled = pool(graph.x, graph.x_dual, topology, attention)
         results.append(pooled)
         if on:
-            pooled.primal.sum().backward()
+            (pooled.primal.sum() + pooled.dual.sum()).backward()
             selected = pool_selection(attention, topology)
             touched = attention.grad.reshape(-1, 2).ne(0).all(1)
             assert torch.equal(touched, selected)

@@ -78,6 +78,37 @@ def test_the_edge_classifier_of_a_batch_is_that_of_its_meshes_and_trains(reduce)
     assert not [n for n, p in model.named_parameters() if p.grad is None]
 
 
+@pytest.mark.parametrize("reduce", ["mean", "attsets"])
+def test_the_edge_segmenter_of_a_batch_is_that_of_its_meshes_and_trains(reduce):
+    rng = np.random.default_rng(0)
+    vertices, faces = icosphere(2)
+    meshes = [edge_graph(vertices + 0.1 * rng.normal(size=vertices.shape), faces) for _ in range(3)]
+    model = MeshCNNSegmenter(
+        6, channels=(8, 8, 16), targets=(400, 300), reduce=reduce, num_blocks=1
+    ).eval()
+    model.standardizer.fit(meshes)
+    whole = model(Batch.from_data_list(meshes))
+    assert whole.shape == (sum(len(m.x) for m in meshes), 6)
+    torch.testing.assert_close(whole, torch.cat([model(m) for m in meshes]), rtol=1e-3, atol=1e-4)
+    whole.square().sum().backward()
+    assert not [n for n, p in model.named_parameters() if p.grad is None]
+
+
+def test_normalisation_over_the_batch_looks_at_all_meshes(graphs):
+    torch.manual_seed(0)
+    model = MeshSuperpixelSegmenter(4, norm="batch").eval()
+    model.standardizer.fit(graphs)
+    whole = model(Batch.from_data_list(graphs))
+    assert not torch.allclose(whole[: graphs[0].num_nodes], model(graphs[0]), atol=1e-2)
+    per_mesh = MeshSuperpixelSegmenter(4, norm="mesh").eval()
+    per_mesh.load_state_dict(model.state_dict())
+    # One mesh is a batch of its own.
+    torch.testing.assert_close(per_mesh(graphs[0]), model(graphs[0]))
+    levels = model.clusters(graphs[0])
+    assert [len(level) for level in levels] == [graphs[0].num_nodes] * len(levels)
+    assert all(a.max() > b.max() for a, b in zip(levels, levels[1:], strict=False))
+
+
 @pytest.mark.parametrize("config, dual", [("A", 7), ("B", 4), ("C", 4)])
 def test_all_configurations_run_and_train(config, dual):
     graph = bumpy(2, 0, config)
@@ -169,6 +200,10 @@ def test_wrong_arguments_are_named():
         MeshClassifier(3, channels=(20,), keep=(0.8,), heads=1)
     with pytest.raises(ValueError, match="one entry more"):
         MeshSegmenter(3, keep=(0.5,))
+    with pytest.raises(ValueError, match="`norm`"):
+        MeshSuperpixelSegmenter(3, norm="face")
+    with pytest.raises(ValueError, match="same length"):
+        MeshSuperpixelSegmenter(3, keep=(0.5,))
     with pytest.raises(ValueError, match="keep the number of channels"):
         MeshCNNSegmenter(3, reduce=["mean", "max"])
 

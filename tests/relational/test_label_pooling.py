@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch_geometric.data import Batch, Data
-from torch_geometric.nn import GAT, GCN, GIN, GINEConv
+from torch_geometric.nn import GAT, GCN, GIN, GINEConv, MaxAggregation, MeanAggregation
 
 from graphpool.datasets import relabel
 from graphpool.relational import Distance, Embedding, LabelPolicy, LabelPooling
@@ -214,6 +214,16 @@ def test_pools(graphs, inner, outer, form):
     torch.testing.assert_close(
         got, wanted, rtol=1e-10, atol=1e-7 if "std" in (inner, outer) else 1e-10
     )
+
+
+@pytest.mark.parametrize("form", ["ragged", "rectangular"])
+def test_pools_of_pyg(graphs, form):
+    gnn = GIN(4, 5, 2).double().eval()
+    batch = Batch.from_data_list(graphs)
+    wanted = brute_force(gnn, graphs, LabelPolicy("all", 2), "mean", "max", "graph", one_hot)
+    pools = {"inner": MeanAggregation(), "outer": MaxAggregation()}
+    model = LabelPooling(gnn, 2, form=form, max_copies=9, **pools).double()
+    torch.testing.assert_close(model(batch.x, batch.edge_index, batch.batch), wanted)
 
 
 def test_group_by_root(graphs):
