@@ -159,8 +159,15 @@ def run(
         activation=False,
         node_layers=task.node_layers,
     ).to(args.device)
-    groups = aggr.exponent_parameter_groups(model, lr=task.lr, weight_decay=1e-5)
+    exponent_lr = args.exponent_rate * task.lr
+    groups = aggr.exponent_parameter_groups(model, task.lr, exponent_lr, weight_decay=1e-5)
     optimizer = torch.optim.Adam(groups)
+    if args.clip is not None:
+
+        def clip(*_: Any) -> None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
+
+        optimizer.register_step_pre_hook(clip)
     halve_every = size.halve_every or max(1, size.epochs // 4)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [partial(rate, halve_every, wait) for wait in (0, args.wait)][: len(groups)]
@@ -273,6 +280,13 @@ def parse() -> argparse.Namespace:
         help="epochs before the exponents of GNP start to learn (default: a twelfth of all): while "
         "the scale of the output is wrong they would correct that, and lose their way",
     )
+    parser.add_argument(
+        "--exponent-rate",
+        type=float,
+        default=10.0,
+        help="learning rate of the exponents, in units of that of the weights",
+    )
+    parser.add_argument("--clip", type=float, help="largest norm of the gradient; none by default")
     parser.add_argument("--root", type=Path, default=Path("datasets"), help="cache of the graphs")
     parser.add_argument(
         "--resume", action="store_true", help="keep the runs that an earlier call has finished"
@@ -307,6 +321,7 @@ def main() -> None:
         runs.append(run(task, size, pair, seed, args))
         kept = [r for r in finished if r not in runs]
         start = {"p": args.p, "growth": list(args.growth), "wait": args.wait}
+        start |= {"exponent_rate": args.exponent_rate, "clip": args.clip}
         sizes = {"task": args.task, "preset": name, **asdict(size)}
         record = {**sizes, "gnp": start, "runs": [*runs, *kept]}
         log.write_text(json.dumps(record, indent=1))
