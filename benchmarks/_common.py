@@ -18,7 +18,11 @@ from torch import Tensor
 from graphpool import Segments
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def make_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser that shows the script's own text, with what every benchmark of operations takes."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results")
@@ -32,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="on a machine that others use too: cpu, the processor time of all threads; user, without "
         "what the system spends on handing out memory",
     )
+    return parser
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -56,6 +61,16 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def timed(run: Callable[[], Any], args: argparse.Namespace) -> float:
+    """Milliseconds of one call by the clock of ``--clock``."""
+    clock = {"wall": time.perf_counter, "cpu": time.process_time, "user": _user_time}[args.clock]
+    synchronise(args.device)
+    start = clock()
+    run()
+    synchronise(args.device)
+    return 1e3 * (clock() - start)
+
+
 def in_turn(rivals: dict[str, Callable[[], Any]], args: argparse.Namespace) -> dict[str, float]:
     """Median milliseconds of each rival; all are run in turn, so that a busy moment hits all alike.
 
@@ -63,15 +78,10 @@ def in_turn(rivals: dict[str, Callable[[], Any]], args: argparse.Namespace) -> d
     finds the memory that it gave back a moment ago.
     """
     times: dict[str, list[float]] = {name: [] for name in rivals}
-    clock = {"wall": time.perf_counter, "cpu": time.process_time, "user": _user_time}[args.clock]
     for _ in range(args.repeats):
         for name, run in rivals.items():
             run()
-            synchronise(args.device)
-            start = clock()
-            run()
-            synchronise(args.device)
-            times[name].append(1e3 * (clock() - start))
+            times[name].append(timed(run, args))
     return {name: statistics.median(found) for name, found in times.items()}
 
 

@@ -14,12 +14,11 @@ import gc
 import inspect
 import json
 import statistics
-import time
 from collections.abc import Callable
 
 import matplotlib
 import torch
-from _common import add_arguments, machine, prepare, synchronise, table
+from _common import machine, make_parser, prepare, table, timed
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
@@ -75,21 +74,11 @@ def multiply_adds(problem: Problem, name: str) -> float:
 
 def measure(problem: Problem, name: str, args: argparse.Namespace) -> tuple[float, float]:
     """Median milliseconds of the pool and of the reference, in turn."""
-    clock = {"wall": time.perf_counter, "cpu": time.process_time, "user": time.process_time}
-    now = clock[args.clock]
     steps = [problem.step(name), problem.step(REFERENCE)]
-
-    def once(run: Callable[[], None]) -> float:
-        synchronise(args.device)
-        start = now()
-        run()
-        synchronise(args.device)
-        return 1e3 * (now() - start)
-
     # The first step warms up.
-    first = max(once(run) for run in steps)
+    first = max(timed(run, args) for run in steps)
     repeats = min(args.repeats, max(1, int(1e3 * PATIENCE / first)))
-    times = [[once(run) for run in steps] for _ in range(repeats)]
+    times = [[timed(run, args) for run in steps] for _ in range(repeats)]
     gc.collect()
     own, reference = zip(*times, strict=True)
     return statistics.median(own), statistics.median(reference)
@@ -144,8 +133,7 @@ def numbers(name: str) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("names", nargs="*", help="pools; all if none")
     parser.add_argument(
         "--elements", type=int, help="default: 800,000, fewer for the slowest pools"

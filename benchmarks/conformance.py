@@ -10,13 +10,12 @@ an error, or if it has no way to be asked, as for weights.
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from _common import add_arguments, machine, prepare, table
+from _common import machine, make_parser, prepare, table
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 from torch_geometric.nn import aggr as pyg
@@ -89,10 +88,7 @@ def failures(make: Callable[[], nn.Module]) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
+    parser = make_parser(__doc__)
     args = parser.parse_args()
     prepare(args)
     names = list(PAIRS)[:4] if args.quick else list(PAIRS)

@@ -9,10 +9,8 @@ their losses must agree.
 
 from __future__ import annotations
 
-import argparse
-
 import torch
-from _common import add_arguments, in_turn, machine, peak_extra_memory, prepare, table
+from _common import in_turn, machine, make_parser, peak_extra_memory, prepare, table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GINConv
@@ -67,10 +65,7 @@ def same_start(ours: Gin, theirs: PygGin) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--nodes", type=int, default=50_000, help="with 16 edges each")
     parser.add_argument("--epochs", type=int, default=3, help="of the comparison of losses")
     args = parser.parse_args()

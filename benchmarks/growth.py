@@ -14,7 +14,7 @@ import argparse
 
 import matplotlib
 import torch
-from _common import add_arguments, in_turn, keep_memory, machine, prepare, table, warmed
+from _common import in_turn, keep_memory, machine, make_parser, prepare, table, warmed
 
 from graphpool import Segments, ops
 
@@ -70,10 +70,7 @@ def one_bag(args: argparse.Namespace) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
+    parser = make_parser(__doc__)
     sizes = [10_000, 100_000, 1_000_000, 10_000_000]
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="numbers of elements")
     parser.add_argument("--memory", choices=["fresh", "kept"], default="fresh")

@@ -14,7 +14,7 @@ import math
 from pathlib import Path
 
 import torch
-from _common import add_arguments, in_turn, machine, prepare, table
+from _common import in_turn, machine, make_parser, prepare, table
 from torch import Tensor
 from tqdm import tqdm
 
@@ -164,10 +164,7 @@ def encoder(args: argparse.Namespace) -> list[list]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--lidar", type=Path)
     parser.add_argument("--modelnet", type=Path)
     args = parser.parse_args()

@@ -9,11 +9,10 @@ The loop builds one copy after the other, as subgraph networks usually do before
 from __future__ import annotations
 
 import argparse
-import time
 from itertools import product
 
 import torch
-from _common import add_arguments, in_turn, machine, peak_extra_memory, prepare, table
+from _common import in_turn, machine, make_parser, peak_extra_memory, prepare, table, timed
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GIN
@@ -69,17 +68,14 @@ CASES = (
 
 def building(args: argparse.Namespace) -> str:
     rows = []
-    clock = time.process_time if args.clock == "cpu" else time.perf_counter
     for name, count, policy, limit in CASES:
         count = 4 if args.quick else count
         graphs = molecule_sized(count, args.seed)
         batch = Batch.from_data_list(graphs)
         copies, _ = vectorised(batch, policy)
         ours = in_turn({"ours": lambda b=batch, p=policy: vectorised(b, p)}, args)["ours"]
-        with_loops(graphs[:1], policy)
-        started = clock()
         looped = with_loops(graphs, policy)
-        theirs = 1e3 * (clock() - started)
+        theirs = timed(lambda g=graphs, p=policy: with_loops(g, p), args)
         if looped.num_nodes != copies.num_nodes or looped.num_edges != copies.edge_index.size(1):
             raise RuntimeError(f"{name}: the loop and graphpool built different copies")
         target = "" if limit is None else f"{limit:.0f} ms"
@@ -126,10 +122,7 @@ def pooling(args: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
+    parser = make_parser(__doc__)
     parts = {"building": building, "pooling": pooling}
     parser.add_argument("--parts", nargs="+", default=list(parts), choices=list(parts))
     args = parser.parse_args()

@@ -21,10 +21,10 @@ from typing import Any
 import matplotlib
 import torch
 from _common import (
-    add_arguments,
     bags,
     in_turn,
     machine,
+    make_parser,
     peak_extra_memory,
     prepare,
     table,
@@ -227,10 +227,7 @@ def plot(found: dict[str, dict], title: str, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--ops", nargs="+", default=list(OPS), choices=OPS)
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--elements", type=int, default=800_000)

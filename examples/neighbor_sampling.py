@@ -32,6 +32,7 @@ from graphpool import Segments, ops
 from graphpool import aggr as pools
 from graphpool.aggr import exponent_parameter_groups
 from graphpool.models import GraphModel
+from graphpool.plot.colors import HUES
 
 
 class UniformNeighborSampler(BaseSampler):
@@ -182,8 +183,7 @@ def draw(results: dict[str, dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
-    colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-    for (name, result), colour in zip(results.items(), colours, strict=False):
+    for (name, result), colour in zip(results.items(), HUES, strict=False):
         losses = torch.tensor(result["losses"])
         window = max(1, losses.numel() // 20)
         smooth = losses.unfold(0, window, 1).mean(1)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from graphpool import Segments, aggr, ops
+from graphpool.plot.colors import HUES
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -32,7 +33,6 @@ from matplotlib.figure import Figure  # noqa: E402
 READOUTS = ("sum", "mean", "max", "attsets", "gnp")
 TRAINED, SIZES = (4, 16), (4, 8, 16, 32, 64, 128)
 CURVES = ("size", "mean", "maximum", "Euclidean norm")
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#666666")
 FUNCTIONS: dict[str, Callable[[Tensor, Segments], Tensor]] = {
     "size": lambda x, s: s.counts[:, None].to(x.dtype),
     "sum": ops.segment_sum,
@@ -134,14 +134,14 @@ def draw_map(found: dict[str, list[list[float]]], path: Path) -> None:
 
 def draw_curves(found: dict[str, list[list[float]]], path: Path) -> None:
     """The error of every readout by the size of the set, for some of the functions."""
-    if len(found) > len(COLOURS):  # more lines than anyone can tell apart
+    if len(found) > len(HUES):  # more lines than anyone can tell apart
         found = {name: row for name, row in found.items() if name in READOUTS}
     figure, panels = plt.subplots(1, len(CURVES), figsize=(3.1 * len(CURVES), 3.4), sharey=True)
     for axes, function in zip(panels, CURVES, strict=True):
         axes.axvspan(*TRAINED, color="#eeeeee", lw=0)
         for i, (name, row) in enumerate(found.items()):
             values = [max(v, 0.01) for v in row[list(FUNCTIONS).index(function)]]
-            axes.loglog(SIZES, values, "o-", ms=3.5, label=name, color=COLOURS[i])
+            axes.loglog(SIZES, values, "o-", ms=3.5, label=name, color=HUES[i])
         axes.set_title(function, fontsize=10)
         axes.set_xticks(SIZES, [str(size) for size in SIZES])
         axes.minorticks_off()

@@ -32,7 +32,7 @@ def test_every_parameter_starts_afresh(name):
     module.reset_parameters()
     for key, p in module.named_parameters():
         assert p.abs().max() < 1e3, key
-        # What is drawn is drawn with the same spread, what is constant is the same constant.
+        # What is constant is the same constant again; what is drawn is small again, see above.
         constant = before[key].numel() > 1 and float(before[key].std()) == 0
         if constant:
             assert torch.equal(p, before[key]), key

@@ -75,7 +75,8 @@ def segment_topk(
 
     Returns:
         ``(values, index)``, both ``[S, k, ...]``: ``index`` names the element each value comes from, and
-        is -1 where there is none. It also leads from values to weights, which are theirs, not the op's.
+        is -1 where there is none. The op takes no weights: those of the
+        values are ``weight[index]``.
 
     Raises:
         ValueError: ``k`` is less than 1, or ``fill`` no integer where ``x`` is one.

@@ -64,31 +64,25 @@ def test_the_classifier_of_a_batch_is_that_of_its_meshes(read, graphs):
 
 
 @pytest.mark.parametrize("reduce", ["mean", "attsets"])
-def test_the_edge_classifier_of_a_batch_is_that_of_its_meshes_and_trains(reduce):
+@pytest.mark.parametrize("task", ["classify", "segment"])
+def test_the_edge_network_of_a_batch_is_that_of_its_meshes_and_trains(task, reduce):
     rng = np.random.default_rng(0)
     vertices, faces = icosphere(2)
     meshes = [edge_graph(vertices + 0.1 * rng.normal(size=vertices.shape), faces) for _ in range(3)]
-    model = MeshCNNClassifier(
-        5, channels=(8, 8), targets=(300, 200), reduce=reduce, hidden=8, groups=2
-    ).eval()
+    if task == "classify":
+        model = MeshCNNClassifier(
+            5, channels=(8, 8), targets=(300, 200), reduce=reduce, hidden=8, groups=2
+        )
+        shape = (len(meshes), 5)
+    else:
+        model = MeshCNNSegmenter(
+            6, channels=(8, 8, 16), targets=(400, 300), reduce=reduce, num_blocks=1
+        )
+        shape = (sum(len(m.x) for m in meshes), 6)
+    model.eval()
     model.standardizer.fit(meshes)
     whole = model(Batch.from_data_list(meshes))
-    torch.testing.assert_close(whole, torch.cat([model(m) for m in meshes]), rtol=1e-3, atol=1e-4)
-    whole.square().sum().backward()
-    assert not [n for n, p in model.named_parameters() if p.grad is None]
-
-
-@pytest.mark.parametrize("reduce", ["mean", "attsets"])
-def test_the_edge_segmenter_of_a_batch_is_that_of_its_meshes_and_trains(reduce):
-    rng = np.random.default_rng(0)
-    vertices, faces = icosphere(2)
-    meshes = [edge_graph(vertices + 0.1 * rng.normal(size=vertices.shape), faces) for _ in range(3)]
-    model = MeshCNNSegmenter(
-        6, channels=(8, 8, 16), targets=(400, 300), reduce=reduce, num_blocks=1
-    ).eval()
-    model.standardizer.fit(meshes)
-    whole = model(Batch.from_data_list(meshes))
-    assert whole.shape == (sum(len(m.x) for m in meshes), 6)
+    assert whole.shape == shape
     torch.testing.assert_close(whole, torch.cat([model(m) for m in meshes]), rtol=1e-3, atol=1e-4)
     whole.square().sum().backward()
     assert not [n for n, p in model.named_parameters() if p.grad is None]

@@ -132,8 +132,7 @@ def softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
 
 @softmax.register_fake
 def _softmax_fake(score: Tensor, *layout: Tensor | None) -> Tensor:
-    gather = Layout.from_args(layout).gather
-    elements = score.shape[0] if gather is None else gather.shape[0]
+    elements = Layout.from_args(layout).num_elements(score)
     return score.new_empty((elements, score.shape[1]), dtype=working_dtype(score))
 
 

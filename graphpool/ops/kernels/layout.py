@@ -54,6 +54,10 @@ class Layout(NamedTuple):
             row_ptr, row_elements = read_by.ptr, read_by.perm
         return cls(segments.ptr, segments.perm, index, rows_of, weight, row_ptr, row_elements)
 
+    def num_elements(self, x: Tensor) -> int:
+        """How many elements read the rows of ``x``."""
+        return x.shape[0] if self.gather is None else self.gather.shape[0]
+
     @classmethod
     def from_args(cls, args: Sequence[Tensor | None]) -> Layout:
         """From the arguments of an op, in the order of :data:`SCHEMA`."""

@@ -47,10 +47,6 @@ class Runs(NamedTuple):
         return values.view(values.shape[0] // self.pieces, self.pieces, *values.shape[1:])
 
 
-def count_elements(x: Tensor, layout: Layout) -> int:
-    return x.shape[0] if layout.gather is None else layout.gather.shape[0]
-
-
 def accumulator(x: Tensor) -> Any:
     return tl.float64 if working_dtype(x) == torch.float64 else tl.float32
 
@@ -91,7 +87,7 @@ def reduce_bags(
         GATHER=layout.gather is not None,
         WEIGHT=layout.weight is not None,
         ACC=accumulator(x),
-        BE=element_block(count_elements(x, layout), runs.begin.shape[0]),
+        BE=element_block(layout.num_elements(x), runs.begin.shape[0]),
         BC=block,
         **flags,
     )

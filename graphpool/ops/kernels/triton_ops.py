@@ -15,7 +15,6 @@ from graphpool.ops.kernels.triton_launch import (
     Runs,
     accumulator,
     channel_block,
-    count_elements,
     reduce_bags,
     size_of_runs,
     walk_rows,
@@ -28,7 +27,7 @@ def _softmax(
     """Weighted sum and log-sum-exp of the bags; scores are ``t * x`` if there are none."""
     channels = x.shape[1]
     heads = channels if score is None else score.shape[1]
-    runs = Runs.of(layout, count_elements(x, layout))
+    runs = Runs.of(layout, layout.num_elements(x))
     dtype, count = working_dtype(x), runs.begin.shape[0]
     out = x.new_zeros((count if sums else 0, channels), dtype=dtype)
     lse = x.new_zeros((count, heads), dtype=dtype)
@@ -132,7 +131,7 @@ def segment_logsumexp_backward(
 
 def segment_softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
     at = Layout.from_args(layout)
-    elements, channels = count_elements(score, at), score.shape[1]
+    elements, channels = at.num_elements(score), score.shape[1]
     runs, dtype = Runs.of(at, elements), working_dtype(score)
     z, top = score.new_zeros((2, runs.begin.shape[0], channels), dtype=dtype)
     arrays = (score, score, score.new_ones(channels, dtype=dtype))
@@ -181,7 +180,7 @@ def segment_power(
     x: Tensor, p: Tensor, q: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     at = Layout.from_args(layout)
-    runs = Runs.of(at, count_elements(x, at))
+    runs = Runs.of(at, at.num_elements(x))
     dtype = working_dtype(x)
     least, most = (1e-290, 1.7976931348623157e308)
     if dtype == torch.float32:
@@ -230,7 +229,7 @@ def segment_power_backward(
 
 def segment_moments(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
     at, names = Layout.from_args(layout), moments.split(",")
-    runs = Runs.of(at, count_elements(x, at))
+    runs = Runs.of(at, at.num_elements(x))
     dtype, shape = working_dtype(x), (runs.begin.shape[0], x.shape[1])
     extrema, spread = "min" in names or "max" in names, "var" in names
     total, *others = (x.new_zeros(shape, dtype=dtype) for _ in range(6))

@@ -74,6 +74,25 @@ def test_derivatives_of_parameters():
         assert torch.autograd.gradgradcheck(fn, inputs)
 
 
+class Swallow(torch.autograd.Function):
+    """Hands on its input, and no gradient to it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_a_result_that_gets_no_gradient_passes_none_on(name):
+    x, segments, _ = problem(gathered=False, weighted=False)
+    Swallow.apply(OPS[name](x, segments)).sum().backward()
+    assert x.grad is None or not x.grad.any()
+
+
 def samples(dtype):
     """Arguments of every op of the library, by its name; several for some."""
     torch.manual_seed(0)
