@@ -174,18 +174,17 @@ class GNP(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        def norm(v: Tensor, p: Tensor, q: Tensor) -> Tensor:
+        def norms(v: Tensor) -> Tensor:
             if self.offset:
                 v = v.abs() + self.offset
-            return segment_power(v, segments, p, q, weight, gather)
+            exponents = zip(self.p, self.q, strict=True)
+            found = [segment_power(v, segments, p, q, weight, gather) for p, q in exponents]
+            return torch.cat(found, dim=-1) if len(found) > 1 else found[0]
 
-        pooled = [
-            apply_policy(self.negative, x, lambda v, p=p, q=q: norm(v, p, q))  # type: ignore[misc]
-            for p, q in zip(self.p, self.q, strict=True)
-        ]
+        pooled = apply_policy(self.negative, x, norms)
         if self.sign != "both":
-            return pooled[0]
-        return self.combine(torch.cat(pooled, dim=-1).to(self.combine.weight.dtype)).to(x.dtype)
+            return pooled
+        return self.combine(pooled.to(self.combine.weight.dtype)).to(x.dtype)
 
     def extra_repr(self) -> str:
         channels = "" if self.channels is None else f"channels={self.channels}, "
