@@ -43,6 +43,8 @@ class Preset:
     """How much is trained: graphs for training, validation and test, width, passes, batch size.
 
     The learning rate halves every ``halve_every`` epochs, every quarter of the run where that is 0.
+    ``exponent_rate`` and ``clip`` are for networks with GNP: the learning rate of its exponents, in
+    units of that of the weights, and the largest norm of the gradient (0: any).
     """
 
     num_graphs: tuple[int, int, int]
@@ -50,6 +52,8 @@ class Preset:
     epochs: int
     batch_size: int
     halve_every: int = 0
+    exponent_rate: float = 10.0
+    clip: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,9 @@ TASKS = {
 
 def preset(name: str, task: Task) -> Preset:
     if name == "full":
-        return Preset(task.num_graphs, 256, task.epochs, task.batch_size, halve_every=50)
+        # Thousands of steps: slower exponents find their place as well, and are not thrown off it.
+        steady = {"exponent_rate": 3.0, "clip": 1.0}
+        return Preset(task.num_graphs, 256, task.epochs, task.batch_size, halve_every=50, **steady)
     return {
         "quick": Preset((90, 45, 45), 16, 2, 32),
         "demo": Preset((450, 90, 180), 32, 24, 16),
@@ -159,13 +165,13 @@ def run(
         activation=False,
         node_layers=task.node_layers,
     ).to(args.device)
-    exponent_lr = args.exponent_rate * task.lr
+    exponent_lr = size.exponent_rate * task.lr
     groups = aggr.exponent_parameter_groups(model, task.lr, exponent_lr, weight_decay=1e-5)
     optimizer = torch.optim.Adam(groups)
-    if args.clip is not None:
+    if size.clip and len(groups) > 1:
 
         def clip(*_: Any) -> None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), size.clip)
 
         optimizer.register_step_pre_hook(clip)
     halve_every = size.halve_every or max(1, size.epochs // 4)
@@ -283,10 +289,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--exponent-rate",
         type=float,
-        default=10.0,
-        help="learning rate of the exponents, in units of that of the weights",
+        help="learning rate of the exponents, in units of that of the weights (default: 10, full: 3)",
     )
-    parser.add_argument("--clip", type=float, help="largest norm of the gradient; none by default")
+    parser.add_argument(
+        "--clip",
+        type=float,
+        help="largest norm of the gradient in networks with GNP, 0 for any (default: 0, full: 1)",
+    )
     parser.add_argument("--root", type=Path, default=Path("datasets"), help="cache of the graphs")
     parser.add_argument(
         "--resume", action="store_true", help="keep the runs that an earlier call has finished"
@@ -299,7 +308,8 @@ def main() -> None:
     task = TASKS[args.task]
     name = "full" if args.full else "quick" if args.quick else args.preset
     size = preset(name, task)
-    size = replace(size, epochs=args.epochs or size.epochs, hidden=args.hidden or size.hidden)
+    given = {key: getattr(args, key) for key in ("epochs", "hidden", "exponent_rate", "clip")}
+    size = replace(size, **{key: value for key, value in given.items() if value is not None})
     if args.wait is None:
         args.wait = size.epochs // 12
     folder = out_dir(args)
@@ -321,7 +331,6 @@ def main() -> None:
         runs.append(run(task, size, pair, seed, args))
         kept = [r for r in finished if r not in runs]
         start = {"p": args.p, "growth": list(args.growth), "wait": args.wait}
-        start |= {"exponent_rate": args.exponent_rate, "clip": args.clip}
         sizes = {"task": args.task, "preset": name, **asdict(size)}
         record = {**sizes, "gnp": start, "runs": [*runs, *kept]}
         log.write_text(json.dumps(record, indent=1))
