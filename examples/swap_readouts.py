@@ -271,6 +271,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="the published protocol (hours)")
     parser.add_argument("--epochs", type=int, help="overrides the preset")
     parser.add_argument("--hidden", type=int, help="overrides the preset")
+    parser.add_argument("--lr", type=float, help="rate of the weights (default: as published)")
     parser.add_argument("--seeds", type=int, default=1, help="runs per pair, from --seed upwards")
     parser.add_argument("--p", type=float, default=8.0, help="|p| of GNP at the start")
     parser.add_argument(
@@ -306,6 +307,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     task = TASKS[args.task]
+    if args.lr is not None:
+        task = replace(task, lr=args.lr)
     name = "full" if args.full else "quick" if args.quick else args.preset
     size = preset(name, task)
     given = {key: getattr(args, key) for key in ("epochs", "hidden", "exponent_rate", "clip")}
@@ -331,7 +334,7 @@ def main() -> None:
         runs.append(run(task, size, pair, seed, args))
         kept = [r for r in finished if r not in runs]
         start = {"p": args.p, "growth": list(args.growth), "wait": args.wait}
-        sizes = {"task": args.task, "preset": name, **asdict(size)}
+        sizes = {"task": args.task, "preset": name, "lr": task.lr, **asdict(size)}
         record = {**sizes, "gnp": start, "runs": [*runs, *kept]}
         log.write_text(json.dumps(record, indent=1))
     rows = summarise(runs)
