@@ -74,7 +74,7 @@ def building(args: argparse.Namespace) -> str:
         batch = Batch.from_data_list(graphs)
         copies, _ = vectorised(batch, policy)
         ours = in_turn({"ours": lambda b=batch, p=policy: vectorised(b, p)}, args)["ours"]
-        looped = with_loops(graphs, policy)
+        looped = with_loops(graphs, policy)  # the warm-up, too
         theirs = timed(lambda g=graphs, p=policy: with_loops(g, p), args)
         if looped.num_nodes != copies.num_nodes or looped.num_edges != copies.edge_index.size(1):
             raise RuntimeError(f"{name}: the loop and graphpool built different copies")

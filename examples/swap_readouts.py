@@ -96,8 +96,8 @@ TASKS = {
 def preset(name: str, task: Task) -> Preset:
     if name == "full":
         # Thousands of steps: slower exponents find their place as well, and are not thrown off it.
-        steady = {"exponent_rate": 3.0, "clip": 1.0}
-        return Preset(task.num_graphs, 256, task.epochs, task.batch_size, halve_every=50, **steady)
+        sizes = (task.num_graphs, 256, task.epochs, task.batch_size)
+        return Preset(*sizes, halve_every=50, exponent_rate=3.0, clip=1.0)
     return {
         "quick": Preset((90, 45, 45), 16, 2, 32),
         "demo": Preset((450, 90, 180), 32, 24, 16),

@@ -75,8 +75,7 @@ def segment_topk(
 
     Returns:
         ``(values, index)``, both ``[S, k, ...]``: ``index`` names the element each value comes from, and
-        is -1 where there is none. The op takes no weights: those of the
-        values are ``weight[index]``.
+        is -1 where there is none. Weights, which the op does not take, are ``weight[index]``.
 
     Raises:
         ValueError: ``k`` is less than 1, or ``fill`` no integer where ``x`` is one.
