@@ -107,10 +107,11 @@ def draw_training(runs: Sequence[dict[str, Any]], title: str, path: Path) -> Non
     top.set_ylabel("p (which elements count)")
     bottom.set_ylabel("1/p - q (growth with the size)")
     bottom.set_xlabel("epochs")
-    for growth, name, shift in ((1, "grows as a sum", 6), (0, "as a mean or a maximum", -12)):
+    for growth, name in ((1, "as a sum"), (0, "as a mean\nor a maximum")):
         bottom.axhline(growth, color="#bbbbbb", lw=0.8, zorder=0)
-        style = {"textcoords": "offset points", "ha": "right", "fontsize": 9}
-        bottom.annotate(name, (1, growth), (0, shift), ("axes fraction", "data"), **style)
+        # Beside the axes, where no line can lie beneath it.
+        style = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+        bottom.annotate(name, (1, growth), (5, 0), ("axes fraction", "data"), **style)
     halves = [Line2D([], [], color="#555555", ls=ls) for ls in ("-", "--")]
     sites = [Line2D([], [], color=colour) for colour in colours.values()]
     labels = [*colours, "half with p > 0", "half with p < 0"]
