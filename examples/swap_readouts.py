@@ -123,12 +123,15 @@ def exponents(model: GraphModel) -> dict[str, dict[str, list[float]]]:
     }
 
 
-def make_pool(name: str, channels: int, p: float, growth: float) -> torch.nn.Module:
+def make_pool(
+    name: str, channels: int, p: float, growth: float, combine: str = "random"
+) -> torch.nn.Module:
     """A pool by name; ``gnp+`` and ``gnp-`` are the halves of GNP with one sign of p."""
     signs = {"gnp": "both", "gnp+": "plus", "gnp-": "minus"}
     if name in signs:
         # The offset keeps p < 0 from giving 0 wherever one ReLU output is 0.
-        return aggr.GNP(channels, sign=signs[name], p=p, growth=growth, offset=1e-3)
+        start = {"p": p, "growth": growth, "combine": combine}
+        return aggr.GNP(channels, sign=signs[name], offset=1e-3, **start)
     return aggr.resolve(name, channels=channels)
 
 
@@ -158,8 +161,8 @@ def run(
         1,
         num_layers=task.num_layers,
         conv="pair_mlp",
-        aggr=make_pool(pair[0], size.hidden, args.p, args.growth[0]),
-        readout=make_pool(pair[1], size.hidden, args.p, args.growth[1]),
+        aggr=make_pool(pair[0], size.hidden, args.p, args.growth[0], args.combine),
+        readout=make_pool(pair[1], size.hidden, args.p, args.growth[1], args.combine),
         edge_dim=task.edge_dim,
         encoder=None,
         activation=False,
@@ -272,6 +275,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="overrides the preset")
     parser.add_argument("--hidden", type=int, help="overrides the preset")
     parser.add_argument("--lr", type=float, help="rate of the weights (default: as published)")
+    parser.add_argument(
+        "--halve-every",
+        type=int,
+        help="epochs after which the rate halves (default: a quarter of all, full: 50; 0: a quarter)",
+    )
     parser.add_argument("--seeds", type=int, default=1, help="runs per pair, from --seed upwards")
     parser.add_argument("--p", type=float, default=8.0, help="|p| of GNP at the start")
     parser.add_argument(
@@ -280,6 +288,12 @@ def parse() -> argparse.Namespace:
         nargs=2,
         default=(0.5, 0.0),
         help="1/p - q of GNP at the start, over neighbours and at the readout",
+    )
+    parser.add_argument(
+        "--combine",
+        choices=("random", "average"),
+        default="random",
+        help="where the linear map of both halves of GNP starts",
     )
     parser.add_argument(
         "--wait",
@@ -301,7 +315,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--resume", action="store_true", help="keep the runs that an earlier call has finished"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.halve_every is not None and args.halve_every < 0:
+        parser.error(f"--halve-every must be 0 or more epochs; got {args.halve_every}")
+    return args
 
 
 def main() -> None:
@@ -311,7 +328,8 @@ def main() -> None:
         task = replace(task, lr=args.lr)
     name = "full" if args.full else "quick" if args.quick else args.preset
     size = preset(name, task)
-    given = {key: getattr(args, key) for key in ("epochs", "hidden", "exponent_rate", "clip")}
+    overrides = ("epochs", "hidden", "halve_every", "exponent_rate", "clip")
+    given = {key: getattr(args, key) for key in overrides}
     size = replace(size, **{key: value for key, value in given.items() if value is not None})
     if args.wait is None:
         args.wait = size.epochs // 12
@@ -333,7 +351,7 @@ def main() -> None:
             continue
         runs.append(run(task, size, pair, seed, args))
         kept = [r for r in finished if r not in runs]
-        start = {"p": args.p, "growth": list(args.growth), "wait": args.wait}
+        start = {key: getattr(args, key) for key in ("p", "growth", "combine", "wait")}
         sizes = {"task": args.task, "preset": name, "lr": task.lr, **asdict(size)}
         record = {**sizes, "gnp": start, "runs": [*runs, *kept]}
         log.write_text(json.dumps(record, indent=1))

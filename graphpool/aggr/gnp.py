@@ -17,6 +17,7 @@ from graphpool.ops.power import segment_power
 from graphpool.segments import Segments
 
 SIGNS = ("both", "plus", "minus")
+STARTS = ("random", "average")
 
 
 @register("gnp")
@@ -63,6 +64,9 @@ class GNP(Aggregation):
         negative: What becomes of negative elements: ``"abs"`` (as the formula says), ``"split"`` (an odd
             function, which is the signed sum or mean in those limits), ``"clamp"`` or ``"raise"``, see
             :func:`graphpool.aggr.negative.apply_policy`.
+        combine: Where the linear map of ``sign="both"`` starts: ``"random"``, as any linear layer, or
+            ``"average"``, the mean of both halves of each channel. That keeps non-negative elements
+            non-negative and adds no random layer to the network: wide and deep ones train faster.
 
     Attributes:
         p: The exponents as they are now, ``[signs, 1 or C]``: GNP+ first.
@@ -97,10 +101,13 @@ class GNP(Aggregation):
         p_max: float = 1000.0,
         offset: float = 0.0,
         negative: str = "abs",
+        combine: str = "random",
     ) -> None:
         super().__init__(channels)
         if sign not in SIGNS:
             raise ValueError(f"`sign` must be one of {SIGNS}; got {sign!r}.")
+        if combine not in STARTS:
+            raise ValueError(f"`combine` must be one of {STARTS}; got {combine!r}.")
         if not p_min > 0:
             raise ValueError(f"`p_min` must be positive; got {p_min}.")
         if not p_min < p_max < math.inf:
@@ -123,6 +130,7 @@ class GNP(Aggregation):
         self.p_min, self.p_max = float(p_min), float(p_max)
         self.offset = float(offset)
         self.negative = check_policy(negative)
+        self.initial_combine = combine
         if channels is None:
             self.build(1)
             self.reset_parameters()
@@ -152,6 +160,10 @@ class GNP(Aggregation):
                 self.growth.copy_((1 / self.p - self.initial_q).expand_as(self.growth))
         if self.sign == "both":
             self.combine.reset_parameters()
+            if self.initial_combine == "average":
+                half = torch.eye(self.combine.out_features) / 2
+                with torch.no_grad():
+                    self.combine.weight.copy_(torch.cat([half, half], dim=1))
 
     @property
     def p(self) -> Tensor:
@@ -191,9 +203,10 @@ class GNP(Aggregation):
         given = self.initial_q is not None
         size = f"q={self.initial_q}" if given else f"growth={self.initial_growth}"
         offset = f", offset={self.offset}" if self.offset else ""
+        start = "" if self.initial_combine == "random" else f", combine={self.initial_combine!r}"
         return (
             f"{channels}sign={self.sign!r}, shared={self.shared}, p={self.initial_p}, {size}"
-            f"{offset}, negative={self.negative!r}"
+            f"{offset}, negative={self.negative!r}{start}"
         )
 
 

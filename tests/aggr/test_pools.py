@@ -65,6 +65,15 @@ class TestGNP:
             pool(x, segments), torch.cat(norms, 1) @ pool.combine.weight.T, rtol=1e-6, atol=1e-8
         )
 
+    def test_both_can_start_as_the_average_of_the_two(self):
+        x, segments = bags(positive=True)
+        pool = aggr.GNP(-1, p=2.0, q=0.3, combine="average").double()
+        norms = [ops.segment_power(x, segments, p, 0.3) for p in (2.0, -2.0)]
+        torch.testing.assert_close(pool(x, segments), sum(norms) / 2, rtol=1e-6, atol=1e-8)
+        pool(x, segments).sum().backward()
+        assert pool.combine.weight.grad.abs().min() > 0  # a start, not a constant
+        assert "combine='average'" in repr(pool)
+
     def test_exponents_per_channel(self):
         x, segments = bags(positive=True)
         pool = aggr.GNP(4, sign="plus", shared=False).double()
@@ -160,6 +169,7 @@ class TestGNP:
             ({"sign": "plus", "shared": False}, "shared=False"),
             ({"sign": "plus", "negative": "ignore"}, "'ignore'"),
             ({"sign": "plus", "offset": -1.0}, "-1.0"),
+            ({"channels": 4, "combine": "mean"}, "'mean'"),
             ({"sign": "plus", "p_min": 0.0}, "0.0"),
         ],
     )
