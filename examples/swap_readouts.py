@@ -363,7 +363,11 @@ def main() -> None:
         record = {**sizes, "gnp": start, "runs": [*runs, *kept]}
         log.write_text(json.dumps(record, indent=1))
     rows = summarise(runs)
-    print(f"\n{args.task}: trained on small graphs, tested on larger ones ({name}: {size})\n")
+    small, _, large = size.num_graphs
+    print(
+        f"\n{args.task} ({name}): trained on {small} small graphs, tested on {large} larger ones; "
+        f"width {size.hidden}, {size.epochs} epochs, batches of {size.batch_size}\n"
+    )
     print(table(rows))
     if learned := exponent_table(rows):
         print("\nlearned exponents; 1/p - q is the growth of the result with the size of the bag")
