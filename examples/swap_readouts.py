@@ -276,6 +276,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="the published protocol (hours)")
     parser.add_argument("--epochs", type=int, help="overrides the preset")
     parser.add_argument("--hidden", type=int, help="overrides the preset")
+    parser.add_argument(
+        "--num-graphs",
+        type=int,
+        nargs=3,
+        metavar=("TRAIN", "VALIDATION", "TEST"),
+        help="overrides the preset",
+    )
     parser.add_argument("--lr", type=float, help="rate of the weights (default: as published)")
     parser.add_argument(
         "--halve-every",
