@@ -283,7 +283,7 @@ def parse() -> argparse.Namespace:
         metavar=("TRAIN", "VALIDATION", "TEST"),
         help="overrides the preset",
     )
-    parser.add_argument("--lr", type=float, help="rate of the weights (default: as published)")
+    parser.add_argument("--lr", type=float, help="learning rate (default: as published)")
     parser.add_argument(
         "--halve-every",
         type=int,
@@ -313,8 +313,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--gnp-rate",
         type=float,
-        help="learning rate of networks with GNP, in units of that of the others (default: 1; shortest "
-        "paths, full: 0.2)",
+        help="learning rate of the weights in networks with GNP, in units of --lr (default: 1; "
+        "shortest paths, full: 0.2)",
     )
     parser.add_argument(
         "--exponent-rate",
