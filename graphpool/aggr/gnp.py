@@ -66,7 +66,8 @@ class GNP(Aggregation):
             :func:`graphpool.aggr.negative.apply_policy`.
         combine: Where the linear map of ``sign="both"`` starts: ``"random"``, as any linear layer, or
             ``"average"``, the mean of both halves of each channel. That keeps non-negative elements
-            non-negative and adds no random layer to the network: wide and deep ones train faster.
+            non-negative and adds no random layer to the network; three convolutions of width 256
+            trained faster with it (results page on extrapolation, shortest paths).
 
     Attributes:
         p: The exponents as they are now, ``[signs, 1 or C]``: GNP+ first.
