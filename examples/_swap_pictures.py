@@ -73,13 +73,11 @@ def _draw_exponents(axes: Any, runs: list[dict[str, Any]]) -> None:
     axes.set_ylim(min(bottom, -0.3), max(top, 1.15))
     for name, p, growth in (("sum", 1, 1), ("mean", 1, 0), ("L2 norm", 2, 0.5)):
         axes.plot(p, growth, "+", color="black")
-        axes.annotate(name, (p, growth), (4, 4), textcoords="offset points", fontsize=9)
-    low, high = axes.get_xlim()
-    axes.annotate("max →", (high, 0), (-4, -12), textcoords="offset points", ha="right", fontsize=9)
-    if low < 0:
-        axes.annotate("← min", (low, 0), (4, -12), textcoords="offset points", fontsize=9)
+        style = {"textcoords": "offset points", "ha": "right", "fontsize": 9}
+        axes.annotate(name, (p, growth), (-4, 4), **style)
     axes.axhline(0, color="#dddddd", lw=0.8, zorder=0)
-    axes.set_xlabel("p (which elements count)")
+    # Below the axis, where no marker can lie beneath them.
+    axes.set_xlabel(f"{'← min' if low < 0 else '':<20}p (which elements count){'max →':>20}")
     axes.set_ylabel("1/p - q (growth with the size)")
     axes.set_title("what GNP has learned at each site; lines from the start", fontsize=10)
     once = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
