@@ -124,14 +124,14 @@ def exponents(model: GraphModel) -> dict[str, dict[str, list[float]]]:
     }
 
 
-def make_pool(
-    name: str, channels: int, p: float, growth: float, combine: str = "random"
-) -> torch.nn.Module:
-    """A pool by name; ``gnp+`` and ``gnp-`` are the halves of GNP with one sign of p."""
+def make_pool(name: str, channels: int, **start: Any) -> torch.nn.Module:
+    """A pool by name; ``gnp+`` and ``gnp-`` are the halves of GNP with one sign of p.
+
+    ``start`` is where GNP starts from.
+    """
     signs = {"gnp": "both", "gnp+": "plus", "gnp-": "minus"}
     if name in signs:
         # The offset keeps p < 0 from giving 0 wherever one ReLU output is 0.
-        start = {"p": p, "growth": growth, "combine": combine}
         return aggr.GNP(channels, sign=signs[name], offset=1e-3, **start)
     return aggr.resolve(name, channels=channels)
 
@@ -156,20 +156,22 @@ def run(
 
     training = batches("train", train, shuffle=True, generator=shuffle)
     features = next(iter(training)).x.size(1)
+    start = {"p": args.p, "combine": size.combine}
     model = GraphModel(
         features,
         size.hidden,
         1,
         num_layers=task.num_layers,
         conv="pair_mlp",
-        aggr=make_pool(pair[0], size.hidden, args.p, args.growth[0], size.combine),
-        readout=make_pool(pair[1], size.hidden, args.p, args.growth[1], size.combine),
+        aggr=make_pool(pair[0], size.hidden, growth=args.growth[0], **start),
+        readout=make_pool(pair[1], size.hidden, growth=args.growth[1], **start),
         edge_dim=task.edge_dim,
         encoder=None,
         activation=False,
         node_layers=task.node_layers,
     ).to(args.device)
-    has_gnp = any(name.startswith("gnp") for name in pair)
+    path = [exponents(model)]
+    has_gnp = bool(path[0])
     lr = task.lr * (size.gnp_rate if has_gnp else 1)
     groups = aggr.exponent_parameter_groups(model, lr, size.exponent_rate * lr, weight_decay=1e-5)
     optimizer = torch.optim.Adam(groups)
@@ -183,7 +185,6 @@ def run(
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, [partial(rate, halve_every, wait) for wait in (0, args.wait)][: len(groups)]
     )
-    path = [exponents(model)]
     with tqdm(total=size.epochs, desc="/".join(pair), leave=False, file=sys.stderr) as bar:
 
         def show(epoch: int, history: Any) -> None:
@@ -218,7 +219,7 @@ def run(
         "start": path[0],
         # The network that was tested is that of the best epoch, not the last of the path.
         "learned": exponents(model),
-        "path": path if path[0] else [],
+        "path": path if has_gnp else [],
     }
 
 
@@ -331,8 +332,10 @@ def parse() -> argparse.Namespace:
         "--resume", action="store_true", help="keep the runs that an earlier call has finished"
     )
     args = parser.parse_args()
-    if args.halve_every is not None and args.halve_every < 0:
-        parser.error(f"--halve-every must be 0 or more epochs; got {args.halve_every}")
+    for option in ("halve_every", "clip"):
+        if (getattr(args, option) or 0) < 0:
+            name = option.replace("_", "-")
+            parser.error(f"--{name} must not be negative; got {getattr(args, option)}")
     return args
 
 
@@ -343,6 +346,7 @@ def main() -> None:
         task = replace(task, lr=args.lr)
     name = "full" if args.full else "quick" if args.quick else args.preset
     size = preset(name, task)
+    # An option with the name of a field overrides it.
     given = {key: vars(args).get(key) for key in asdict(size)}
     size = replace(size, **{key: value for key, value in given.items() if value is not None})
     if args.wait is None:

@@ -160,11 +160,11 @@ class GNP(Aggregation):
             else:
                 self.growth.copy_((1 / self.p - self.initial_q).expand_as(self.growth))
         if self.sign == "both":
+            # Drawn in any case: a seed starts the rest of a network alike with both choices.
             self.combine.reset_parameters()
             if self.initial_combine == "average":
-                half = torch.eye(self.combine.out_features) / 2
                 with torch.no_grad():
-                    self.combine.weight.copy_(torch.cat([half, half], dim=1))
+                    self.combine.weight.copy_(torch.eye(self.combine.out_features).repeat(1, 2) / 2)
 
     @property
     def p(self) -> Tensor:
