@@ -79,9 +79,10 @@ def _draw_exponents(axes: Any, runs: list[dict[str, Any]]) -> None:
     # Below the axis, where no marker can lie beneath them.
     axes.set_xlabel(f"{'← min' if low < 0 else '':<20}p (which elements count){'max →':>20}")
     axes.set_ylabel("1/p - q (growth with the size)")
-    axes.set_title("what GNP has learned at each site; lines from the start", fontsize=10)
+    axes.set_title("what GNP has learned at each site; lines from the start", fontsize=10, pad=24)
     once = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    axes.legend(once.values(), once.keys(), frameon=False, fontsize=9, loc="upper left")
+    axes.legend(once.values(), once.keys(), frameon=False, fontsize=9, ncols=len(once),
+                loc="lower center", bbox_to_anchor=(0.5, 1.0))  # fmt: skip
     axes.spines[["top", "right"]].set_visible(False)
 
 
