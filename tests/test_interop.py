@@ -85,8 +85,10 @@ def test_state_dict_goes_through_weights_only(name, elements):
     assert torch.equal(first(twin(x, index, dim_size=5)), first(pool(x, index, dim_size=5)))
 
 
+@pytest.mark.needs("safetensors.torch")
 def test_safetensors_round_trip(graph, tmp_path):
-    safetensors = pytest.importorskip("safetensors.torch")
+    from safetensors import torch as safetensors
+
     network, file = model().eval(), tmp_path / "model.safetensors"
     safetensors.save_model(network, str(file))
     twin = model().eval()
@@ -173,8 +175,10 @@ def test_pygs_own_pools_resolve(elements):
     assert pool(x, index, dim_size=5).shape == (5, CHANNELS)
 
 
+@pytest.mark.needs("tgp.reduce")
 def test_tgp_reduction(elements):
-    reduce = pytest.importorskip("tgp.reduce", reason="torch-geometric-pool is not installed")
+    from tgp import reduce
+
     assert reduce.AggrReduce(make("gnp")) is not None
 
 
@@ -195,6 +199,7 @@ def test_autocast(name, elements):
 
 
 @pytest.mark.slow
+@pytest.mark.needs("compiler")
 def test_a_whole_model_compiles_without_a_break(graph):
     x, edge_index, batch = graph
     network = Plain()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds torch-scatter and torch-cluster at the same time against the torch of the given Python and
-# installs them. Usage: tools/build_compiled.sh PYTHON
+# installs them. Exit status 3: this machine has no C++ compiler. Usage: tools/build_compiled.sh PYTHON
 set -euo pipefail
 python=$1
 wheels=$(mktemp -d)
@@ -30,6 +30,11 @@ imports() { "$python" -c 'import torch, torch_scatter, torch_cluster'; }
 
 if imports 2>/dev/null; then
     exit 0
+fi
+if ! command -v "${CXX:-c++}" >/dev/null && ! command -v g++ >/dev/null; then
+    echo "no C++ compiler: torch-scatter and torch-cluster are not built, and tests that need them are skipped;"
+    echo "everything else works without them. To get one on Debian or Ubuntu: apt-get install g++"
+    exit 3
 fi
 echo "building torch-scatter and torch-cluster (minutes the first time, seconds when pip has the wheels)"
 build_both

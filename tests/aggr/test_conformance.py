@@ -22,14 +22,15 @@ def test_point(name, point):
     testing.check(point, make(name), CHANNELS)
 
 
-@pytest.mark.parametrize("backend", ["torch", "torch_scatter"])
+@pytest.mark.parametrize(
+    "backend",
+    ["torch", pytest.param("torch_scatter", marks=pytest.mark.needs("torch_scatter"))],
+)
 @pytest.mark.parametrize(
     "point", ["permutation", "forms", "unsorted", "empty", "gradients", "weights", "ties", "half"]
 )
 @pytest.mark.parametrize("name", aggr.names())
 def test_point_on_the_composed_backends(name, point, backend):
-    if backend == "torch_scatter":
-        pytest.importorskip("torch_scatter", reason="the compiled extra is not installed")
     with graphpool.use_backend(backend):
         testing.check(point, make(name), CHANNELS)
 

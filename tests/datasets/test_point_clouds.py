@@ -182,7 +182,7 @@ def test_what_only_open3d_reads_says_how_to_get_it(tmp_path, monkeypatch):
         read_points(packed)
 
 
-@pytest.mark.skipif(not _optional.has("open3d"), reason="Open3D is not installed")
+@pytest.mark.needs("open3d")
 def test_open3d_reads_what_is_left_to_it(tmp_path):
     open3d = _optional.require("open3d", purpose="this test")
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(POINTS))

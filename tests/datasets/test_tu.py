@@ -43,14 +43,10 @@ def test_missing_files_in_a_read_only_folder(tmp_path, monkeypatch):
         TUGraphs(tmp_path, "MUTAG")
 
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "tu"
-
-
-@pytest.mark.skipif(not DATA.exists(), reason=f"the TU data sets are not at {DATA}")
 @pytest.mark.parametrize(
     ("name", "graphs", "features"), [("MUTAG", 188, 7), ("PROTEINS", 1113, 3), ("ENZYMES", 600, 3)]
 )
-def test_published_sizes(tmp_path, name, graphs, features):
-    data = TUGraphs(DATA, name, cache=tmp_path)
+def test_published_sizes(shared_data, tmp_path, name, graphs, features):
+    data = TUGraphs(shared_data / "tu", name, cache=tmp_path)
     assert (len(data), data.num_features) == (graphs, features)
     assert torch.equal(data[0].x.sum(1), torch.ones(data[0].num_nodes))

@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.needs("matplotlib")
 def test_two_processes_one_of_which_dies_follow_the_path_of_one(tmp_path):
-    pytest.importorskip("matplotlib")
     command = [sys.executable, str(ROOT / "examples" / "distributed.py"), "--quick"]
     command += [f"--out={tmp_path}", f"--root={tmp_path / 'data'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)

@@ -9,6 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
+@pytest.mark.needs("matplotlib")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "script, options, outputs",
@@ -32,7 +33,6 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
     ],
 )
 def test_the_scripts_run_and_leave_a_table_and_a_picture(tmp_path, script, options, outputs):
-    pytest.importorskip("matplotlib")
     command = [sys.executable, str(EXAMPLES / script), "--quick", f"--out={tmp_path}", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr

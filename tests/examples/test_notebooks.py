@@ -11,9 +11,9 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.p
 
 
 @pytest.mark.slow
+@pytest.mark.needs("matplotlib")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 def test_notebook_runs_from_top_to_bottom(notebook, tmp_path):
-    pytest.importorskip("matplotlib")
     done = subprocess.run(
         [sys.executable, str(notebook)],
         cwd=tmp_path,

@@ -29,10 +29,11 @@ class Plain(nn.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.needs("onnxscript", "onnxruntime")
 @pytest.mark.parametrize("name", EXPORTED)
 def test_onnx_runs_a_model_on_graphs_of_other_sizes(name, tmp_path):
-    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    import onnxruntime as runtime
+
     network = Plain(name).eval()
     example = torch.rand(12, CHANNELS), torch.randint(12, (2, 40)), torch.arange(12) // 4
     nodes, edges = torch.export.Dim("nodes", min=2), torch.export.Dim("edges", min=2)
@@ -48,8 +49,9 @@ def test_onnx_runs_a_model_on_graphs_of_other_sizes(name, tmp_path):
     torch.testing.assert_close(torch.from_numpy(found), network(*larger).detach())
 
 
+@pytest.mark.needs("lightning")
 def test_lightning_trains_a_model(tmp_path):
-    lightning = pytest.importorskip("lightning", reason="lightning is not installed")
+    import lightning
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
@@ -88,10 +90,11 @@ def test_lightning_trains_a_model(tmp_path):
     assert moved == set(before)
 
 
+@pytest.mark.needs("tgp.reduce")
 @pytest.mark.parametrize("name", ["gnp", "max", "attsets", "softmax"])
 def test_the_reducer_of_torch_geometric_pool_takes_any_pool(name):
-    reduce = pytest.importorskip("tgp.reduce", reason="torch-geometric-pool is not installed")
-    select = pytest.importorskip("tgp.select", reason="torch-geometric-pool is not installed")
+    from tgp import reduce, select
+
     torch.manual_seed(0)
     pool = aggr.resolve(name, channels=CHANNELS)
     x, cluster = torch.rand(12, CHANNELS), torch.randint(4, (12,))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from graphpool._optional import has
+from graphpool import _optional
 from graphpool.mesh import decimate, icosphere
 
 
@@ -13,7 +13,7 @@ def test_a_mesh_within_the_budget_is_kept():
         decimate(vertices, faces, 3)
 
 
-@pytest.mark.skipif(not has("open3d"), reason="Open3D is not installed")
+@pytest.mark.needs("open3d")
 def test_labels_follow_the_surface():
     vertices, faces = icosphere(4)
     labels = (vertices[faces].mean(1)[:, 2] > 0).astype(int)
@@ -24,8 +24,16 @@ def test_labels_follow_the_surface():
     assert np.array_equal(mesh.labels[clear], (height[clear] > 0).astype(int))
 
 
-@pytest.mark.skipif(has("open3d"), reason="Open3D is installed")
-def test_without_open3d_the_error_says_how_to_get_it():
+@pytest.mark.parametrize(
+    ("error", "way_out"),
+    [
+        (ModuleNotFoundError("No module named 'open3d'", name="open3d"), r"graphpool\[open3d\]"),
+        (ImportError("libusb-1.0.so.0: cannot open shared object file"), "apt-get install libusb"),
+    ],
+    ids=["absent", "without its system libraries"],
+)
+def test_without_open3d_the_error_says_how_to_get_it(monkeypatch, error, way_out):
+    monkeypatch.setattr(_optional, "_loaded", {"open3d": error})
     vertices, faces = icosphere(2)
-    with pytest.raises(ImportError, match=r"graphpool\[open3d\]"):
+    with pytest.raises(ImportError, match=way_out):
         decimate(vertices, faces, 100)

@@ -10,14 +10,13 @@ import torch
 import graphpool
 from graphpool import Segments, ops
 
-BACKENDS = ["auto", "torch", "torch_scatter"]
+SCATTER = pytest.param("torch_scatter", marks=pytest.mark.needs("torch_scatter"))
+BACKENDS = ["auto", "torch", SCATTER]
 COUNTS = [3, 0, 1, 5, 0, 2, 0]
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request):
-    if request.param == "torch_scatter":
-        pytest.importorskip("torch_scatter", reason="the compiled extra is not installed")
     with graphpool.use_backend(request.param):
         yield request.param
 

@@ -6,12 +6,14 @@ import torch
 
 from graphpool import plot
 
-figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+pytestmark = pytest.mark.needs("matplotlib")
 RING = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])
 
 
 def axes():
-    return figure.Figure().add_subplot()
+    from matplotlib.figure import Figure
+
+    return Figure().add_subplot()
 
 
 def test_every_node_has_its_value_and_every_bond_one_line():

@@ -5,7 +5,7 @@ import torch
 from graphpool import plot
 from graphpool.mesh import icosphere, read_mesh
 
-pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.needs("matplotlib")
 
 
 def pixels(path):

@@ -6,14 +6,20 @@ import torch
 
 from graphpool import plot
 
-image = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
+pytestmark = pytest.mark.needs("matplotlib")
+
+
+def pixels(path):
+    from matplotlib.image import imread
+
+    return imread(path)
 
 
 def test_confusion_matrix_counts_and_draws(tmp_path):
     guess, truth = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2])
     counts = plot.confusion_matrix(guess, truth, ["a", "b", "c"], tmp_path / "c.png")
     assert counts.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
-    picture = image.imread(tmp_path / "c.png")
+    picture = pixels(tmp_path / "c.png")
     assert np.ptp(picture[..., :3]) > 0.5
     with pytest.raises(ValueError, match=r"\[0, 3\)"):
         plot.confusion_matrix(guess + 1, truth, ["a", "b", "c"], tmp_path / "c.png")
@@ -22,7 +28,7 @@ def test_confusion_matrix_counts_and_draws(tmp_path):
 def test_gallery_draws_every_cloud(tmp_path):
     clouds = [torch.randn(50, 3) for _ in range(5)]
     plot.cloud_gallery(clouds, list("abcde"), tmp_path / "g.png", columns=3)
-    picture = image.imread(tmp_path / "g.png")[..., :3]
+    picture = pixels(tmp_path / "g.png")[..., :3]
     height, width = picture.shape[0] // 2, picture.shape[1] // 3
     dark = [
         float((picture[r * height : (r + 1) * height, c * width : (c + 1) * width] < 0.9).mean())

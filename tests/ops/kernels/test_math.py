@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
-numba = pytest.importorskip("numba")
-
-from graphpool.ops.kernels import numba_math  # noqa: E402
-from graphpool.ops.kernels.numba_core import FLAGS  # noqa: E402
+from graphpool.ops.kernels import numba_math
+from graphpool.ops.kernels.numba_core import FLAGS
 
 FUNCTIONS = ("exp", "exp2", "log", "log2")
 

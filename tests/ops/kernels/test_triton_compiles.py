@@ -8,7 +8,7 @@ import pytest
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("kernels are interpreted in this process", allow_module_level=True)
-pytest.importorskip("triton", reason="triton brings the compiler")
+pytest.importorskip("triton", reason="not tried: triton is not installed: pip install triton")
 
 import triton  # noqa: E402
 import triton.language as tl  # noqa: E402

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphpool import Segments, _optional, use_backend
+from graphpool import Segments, use_backend
 from graphpool.ops.neighbors import cluster, fps, trees
 from graphpool.ops.neighbors.clouds import as_clouds
 
@@ -227,7 +227,7 @@ def test_any_small_clouds_agree_between_the_paths(rows, cloud, data):
     assert fast.unique().numel() == fast.numel() == sum(counts)
 
 
-@pytest.mark.skipif(not _optional.has("torch_cluster"), reason="torch-cluster is not installed")
+@pytest.mark.needs("torch_cluster")
 @pytest.mark.parametrize("kind", ["random", "grid", "duplicates", "huge offset", "plane"])
 def test_the_path_through_torch_cluster_gives_the_same_picks(kind):
     points = kinds(torch.float32)[kind]

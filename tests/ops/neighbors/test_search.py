@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from graphpool import Segments, _optional, use_backend
+from graphpool import Segments, use_backend
 from graphpool.ops.neighbors import cluster, knn, knn_groups, radius
 from graphpool.ops.neighbors.clouds import as_clouds
 
@@ -260,7 +260,7 @@ def test_coordinates_must_be_finite():
         radius(torch.randn(5, 3), 1.0, order="first")
 
 
-@pytest.mark.skipif(not _optional.has("torch_cluster"), reason="torch-cluster is not installed")
+@pytest.mark.needs("torch_cluster")
 def test_the_path_through_torch_cluster_gives_the_same_neighbours():
     points, segments = torch.randn(500, 3), Segments(ptr=torch.tensor([0, 5, 500]))
     clouds = as_clouds(points, segments, "points", "segments")

@@ -75,7 +75,7 @@ def test_points_share_a_cell_if_and_only_if_their_floors_agree(rows):
     assert torch.equal(index[:, None] == index, same)
 
 
-@pytest.mark.skipif(not _optional.has("torch_cluster"), reason="torch-cluster is not installed")
+@pytest.mark.needs("torch_cluster")
 def test_interpolation_agrees_with_the_formula_of_pyg():
     module = _optional.require("torch_cluster", purpose="this test")
     pos, queries, x = torch.randn(60, 3), torch.randn(90, 3), torch.randn(60, 5)
