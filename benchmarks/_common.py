@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import platform
 import resource
 import statistics
@@ -54,6 +55,23 @@ def keep_memory() -> None:
     libc = ctypes.CDLL(None)
     if not (libc.mallopt(never_map, 0) and libc.mallopt(trim, -1)):
         raise RuntimeError("the C library does not keep memory on demand: leave out --memory kept")
+
+
+def record(
+    args: argparse.Namespace, key: str, unit: str, ours: float, rival: str = "", theirs: float = 0.0
+) -> None:
+    """Keeps one measurement in ``measured.json`` of the output folder, which README's table is made of.
+
+    ``tools/readme_table.py`` takes the file over into the documentation. Nothing is kept of ``--quick``.
+    """
+    if args.quick:
+        return
+    file = args.out / "measured.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    kept[key] = {"unit": unit, "graphpool": ours} | (
+        {"rival": rival, "instead": theirs} if rival else {}
+    )
+    file.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 def synchronise(device: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from _common import machine, make_parser, prepare, table
+from _common import machine, make_parser, prepare, record, table
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 from torch_geometric.nn import aggr as pyg
@@ -99,6 +99,8 @@ def main() -> None:
             lambda name=name, cls=cls: aggr.resolve(name, CHANNELS, **cls.example_arguments)
         )
         theirs = failures(lambda name=name: Asked(name))
+        passed = total - len(ours), total - len(theirs)
+        record(args, f"conformance {name}", f"of {total}", passed[0], "PyG", passed[1])
         row = [f"`{name}`", *(f"{total - len(each)}/{total}" for each in (ours, theirs))]
         for kind in ("wrong", "error"):
             row.append(", ".join(point for point, how in theirs.items() if how == kind))

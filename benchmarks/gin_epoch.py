@@ -10,7 +10,7 @@ their losses must agree.
 from __future__ import annotations
 
 import torch
-from _common import in_turn, machine, make_parser, peak_extra_memory, prepare, table
+from _common import in_turn, machine, make_parser, peak_extra_memory, prepare, record, table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GINConv
@@ -101,6 +101,7 @@ def main() -> None:
     times = in_turn(steps, args)
     drift = max(abs(a - b) for a, b in zip(losses["graphpool"], losses["PyG"], strict=True))
     ratio = times["PyG"] / times["graphpool"]
+    record(args, "gin_epoch", "ms", times["graphpool"], "PyG", times["PyG"])
     rows = [["ms per epoch", *(f"{times[n]:.0f}" for n in runs), f"{ratio:.1f}x"]]
     if args.device == "cpu":
         memory = {name: peak_extra_memory(step) for name, step in steps.items()}

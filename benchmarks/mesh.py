@@ -3,8 +3,7 @@
     python benchmarks/mesh.py --bunny path/to/stanford-bunny.obj
 
 Loops are those of ``tests/mesh/loop_reference.py``: dictionaries and union-find, one node at a time.
-Times are medians over repeats in one process. ``--cpu`` reports the processor time of the process
-instead of the time on the wall, which says more on a machine that others use.
+Times are medians over repeats in one process.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import statistics
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from _common import make_parser, prepare, record, table, timed
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
@@ -43,17 +42,9 @@ def load_loops():
     return module
 
 
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-clock = CLOCKS["wall"]
-
-
-def median_time(fn: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = clock()
-        fn()
-        times.append(clock() - start)
-    return statistics.median(times)
+def median_time(fn: Callable[[], object], args: argparse.Namespace, repeats: int = 1) -> float:
+    """Seconds of one call."""
+    return statistics.median(timed(fn, args) for _ in range(repeats)) / 1e3
 
 
 def seconds(value: float) -> str:
@@ -65,25 +56,33 @@ def graph_rows(args: argparse.Namespace, loops) -> list[list[str]]:
         mesh = clean(*read_mesh(args.bunny))
         name = "Stanford bunny"
     else:
-        mesh = clean(*icosphere(6))
+        mesh = clean(*icosphere(3 if args.quick else 6))
         name = "icosphere"
     rows = []
     for config in "ABC":
         primal_dual(mesh.vertices, mesh.faces, config)
-        ours = median_time(lambda c=config: primal_dual(mesh.vertices, mesh.faces, c), 5)
+        ours = median_time(lambda c=config: primal_dual(mesh.vertices, mesh.faces, c), args, 5)
 
         def with_loops(config=config):
             loops.features(mesh.vertices, mesh.faces, config)
             pairs = list(loops.adjacency(mesh.faces))
             loops.dual_edges(pairs, range(len(mesh.faces)), config)
 
-        theirs = median_time(with_loops, 1)
+        theirs = median_time(with_loops, args)
+        record(
+            args,
+            f"mesh primal_dual {name} {config}",
+            "ms",
+            1e3 * ours,
+            "loops over faces",
+            1e3 * theirs,
+        )
         what = f"`primal_dual`, {name}, {len(mesh.faces):,} faces, {config}"
         rows.append([what, seconds(ours), seconds(theirs), f"{theirs / ours:.0f}x"])
     return rows
 
 
-def pool_rows(loops, graphs: list) -> list[list[str]]:
+def pool_rows(args: argparse.Namespace, loops, graphs: list) -> list[list[str]]:
     rows = []
     batch = Batch.from_data_list(graphs)
     topology = batch.topology()
@@ -113,21 +112,21 @@ def pool_rows(loops, graphs: list) -> list[list[str]]:
             loops.dual_edges(new_pairs, sorted(new_primal), "A")
 
         ours()
-        a, b = median_time(ours, 7), median_time(theirs, 1)
+        a, b = median_time(ours, args, 7), median_time(theirs, args)
         what = f"pool {len(graphs)} meshes, {topology.num_faces:,} faces, keep {keep}"
         rows.append([what, seconds(a), seconds(b), f"{b / a:.0f}x"])
     return rows
 
 
-def collapse_rows() -> list[list[str]]:
+def collapse_rows(args: argparse.Namespace) -> list[list[str]]:
     rows = []
-    for subdivisions in (4, 5, 6):
+    for subdivisions in (3,) if args.quick else (4, 5, 6):
         graph = edge_graph(*icosphere(subdivisions))
         topology = graph.topology()
         x = torch.randn(graph.x.size(0), 16)
         pool = EdgeCollapsePool(16, graph.x.size(0) // 4)
         pool(x, topology)
-        took = median_time(lambda p=pool, x=x, t=topology: p(x, t), 5)
+        took = median_time(lambda p=pool, x=x, t=topology: p(x, t), args, 5)
         tracemalloc.start()
         pairs = len(pool(x, topology).collapses.members)
         peak = tracemalloc.get_traced_memory()[1]
@@ -138,7 +137,7 @@ def collapse_rows() -> list[list[str]]:
     return rows
 
 
-def epoch_row(graphs: list) -> list[str]:
+def epoch_row(args: argparse.Namespace, graphs: list) -> list[str]:
     model = MeshSegmenter(5)
     model.standardizer.fit(graphs)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
@@ -152,41 +151,31 @@ def epoch_row(graphs: list) -> list[str]:
 
     epoch()
     faces = sum(graph.num_nodes for graph in graphs)
-    took = median_time(epoch, 1)
+    took = median_time(epoch, args)
     what = f"one epoch of the U-Net, {len(graphs)} meshes, {faces:,} faces"
     return [what, seconds(took), "", ""]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--bunny", type=Path, help="a mesh file; an icosphere by default")
     parser.add_argument("--meshes", type=int, default=100, help="of the epoch")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cpu", action="store_true", help="processor time")
-    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for the table")
     args = parser.parse_args()
-    global clock
-    clock = CLOCKS["cpu" if args.cpu else "wall"]
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+    prepare(args)
     loops = load_loops()
     graphs = []
-    for seed in range(args.meshes):
+    for seed in range(4 if args.quick else args.meshes):
         mesh = generate_mesh("creature", seed, (1400, 1600))
         graphs.append(primal_dual(mesh.vertices, mesh.faces, labels=mesh.labels))
     rows = [
         *graph_rows(args, loops),
-        *pool_rows(loops, graphs[:16]),
-        *collapse_rows(),
-        epoch_row(graphs),
+        *pool_rows(args, loops, graphs[:16]),
+        *collapse_rows(args),
+        epoch_row(args, graphs),
     ]
-    lines = ["| what | graphpool | loops | ratio |", "|---|---|---|---|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    print("\n".join(lines))
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "mesh.md").write_text("\n".join(lines) + "\n")
+    text = table(["what", "graphpool", "loops", "ratio"], rows)
+    print(text)
+    (args.out / "mesh.md").write_text(text + "\n")
 
 
 if __name__ == "__main__":

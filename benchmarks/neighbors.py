@@ -14,7 +14,7 @@ import math
 from pathlib import Path
 
 import torch
-from _common import in_turn, machine, make_parser, prepare, table
+from _common import in_turn, machine, make_parser, prepare, record, table
 from torch import Tensor
 from tqdm import tqdm
 
@@ -43,6 +43,8 @@ def compare(name: str, ours, theirs, args: argparse.Namespace, repeats: int | No
     else:
         found = in_turn({"ours": ours, "theirs": theirs}, settings)
     ratio = found["theirs"] / found["ours"]
+    rival = "dense formulation" if name.startswith("Point-NN") else "torch-cluster"
+    record(args, f"neighbors {name}", "ms", found["ours"], rival, found["theirs"])
     return [name, f"{found['ours']:.1f}", f"{found['theirs']:.1f}", f"{ratio:.1f}x"]
 
 

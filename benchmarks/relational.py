@@ -12,7 +12,7 @@ import argparse
 from itertools import product
 
 import torch
-from _common import in_turn, machine, make_parser, peak_extra_memory, prepare, table, timed
+from _common import in_turn, machine, make_parser, peak_extra_memory, prepare, record, table, timed
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GIN
@@ -78,6 +78,7 @@ def building(args: argparse.Namespace) -> str:
         theirs = timed(lambda g=graphs, p=policy: with_loops(g, p), args)
         if looped.num_nodes != copies.num_nodes or looped.num_edges != copies.edge_index.size(1):
             raise RuntimeError(f"{name}: the loop and graphpool built different copies")
+        record(args, f"relational {name}", "ms", ours, "loop with PyG", theirs)
         target = "" if limit is None else f"{limit:.0f} ms"
         rows.append(
             [name, count, copies.num_copies, copies.num_nodes, copies.edge_index.size(1)]

@@ -27,6 +27,7 @@ from _common import (
     make_parser,
     peak_extra_memory,
     prepare,
+    record,
     table,
     warmed,
 )
@@ -193,7 +194,7 @@ def report(title: str, found: dict[str, dict], bounds: dict[str, float]) -> str:
     return f"### {title}\n\n{limit}\n\n{table(headers, rows)}\n"
 
 
-def memory(title: str, problem: Problem, ops_: list[str]) -> str:
+def memory(title: str, problem: Problem, ops_: list[str], args: argparse.Namespace) -> str:
     rows = []
     for op in ops_:
         used = {}
@@ -203,6 +204,7 @@ def memory(title: str, problem: Problem, ops_: list[str]) -> str:
             gc.collect()
             used[name] = peak_extra_memory(differentiate(run, inputs, problem.gradient(op)))
         # Small tensors come out of memory that the process holds already.
+        record(args, f"segment_ops memory {op}", "MiB", used["graphpool"], "PyG", used["PyG"])
         share = f"{used['graphpool'] / used['PyG']:.0%}" if used["PyG"] >= 1 else "-"
         rows.append([op, *(f"{v:.0f}" for v in used.values()), share])
     headers = ["op", "graphpool", "PyG", "share"]
@@ -244,10 +246,14 @@ def main() -> None:
         problem = Problem(args, kind, elements, count, channels, ordered)
         title = f"{TITLES[name]} (E = {elements:,}, S = {count:,})"
         if args.memory:
-            section = memory(title, problem, args.ops)
+            section = memory(title, problem, args.ops, args)
         else:
             found = {op: measure(problem, op, args, args.everyone) for op in args.ops}
             section = report(title, found, limits(problem, args))
+            for op, by in found.items():
+                both = by["both"]
+                key = f"segment_ops {name} {op} forward+backward"
+                record(args, key, "ms", both["graphpool"], "PyG", both["PyG"])
             plot(found, TITLES[name], args.out / f"segment_ops_{name}.png")
         print(section, flush=True)
         text += section + "\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -40,6 +42,17 @@ def test_scripts_that_pages_name_exist():
             r"\b((?:examples|benchmarks|tools)/\w+\.(?:py|sh))", page.read_text()
         ):
             assert (ROOT / script).exists(), f"{page.name} names {script}"
+
+
+def test_readme_shows_what_was_measured():
+    spec = importlib.util.spec_from_file_location(
+        "readme_table", ROOT / "tools" / "readme_table.py"
+    )
+    assert spec and spec.loader
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    readme = (ROOT / "README.md").read_text()
+    assert tool.replaced(readme, tool.render(json.loads(tool.DATA.read_text()))) == readme
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
