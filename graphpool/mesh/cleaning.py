@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from graphpool._compiled import kernel
 
 from .orientation import orient_faces
 
@@ -210,7 +211,7 @@ def _uses_new_directed_edges(corners: np.ndarray) -> np.ndarray:
     return _visit(ids, int(ids.max()) + 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _visit(ids: np.ndarray, count: int) -> np.ndarray:
     taken = np.zeros(count, dtype=np.bool_)
     kept = np.zeros(ids.shape[0], dtype=np.bool_)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from graphpool._compiled import kernel
 
 __all__ = ["collapse_edges", "collect_members"]
 
@@ -16,17 +17,17 @@ __all__ = ["collapse_edges", "collect_members"]
 #   count [2]     the number of edges left, the number of records
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@kernel(inline=True)
 def _next(h):
     return h - h % 3 + (h + 1) % 3
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@kernel(inline=True)
 def _previous(h):
     return h - h % 3 + (h + 2) % 3
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _merge(node, links, count, into, a, b):
     """The record of ``into`` becomes the union of it and the records ``a`` and ``b``."""
     new = count[1]
@@ -37,7 +38,7 @@ def _merge(node, links, count, into, a, b):
     count[1] = new + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _glue(twin, one, two):
     if one >= 0:
         twin[one] = two
@@ -45,7 +46,7 @@ def _glue(twin, one, two):
         twin[two] = one
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _near_boundary(twin, h):
     """Whether the edge of ``h`` or one of its four neighbours lies at a boundary."""
     if twin[h] < 0:
@@ -55,7 +56,7 @@ def _near_boundary(twin, h):
     return on_one_side or twin[_next(back)] < 0 or twin[_previous(back)] < 0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _remove_valence_three(
     h, half_of, edge, twin, origin, face_alive, edge_alive, node, links, count
 ):
@@ -96,7 +97,7 @@ def _remove_valence_three(
     return 1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _ring(h, twin, origin, out):
     """The neighbours of the vertex where ``h`` starts, in ``out``; their number (-1: too many)."""
     size = 0
@@ -125,7 +126,7 @@ def _ring(h, twin, origin, out):
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _link_condition(h, twin, origin, ring_a, ring_b):
     """Whether the ends of the edge of ``h`` have exactly two common neighbours."""
     size_a = _ring(h, twin, origin, ring_a)
@@ -140,7 +141,7 @@ def _link_condition(h, twin, origin, ring_a, ring_b):
     return common == 2
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _relabel(h, twin, origin, vertex):
     """Gives the whole fan around the vertex where ``h`` starts another number."""
     current = h
@@ -158,7 +159,7 @@ def _relabel(h, twin, origin, vertex):
         current = twin[follow]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _collapse_one(
     h,
     target,
@@ -206,7 +207,7 @@ def _collapse_one(
     count[0] -= 3
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def collapse_edges(
     order, half_of, target, edge, twin, origin, face_alive, edge_alive, node, links, count
 ):
@@ -249,7 +250,7 @@ def collapse_edges(
         )
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def collect_members(node, links, edge_alive, num_records):
     """Pairs (original edge, surviving edge): what each surviving edge is made of, each once."""
     seen = np.full(num_records, -1, dtype=np.int64)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr, ops
+from graphpool._compiled import parallel_for
 from graphpool.aggr.foreign import pool, pooled_width
-from graphpool.ops.kernels.threads import parallel_for
 from graphpool.segments import Segments
 
 from .collapse import collapse_edges, collect_members

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import numba
 import torch
 from torch import Tensor
 
-from graphpool.ops.kernels.threads import parallel_for
+from graphpool._compiled import kernel, parallel_for
 
 # Entries written per piece of work; below this a second thread does not pay.
 _PIECE = 1 << 16
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _write(
     first,
     last,

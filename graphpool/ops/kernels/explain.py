@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from graphpool import _compiled
 from graphpool.ops.kernels.door import FUSED, choose
 
 _PATHS = {
@@ -51,9 +52,7 @@ def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = Non
     line = f"{name}: {_PATHS[path.name]}, because {path.reason}"
     if path.name != "numba":
         return line
-    from graphpool.ops.kernels.numba_core import compile_report
-
-    cached, seconds = compile_report()
+    cached, seconds = _compiled.report()
     where = "kept on disk" if cached else "for this process only: no cache folder can be written"
     spent = sum(seconds.values())
     return (

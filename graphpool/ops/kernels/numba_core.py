@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, typeof, types
 from numba.extending import register_jitable
 
-from graphpool.ops.kernels.threads import parallel_for
+from graphpool import _compiled
+from graphpool._compiled import parallel_for, ready
 
 # No "nnan" and no "ninf": a NaN or an infinity in a bag must come out as arithmetic says.
 # No "reassoc" either: sums are taken in order.
@@ -28,47 +26,8 @@ MAX_CHUNKS = 128
 PIECE = 1 << 17
 _ROWS_PER_SUM = 64
 
-_state: dict[str, Any] = {"cached": True, "seconds": {}}
-
-
-def kernel(fn: Callable[..., Any], flags: set[str] = FLAGS) -> Any:
-    """Compiles lazily, nogil, and keeps it on disk where some cache folder can be written."""
-    try:
-        return njit(nogil=True, fastmath=flags, cache=True)(fn)
-    except RuntimeError as error:
-        # "No locator available": neither the package's folder nor the user's can be written.
-        if _state["cached"]:
-            _state["cached"] = False
-            warnings.warn(
-                "graphpool's CPU kernels are compiled anew in every process, because no cache folder "
-                f"can be written ({error}). Set NUMBA_CACHE_DIR to a folder that can.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        return njit(nogil=True, fastmath=flags)(fn)
-
-
-def compile_report() -> tuple[bool, dict[str, float]]:
-    """Whether compiled kernels are kept on disk, and the seconds each took to compile or load."""
-    return _state["cached"], dict(_state["seconds"])
-
-
-def ready(function: Any, args: tuple[Any, ...]) -> None:
-    """Compiles ``function`` for these arguments, before threads would wait for each other to do it."""
-    signature = tuple(typeof(a) for a in args)
-    if signature not in function.overloads:
-        begin = time.perf_counter()
-        function.compile(signature)
-        real = next(
-            (
-                str(s.dtype)
-                for s in signature
-                if isinstance(s, types.Array) and isinstance(s.dtype, types.Float)
-            ),
-            "",
-        )
-        name = f"{function.__name__}[{real}]"
-        _state["seconds"][name] = _state["seconds"].get(name, 0.0) + time.perf_counter() - begin
+kernel = partial(_compiled.kernel, fastmath=FLAGS)
+"""Compiles with :data:`FLAGS`."""
 
 
 def run(function: Any, args: tuple[Any, ...], chunks: list[tuple[int, int, int]]) -> None:

@@ -10,7 +10,8 @@ axis by axis, then their distances, padded with points that are out of the race.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from graphpool._compiled import kernel
 
 LANES = 16
 _WAITING = 8
@@ -20,7 +21,7 @@ _FAST = {"nnan", "nsz"}
 _LARGEST, _TEST, _GROUP = 6 * LANES, 7 * LANES, 8 * LANES
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@kernel(fastmath=_FAST)
 def _test_group(group, x, y, z):
     """Squared distances to the sixteen boxes; see ``box_distance`` for why they are exact bounds."""
     zero = x - x
@@ -37,7 +38,7 @@ def _test_group(group, x, y, z):
         group[_TEST + i] = dx * dx + dy * dy + dz * dz
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@kernel(fastmath=_FAST)
 def _lower(leaf, x, y, z):
     """Lowers the distances of a leaf by a sample."""
     room = leaf.size // 4
@@ -49,7 +50,7 @@ def _lower(leaf, x, y, z):
         distance[i] = t if t < d else d
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _farthest(distance, position):
     """The largest distance, and the lowest position that attains it.
 
@@ -68,7 +69,7 @@ def _farthest(distance, position):
     return best, lowest
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fill_leaves(xyz, position, start, count, depth, leaves, owners, place):
     """Copies a cloud into its leaves; ``place`` says where each point has gone."""
     num_leaves = 1 << depth
@@ -89,7 +90,7 @@ def _fill_leaves(xyz, position, start, count, depth, leaves, owners, place):
             place[position[first + i] - start] = 4 * room * j + i
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fill_groups(box, base, depth, fan, groups):
     """Copies the boxes of every fourth level, counted from the leaves, into their groups."""
     groups[:] = 0
@@ -108,7 +109,7 @@ def _fill_groups(box, base, depth, fan, groups):
             node += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sample_cloud(xyz, position, box, base, depth, start, count, first_sample, bits, out):
     """One cloud. Nodes whose largest distance a sample cannot lower are passed over; a leaf whose
     farthest point is not lowered keeps it whatever happens to its other points, so that the sample
@@ -206,7 +207,7 @@ def _sample_cloud(xyz, position, box, base, depth, start, count, first_sample, b
         p += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def sample_clouds(xyz, position, box, base, depth, ptr, first, out_ptr, bits, out, low, high):
     """Samples the clouds ``low, ..., high - 1`` into ``out[out_ptr[cloud] : out_ptr[cloud + 1]]``."""
     for c in range(low, high):

@@ -24,7 +24,7 @@ def _dot(a, i, b, j, h):  # type: ignore[no-untyped-def]
     return total
 
 
-dot = kernel(_dot, REDUCTION_FLAGS)
+dot = kernel(_dot, fastmath=REDUCTION_FLAGS)
 
 
 @kernel

@@ -8,12 +8,12 @@ has to be stored. Coordinates lie axis by axis, ``[3, N]``: a leaf is a few cont
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from graphpool._compiled import kernel
 from graphpool.ops.kernels.numba_select import select
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _keys(values, keys):
     """Puts ``values`` (rounded to float32) above the positions that ``keys`` carry, in sortable bits."""
     one = np.empty(1, np.float32)
@@ -27,7 +27,7 @@ def _keys(values, keys):
         keys[i] = (np.uint64(word ^ flip) << np.uint64(32)) | position
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def split_subtree(source, keys, box, base, start, count, root, root_level, last_level):
     """Splits the points below node ``root`` (of level ``root_level``) down to ``last_level``.
 
@@ -68,7 +68,7 @@ def split_subtree(source, keys, box, base, start, count, root, root_level, last_
         top += 2
 
 
-@njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
+@kernel(fastmath={"nnan", "nsz"})
 def bound(xyz, start, end, box, node):
     """The box of the points ``start, ..., end - 1``."""
     for axis in range(3):
@@ -84,7 +84,7 @@ def bound(xyz, start, end, box, node):
         box[node, axis + 3] = high
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def join_boxes(box, base, low, high):
     """Boxes of the nodes ``low, ..., high - 1`` from those of their children, the last node first."""
     for node in range(high - 1, low - 1, -1):
@@ -94,7 +94,7 @@ def join_boxes(box, base, low, high):
             here[axis + 3] = max(left[axis + 3], right[axis + 3])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def finish_subtree(source, keys, xyz, position, box, base, start, count, root, root_level, depth):
     """Writes the points below ``root`` in tree order, and their boxes."""
     j = root - (1 << root_level)
@@ -116,7 +116,7 @@ def finish_subtree(source, keys, xyz, position, box, base, start, count, root, r
         join_boxes(box, base, root << level, (root + 1) << level)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def build_clouds(source, keys, xyz, position, box, ptr, base, depth, low, high):
     """Builds the trees of the clouds ``low, ..., high - 1``."""
     for cloud in range(low, high):
@@ -129,7 +129,7 @@ def build_clouds(source, keys, xyz, position, box, ptr, base, depth, low, high):
             )
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline=True)
 def box_distance(box, node, x, y, z):
     """Squared distance of a point to a box.
 

@@ -6,8 +6,8 @@ Candidates are ordered by (squared distance, position): ties go to the lower pos
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from graphpool._compiled import kernel
 from graphpool.ops.kernels.numba_kdtree import box_distance
 from graphpool.ops.kernels.numba_select import select, sort
 
@@ -16,12 +16,12 @@ _FAST = {"nnan", "nsz"}
 SMALL = 32
 
 
-@njit(nogil=True, cache=True, inline="always")
+@kernel(inline=True)
 def _before(da, ia, db, ib):
     return da < db or (da == db and ia < ib)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def sort_pairs(d, i, first, end):
     """Sorts ``d[first:end]`` ascending, ties by ``i``, in place."""
     stack = np.empty(128, np.int64)
@@ -61,7 +61,7 @@ def sort_pairs(d, i, first, end):
             i[b + 1] = vi
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@kernel(fastmath=_FAST)
 def _leaf_distances(xs, ys, zs, x, y, z, out):
     # From 0 to the size: the compiler then knows that no index is negative, and vectorises.
     for p in range(xs.size):
@@ -71,7 +71,7 @@ def _leaf_distances(xs, ys, zs, x, y, z, out):
         out[p] = dx * dx + dy * dy + dz * dz
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _insert(d, i, held, k, t, who):
     """Keeps the ``k`` smallest in ascending order; returns how many there are now."""
     slot = held if held < k else k - 1
@@ -84,7 +84,7 @@ def _insert(d, i, held, k, t, who):
     return held + 1 if held < k else k
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@kernel(fastmath=_FAST)
 def _query(
     xyz,
     position,
@@ -175,7 +175,7 @@ def _query(
     return held
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def nearest(
     xyz,
     position,
@@ -254,7 +254,7 @@ def nearest(
             out_i[q, t] = -1
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@kernel(fastmath=_FAST)
 def within(
     xyz,
     position,

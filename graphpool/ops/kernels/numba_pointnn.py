@@ -11,7 +11,8 @@ is again of this kind.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from graphpool._compiled import kernel
 
 # Infinities stand for "nothing yet", so they must keep their meaning.
 # Lanes of a block, and what a block holds of a point: sines and cosines of both halves, features.
@@ -20,7 +21,7 @@ _PARTS = 6
 _FAST = {"nnan", "nsz", "contract", "reassoc", "arcp"}
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sines(values, scale, omega, sines, cosines):
     """``sin`` and ``cos`` of ``values * scale * omega``, ``[3, F]`` flat, in a form that vectorises.
 
@@ -59,7 +60,7 @@ def _sines(values, scale, omega, sines, cosines):
             c[q] = -second if ((quadrant + np.int32(1)) & np.int32(2)) != 0 else second
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@kernel(fastmath=_FAST)
 def _add_moments(a, b, moments):
     s = np.float32(0)
     s2 = np.float32(0)
@@ -71,7 +72,7 @@ def _add_moments(a, b, moments):
     moments[1] += s2
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def moments(pos, x, centre_ptr, centre, neighbor, out, low, high):
     """Per cloud: number of pairs, then sum and sum of squares of the differences of ``x`` and ``pos``."""
     for cloud in range(low, high):
@@ -88,7 +89,7 @@ def moments(pos, x, centre_ptr, centre, neighbor, out, low, high):
                 _add_moments(pos[a], pos[ci], row[3:5])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _fill_row(row, pos, x, scale, omega, half, sines, cosines):
     """Sines, cosines and features of one point, in blocks of ``_W`` lanes."""
     _sines(pos, scale, omega, sines, cosines)
@@ -108,7 +109,7 @@ def _fill_row(row, pos, x, scale, omega, half, sines, cosines):
                     row[at + part * _W] = 0
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@kernel(fastmath=_FAST)
 def _pool(table, width, first, neighbor, centre, scale, acc):
     """Maximum and sum of ``(f + e) * e`` over the neighbours of one centre; returns how many there are.
 
@@ -153,7 +154,7 @@ def _pool(table, width, first, neighbor, centre, scale, acc):
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def stage(pos, x, ptr, centre_ptr, centre, neighbor, scale_x, scale_pos, omega, out, low, high):
     """Max plus mean over the neighbours, ``[M, 2 C]``, for the clouds ``low, ..., high - 1``."""
     channels = x.shape[1]

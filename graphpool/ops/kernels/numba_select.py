@@ -7,12 +7,13 @@ more than a needless swap. Unsigned places spare the check for negative ones.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from graphpool._compiled import kernel
 
 _SHORT = 12
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def partition(keys, low, high):
     """Splits ``keys[low : high + 1]`` around a pivot and returns the place of the pivot.
 
@@ -45,7 +46,7 @@ def partition(keys, low, high):
     return np.int64(store)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def insertion_sort(keys, low, high):
     for a in range(low + 1, high + 1):
         key = keys[a]
@@ -56,7 +57,7 @@ def insertion_sort(keys, low, high):
         keys[b] = key
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def select(keys, low, high, target):
     """Brings the key of rank ``target`` within ``keys[low : high + 1]`` to its place."""
     while high - low > _SHORT:
@@ -70,7 +71,7 @@ def select(keys, low, high, target):
     insertion_sort(keys, low, high)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def sort(keys, count, stack):
     """Sorts the first ``count`` keys, with ``stack`` for open ranges."""
     stack[0], stack[1] = 0, count - 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool.ops.kernels.numba_core import kernel, ready
-from graphpool.ops.kernels.threads import parallel_for
+from graphpool._compiled import parallel_for, ready
+from graphpool.ops.kernels.numba_core import kernel
 
 _BLOCK = 1 << 18
 _MAX_BLOCKS = 16

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphpool._compiled import parallel_for
 from graphpool.ops.kernels import backends
-from graphpool.ops.kernels.threads import parallel_for
 from graphpool.ops.neighbors.clouds import Clouds
 
 LEAF = 32

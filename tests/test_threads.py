@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from graphpool import Segments, ops
-from graphpool.ops.kernels.threads import parallel_for
+from graphpool._compiled import parallel_for
 
 DIRECTION = torch.randn(300, 24, generator=torch.Generator().manual_seed(3))
 
