@@ -1,25 +1,30 @@
 """Generators and loaders. Everything comes out as :class:`torch_geometric.data.Data`."""
 
-from .brec import BREC, BRECCopies, brec_ranges
-from .cfi import cfi_graph, cfi_pair
-from .circulant import CSL, circulant_graph, relabel
-from .classification import GraphFamilies
-from .counting import SubstructureCounts, count_substructures
-from .extrapolation import HarmonicDegree, InverseSize, MaxDegree, ShortestPath
-from .generated_meshes import GeneratedMeshes, LabelledMesh, generate_mesh
-from .graph6 import graphs_from_graph6, read_graph6, to_graph6
-from .mesh_folders import MeshClassificationFolder, MeshSegmentationFolder
-from .nbody import NBody
-from .planar_sat import CEXP, EXP
-from .point_clouds import PackedPointClouds, PointClouds
-from .point_files import load_cloud, read_points
-from .point_folders import PointCloudFolder, model_net
-from .point_parts import GeneratedParts
-from .point_shapes import GeneratedShapes
-from .sets import SetStatistics
-from .small_graphs import Graph8c, connected_graphs
-from .strongly_regular import SR25, strongly_regular_parameters
-from .tu import TUGraphs
+from graphpool.datasets.classification import GraphFamilies
+from graphpool.datasets.generated_meshes import GeneratedMeshes, LabelledMesh, generate_mesh
+from graphpool.datasets.graph6 import graphs_from_graph6, read_graph6, to_graph6
+from graphpool.datasets.graphs.brec import BREC, BRECCopies, brec_ranges
+from graphpool.datasets.graphs.cfi import cfi_graph, cfi_pair
+from graphpool.datasets.graphs.circulant import CSL, circulant_graph, relabel
+from graphpool.datasets.graphs.counting import SubstructureCounts, count_substructures
+from graphpool.datasets.graphs.extrapolation import (
+    HarmonicDegree,
+    InverseSize,
+    MaxDegree,
+    ShortestPath,
+)
+from graphpool.datasets.graphs.nbody import NBody
+from graphpool.datasets.graphs.planar_sat import CEXP, EXP
+from graphpool.datasets.graphs.small_graphs import Graph8c, connected_graphs
+from graphpool.datasets.graphs.strongly_regular import SR25, strongly_regular_parameters
+from graphpool.datasets.graphs.tu import TUGraphs
+from graphpool.datasets.mesh_folders import MeshClassificationFolder, MeshSegmentationFolder
+from graphpool.datasets.point_clouds import PackedPointClouds, PointClouds
+from graphpool.datasets.point_files import load_cloud, read_points
+from graphpool.datasets.point_folders import PointCloudFolder, model_net
+from graphpool.datasets.point_parts import GeneratedParts
+from graphpool.datasets.point_shapes import GeneratedShapes
+from graphpool.datasets.sets import SetStatistics
 
 __all__ = [
     "BREC",

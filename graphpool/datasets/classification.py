@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from .families import FAMILIES, draw_graphs
-from .generated import GeneratedDataset, GraphUnion
+from graphpool.datasets.generated import GeneratedDataset, GraphUnion
+from graphpool.datasets.graphs.families import FAMILIES, draw_graphs
 
 
 class GraphFamilies(GeneratedDataset):
@@ -23,7 +23,7 @@ class GraphFamilies(GeneratedDataset):
     Args:
         root: Folder of the cache.
         split: ``"train"``, ``"val"`` or ``"test"``, drawn independently.
-        families: The classes, names out of :data:`graphpool.datasets.families.FAMILIES`, at least two.
+        families: The classes, names out of :data:`graphpool.datasets.graphs.families.FAMILIES`, at least two.
         num_graphs: Graphs per class (``general`` keeps a multiple of nine of them).
         sizes: ``(low, high)``, size argument uniform in low, ..., high - 1.
         seed: Seed of the generator.

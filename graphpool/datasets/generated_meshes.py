@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from graphpool.datasets.generated_shapes import FAMILIES, Shape, random_shape
+from graphpool.datasets.implicit import is_closed_manifold, surface_net
 from graphpool.mesh import MeshGraph, primal_dual
-
-from .generated_shapes import FAMILIES, Shape, random_shape
-from .implicit import is_closed_manifold, surface_net
 
 __all__ = ["GeneratedMeshes", "LabelledMesh", "generate_mesh"]
 

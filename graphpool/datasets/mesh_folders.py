@@ -10,9 +10,8 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from graphpool.datasets.mesh_labels import edge_labels, face_labels, find_labels, read_labels
 from graphpool.mesh import EdgeGraph, MeshGraph, clean, edge_graph, primal_dual, read_mesh
-
-from .mesh_labels import edge_labels, face_labels, find_labels, read_labels
 
 __all__ = ["MeshClassificationFolder", "MeshSegmentationFolder"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
-from .generated import GeneratedDataset, offsets
+from graphpool.datasets.generated import GeneratedDataset, offsets
 
 _Statistic = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from graphpool.datasets.circulant import relabel
+from graphpool.datasets.graphs.circulant import relabel
 
 #: A model is called as ``model(x, edge_index, batch, batch_size) -> [B, d]``.
 MakeModel = Callable[[], nn.Module]

@@ -6,7 +6,7 @@ import torch
 from torch_geometric.utils import from_networkx
 
 from graphpool.datasets import SubstructureCounts, circulant_graph, count_substructures
-from graphpool.datasets.counting import SUBSTRUCTURES
+from graphpool.datasets.graphs.counting import SUBSTRUCTURES
 
 PATTERNS = {
     "triangle": nx.cycle_graph(3),

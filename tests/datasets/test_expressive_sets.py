@@ -25,8 +25,8 @@ from graphpool.datasets import (
     strongly_regular_parameters,
     to_graph6,
 )
-from graphpool.datasets.brec import BREC_BLOCKS
-from graphpool.datasets.circulant import CSL_SKIPS
+from graphpool.datasets.graphs.brec import BREC_BLOCKS
+from graphpool.datasets.graphs.circulant import CSL_SKIPS
 
 
 def as_nx(data):

@@ -129,8 +129,8 @@ def test_errors_name_the_argument(tmp_path, cls, arguments, match):
 
 
 def test_ties_are_rejected():
-    from graphpool.datasets.extrapolation import draw_endpoints
     from graphpool.datasets.generated import GraphUnion
+    from graphpool.datasets.graphs.extrapolation import draw_endpoints
 
     # A 4-cycle of equal weights: opposite nodes have two shortest paths, so only neighbours are
     # left.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphpool.datasets.families import (
+from graphpool.datasets.graphs.families import (
     FAMILIES,
     GENERAL_PROBABILITIES,
     connected_erdos_renyi,

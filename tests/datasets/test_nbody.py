@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from graphpool.datasets import NBody
-from graphpool.datasets.nbody import GRAVITY, TIME_STEP, initial_orbits, simulate
+from graphpool.datasets.graphs.nbody import GRAVITY, TIME_STEP, initial_orbits, simulate
 
 
 def test_simulation_equals_a_plain_loop():

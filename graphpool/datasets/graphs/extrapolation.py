@@ -21,8 +21,8 @@ from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 from torch_geometric.data import Data
 
-from .families import EXPANDER_PROBABILITY, FAMILIES, draw_graphs
-from .generated import GeneratedDataset, GraphUnion
+from graphpool.datasets.generated import GeneratedDataset, GraphUnion
+from graphpool.datasets.graphs.families import EXPANDER_PROBABILITY, FAMILIES, draw_graphs
 
 FEATURES: tuple[str, ...] = ("identical", "uniform")
 
@@ -86,7 +86,7 @@ _COMMON_ARGS = """
         root: Folder of the cache.
         split: ``"train"`` and ``"val"`` (n in 20, ..., 29; 5,000 and 1,000 graphs) or ``"test"`` (n
             in 50, ..., 99; 2,500 graphs asked for, of which the ``general`` family keeps 2,493).
-        family: Graph family, one of :data:`graphpool.datasets.families.FAMILIES`. The published
+        family: Graph family, one of :data:`graphpool.datasets.graphs.families.FAMILIES`. The published
             protocol always tests on ``general``.
         features: ``"identical"`` (one feature, all ones) or ``"uniform"`` (three features, uniform
             in ``[-feature_range, feature_range]``).

@@ -12,7 +12,7 @@ from torch_geometric.datasets import TUDataset
 from torch_geometric.utils import degree, one_hot
 
 from graphpool._files import check_cache
-from graphpool.datasets.tu_files import check_tu_files
+from graphpool.datasets.graphs.tu_files import check_tu_files
 
 
 class TUGraphs(TUDataset):

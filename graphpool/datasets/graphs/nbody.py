@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
-from .generated import GeneratedDataset
+from graphpool.datasets.generated import GeneratedDataset
 
 GRAVITY = 1e5
 TIME_STEP = 1e-3

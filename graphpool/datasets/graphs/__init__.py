@@ -1,0 +1,1 @@
+"""Graphs: generated tasks, sets that grade expressiveness, and sets from files."""
