@@ -7,7 +7,8 @@ it. Whatever is wrong ends in a ``ValueError`` that begins with the name of the 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,32 @@ from torch import Tensor
 _BOM = b"\xef\xbb\xbf"
 #: Deflate can pack 1,000 bytes into one. Real coordinates never do; small files may hold what they like.
 _MAX_RATIO, _ALWAYS_FINE = 200, 64 * 2**20
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the name of a file in front of whatever goes wrong with its content.
+
+    One bad file among hundreds is found by its name alone. Errors that name it already, and those of the
+    system, pass as they are.
+
+    Example:
+        >>> with naming(Path("a.obj")):
+        ...     raise ValueError("no face is left")
+        Traceback (most recent call last):
+        ValueError: a.obj: no face is left
+    """
+    try:
+        yield
+    except (OSError, ImportError):
+        raise
+    except Exception as error:
+        if str(path) in str(error):
+            raise
+        kind = next(
+            k for k in (ValueError, TypeError, RuntimeError, Exception) if isinstance(error, k)
+        )
+        raise (RuntimeError if kind is Exception else kind)(f"{path}: {error}") from error
 
 
 def read_text(path: Path, encoding: str = "ascii", strict: bool = True) -> str:

@@ -40,6 +40,7 @@ PACKAGES: dict[str, Package] = {
         _extra("open3d"),
         ("libusb-1.0-0", "libgl1", "libgomp1", "libx11-6"),
     ),
+    "trimesh": Package("trimesh", "reading glTF meshes (.glb, .gltf)", _extra("trimesh")),
     "matplotlib": Package("viz", "pictures", _extra("viz")),
     "networkx": Package("viz", "layouts of graphs", _extra("viz")),
     "safetensors": Package("test", "checkpoints without pickle", _extra("test")),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from graphpool import _optional
 from graphpool._files import integers, load_array, load_arrays, read_table
 from graphpool.datasets.surfaces import sample_surface
-from graphpool.mesh.io import read_mesh
+from graphpool.mesh.io import read_mesh_file
 
 Array = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def read_points(path: str | os.PathLike[str]) -> tuple[Array, NDArray[np.int64] 
         raise FileNotFoundError(f"There is no file {path}.")
     suffix = path.suffix.lower()
     if suffix in (".off", ".obj", ".ply"):
-        mesh = read_mesh(path)
+        mesh = read_mesh_file(path)
         return _checked(mesh.vertices, path), mesh.faces if len(mesh.faces) else None
     reader = _READERS.get(suffix, _read_with_open3d)
     return _checked(reader(path), path), None
