@@ -13,6 +13,7 @@ from .edge_pool import EdgeCollapsePool, EdgeCollapses, PooledEdges, unpool_edge
 from .edge_topology import EdgeTopology
 from .graph import MeshGraph, primal_dual
 from .io import MeshArrays, read_mesh, write_mesh
+from .nearest import nearest_faces, project_labels
 from .pool import FaceClusterPool, FaceClusters, FaceClusterUnpool, PooledMesh, cluster_faces
 from .selection import select_edges
 from .shapes import icosphere
@@ -45,7 +46,9 @@ __all__ = [
     "decimate",
     "edge_graph",
     "icosphere",
+    "nearest_faces",
     "primal_dual",
+    "project_labels",
     "read_mesh",
     "select_edges",
     "unpool_edges",
