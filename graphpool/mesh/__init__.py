@@ -14,6 +14,7 @@ from .edge_topology import EdgeTopology
 from .graph import MeshGraph, primal_dual
 from .io import MeshArrays, read_mesh, read_mesh_file, write_mesh
 from .mesh_file import MeshFile
+from .nearest import nearest_faces, project_labels
 from .pool import FaceClusterPool, FaceClusters, FaceClusterUnpool, PooledMesh, cluster_faces
 from .selection import select_edges
 from .shapes import icosphere
@@ -47,7 +48,9 @@ __all__ = [
     "decimate",
     "edge_graph",
     "icosphere",
+    "nearest_faces",
     "primal_dual",
+    "project_labels",
     "read_mesh",
     "read_mesh_file",
     "select_edges",
