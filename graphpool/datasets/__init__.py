@@ -8,7 +8,7 @@ from .counting import SubstructureCounts, count_substructures
 from .extrapolation import HarmonicDegree, InverseSize, MaxDegree, ShortestPath
 from .generated_meshes import GeneratedMeshes, LabelledMesh, generate_mesh
 from .graph6 import graphs_from_graph6, read_graph6, to_graph6
-from .mesh_folders import MeshClassificationFolder, MeshSegmentationFolder
+from .mesh_folders import MeshClassificationFolder, MeshFolder, MeshSegmentationFolder
 from .nbody import NBody
 from .planar_sat import CEXP, EXP
 from .point_clouds import PackedPointClouds, PointClouds
@@ -37,6 +37,7 @@ __all__ = [
     "LabelledMesh",
     "MaxDegree",
     "MeshClassificationFolder",
+    "MeshFolder",
     "MeshSegmentationFolder",
     "NBody",
     "PackedPointClouds",

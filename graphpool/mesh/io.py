@@ -61,20 +61,15 @@ def read_mesh(path: str | Path) -> MeshArrays:
         ValueError: The format is unknown, the file is malformed, or it has no vertex or no face; the
             message says where.
     """
-    path = Path(path)
-    mesh = read_mesh_file(path)
-    if not len(mesh.sizes):
-        raise ValueError(
-            f"{path} has {len(mesh.vertices)} vertices, but no face. If it is a point cloud, "
-            f"graphpool.datasets.read_points reads it."
-        )
+    mesh = read_mesh_file(path, need_faces=True)
     return MeshArrays(mesh.vertices, mesh.faces)
 
 
-def read_mesh_file(path: str | Path) -> MeshFile:
+def read_mesh_file(path: str | Path, need_faces: bool = False) -> MeshFile:
     """Reads all that a mesh file says: polygons, values of faces and vertices, names.
 
-    Formats and errors are those of :func:`read_mesh`, but a file without faces is read, too.
+    Formats and errors are those of :func:`read_mesh`; a file without faces is read, too, unless
+    ``need_faces``.
 
     Example:
         >>> import tempfile
@@ -95,6 +90,11 @@ def read_mesh_file(path: str | Path) -> MeshFile:
     with naming(path):
         mesh = _READERS.get(suffix, read_foreign)(path)
         _check(mesh)
+    if need_faces and not len(mesh.sizes):
+        raise ValueError(
+            f"{path} has {len(mesh.vertices)} vertices, but no face. If it is a point cloud, "
+            f"graphpool.datasets.read_points reads it."
+        )
     return mesh
 
 
