@@ -14,8 +14,15 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from graphpool._files import naming
-from graphpool.mesh import EdgeGraph, MeshFile, MeshGraph, clean, edge_graph, primal_dual
-from graphpool.mesh import read_mesh_file
+from graphpool.mesh import (
+    EdgeGraph,
+    MeshFile,
+    MeshGraph,
+    clean,
+    edge_graph,
+    primal_dual,
+    read_mesh_file,
+)
 from graphpool.mesh.io import SUFFIXES
 
 from .mesh_classes import FoundLabels, classes_of, numbered, values_in

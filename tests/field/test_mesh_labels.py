@@ -219,7 +219,7 @@ def test_unlabelled_edges_do_not_vote(tmp_path):
     faces = np.array([[0, 1, 2], [2, 1, 3], [3, 1, 4], [5, 6, 7]])
     # edges: 01 12 20 | 13 32 | 14 43 | 56 67 75
     labels = np.array([-1, 4, -1, 7, -1, 7, -1, -1, -1, -1])
-    # One vote decides; a tie of 4 and 7 waits for the neighbours, of which both have a say; no vote, no label.
+    # One vote decides; a tie of 4 and 7 waits for the neighbours, who say both; no vote, no label.
     assert edge_to_face_labels(faces, labels).tolist() == [4, 4, 7, -1]
 
 
