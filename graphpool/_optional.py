@@ -36,10 +36,12 @@ PACKAGES: dict[str, Package] = {
     "torch_cluster": Package("compiled", "a reference for neighbour searches", _COMPILED),
     "open3d": Package(
         "open3d",
-        "reading point clouds and meshes of many formats, and rendering them",
+        "windows that show meshes, and thinning them",
         _extra("open3d"),
         ("libusb-1.0-0", "libgl1", "libgomp1", "libx11-6"),
     ),
+    "laspy": Package("formats", "reading airborne laser scans (.las, .laz)", _extra("formats")),
+    "h5py": Package("formats", "reading point clouds in HDF5 (.h5)", _extra("formats")),
     "matplotlib": Package("viz", "pictures", _extra("viz")),
     "networkx": Package("viz", "layouts of graphs", _extra("viz")),
     "safetensors": Package("test", "checkpoints without pickle", _extra("test")),

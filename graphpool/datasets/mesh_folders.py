@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from graphpool._files import class_names, visible
 from graphpool.mesh import EdgeGraph, MeshGraph, clean, edge_graph, primal_dual, read_mesh
 
 from .mesh_labels import edge_labels, face_labels, find_labels, read_labels
@@ -45,15 +47,19 @@ class MeshClassificationFolder(_MeshFolder):
         kind: ``"faces"`` for primal and dual graphs, ``"edges"`` for the edge graphs of MeshCNN.
         max_per_class: Takes only the first so many meshes of each class, by name.
         progress: Whether to show a progress bar.
+        classes: Names of the classes, where they are known from elsewhere; a folder that is not among
+            them is an error.
         **clean_kwargs: Passed on to :func:`graphpool.mesh.clean`.
 
     Attributes:
-        classes: Names of the classes, in alphabetical order.
+        classes: Names of the classes, in alphabetical order: those of all splits, so that a split that
+            lacks one numbers the others alike.
         files: The file of each mesh.
         cleaned: What cleaning changed, by file; files that needed nothing are absent.
 
     Raises:
         FileNotFoundError: The folder does not exist or holds no mesh of this split.
+        ValueError: There is no class, or one that is not in ``classes``.
     """
 
     def __init__(
@@ -65,11 +71,12 @@ class MeshClassificationFolder(_MeshFolder):
         kind: str = "faces",
         max_per_class: int | None = None,
         progress: bool = False,
+        classes: Sequence[str] | None = None,
         **clean_kwargs: Any,
     ) -> None:
         super().__init__(kind)
         root = _existing(root)
-        self.classes = sorted(p.name for p in root.iterdir() if (p / split).is_dir())
+        self.classes = class_names(root, classes, lambda p: any(map(_meshes, visible(p))))
         self.num_classes = len(self.classes)
         self.cleaned = {}
         listed = [
@@ -155,7 +162,7 @@ def _existing(folder: str | Path) -> Path:
 def _meshes(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+    return [p for p in visible(folder) if p.suffix.lower() in _SUFFIXES]
 
 
 def _label_range(folder: Path) -> tuple[int, int]:

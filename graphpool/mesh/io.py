@@ -11,7 +11,18 @@ from graphpool._files import integers, read_text
 
 from .ply import read_ply, write_ply
 
-__all__ = ["MeshArrays", "read_mesh", "triangulate", "write_mesh"]
+__all__ = [
+    "SUFFIXES",
+    "MeshArrays",
+    "MeshFile",
+    "read_mesh",
+    "read_mesh_file",
+    "triangulate",
+    "write_mesh",
+]
+
+#: What can be read.
+SUFFIXES = (".obj", ".off", ".ply")
 
 
 _OBJ_WORDS = {"v", "vt", "vn", "vp", "f", "l", "p", "fo", "o", "g", "s", "mg", "usemtl", "mtllib"}
@@ -36,13 +47,21 @@ class MeshArrays(NamedTuple):
     faces: np.ndarray
 
 
-def read_mesh(path: str | Path) -> MeshArrays:
+class MeshFile(NamedTuple):
+    """A mesh, and further numbers per vertex, each ``[V]``, that a ``.ply`` file names."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    vertex_values: dict[str, np.ndarray]
+
+
+def read_mesh_file(path: str | Path) -> MeshFile:
     """Reads a mesh; the format follows from the suffix (``.obj``, ``.off``, ``.ply``).
 
     Faces stay in the order of the file, so that label files keep their meaning. A polygon with more
     than three corners becomes a fan of triangles around its first corner; such a file has more
     faces here than lines in the file, so labels per face must have been made for the triangles.
-    Normals, texture coordinates, colours and materials are skipped.
+    Of ``.obj`` and ``.off``, normals, texture coordinates, colours and materials are skipped.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -52,12 +71,13 @@ def read_mesh(path: str | Path) -> MeshArrays:
     path = Path(path)
     suffix = path.suffix.lower()
     polygons: np.ndarray | list[list[int]]
+    values: dict[str, np.ndarray] = {}
     if suffix == ".obj":
         vertices, polygons = _read_obj(path)
     elif suffix == ".off":
         vertices, polygons = _read_off(path)
     elif suffix == ".ply":
-        vertices, polygons = read_ply(path)
+        vertices, polygons, values = read_ply(path)
     else:
         raise ValueError(f"{path}: unknown mesh format {suffix!r}; expected .obj, .off or .ply.")
     if not len(vertices):
@@ -75,7 +95,13 @@ def read_mesh(path: str | Path) -> MeshArrays:
             f"{path}: face {bad} has corners {faces[bad].tolist()} (counted from 0), "
             f"but the file has {len(vertices)} vertices."
         )
-    return MeshArrays(vertices, faces)
+    return MeshFile(vertices, faces, values)
+
+
+def read_mesh(path: str | Path) -> MeshArrays:
+    """Vertices and triangles of a file, as :func:`read_mesh_file`."""
+    mesh = read_mesh_file(path)
+    return MeshArrays(mesh.vertices, mesh.faces)
 
 
 def triangulate(polygons: list[list[int]]) -> np.ndarray:

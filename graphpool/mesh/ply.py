@@ -22,11 +22,17 @@ _FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _Property = tuple[str, ...]
 
 
-def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | list[list[int]]]:
-    """Vertices ``[V, 3]`` and the corners of the faces: an array if all are triangles, else lists."""
+def read_ply(
+    path: Path,
+) -> tuple[np.ndarray, np.ndarray | list[list[int]], dict[str, np.ndarray]]:
+    """Vertices ``[V, 3]``, the corners of the faces, and further numbers per vertex.
+
+    The corners are an array if all faces are triangles, else lists.
+    """
     data = path.read_bytes()
     order, elements, offset = _parse_header(data, path)
     vertices = np.zeros((0, 3))
+    values: dict[str, np.ndarray] = {}
     polygons: np.ndarray | list[list[int]] = np.zeros((0, 3), dtype=np.int64)
     tokens = data[offset:].split() if order == "" else []
     position = 0 if order == "" else offset
@@ -44,6 +50,8 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | list[list[int]]]:
             if missing:
                 raise ValueError(f"{path}: the vertices have no property {missing[0]!r}.")
             vertices = np.stack([np.asarray(columns[a], dtype=np.float64) for a in "xyz"], axis=1)
+            single = {p[0] for p in properties if len(p) == 2} - set("xyz")
+            values = {key: np.asarray(columns[key]) for key in columns if key in single}
         elif name == "face":
             lists = {p[0] for p in properties if len(p) == 3 and p[1][0] != "f"}
             key = next((k for k in ("vertex_indices", "vertex_index") if k in lists), None)
@@ -55,7 +63,7 @@ def read_ply(path: Path) -> tuple[np.ndarray, np.ndarray | list[list[int]]]:
         raise ValueError(
             f"{path}: {surplus} {'numbers' if order == '' else 'bytes'} follow the last element."
         )
-    return vertices, polygons
+    return vertices, polygons, values
 
 
 def _parse_header(
