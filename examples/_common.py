@@ -55,3 +55,12 @@ def out_dir(args: argparse.Namespace) -> Path:
     """The folder ``--out``, made if it is missing."""
     args.out.mkdir(parents=True, exist_ok=True)
     return args.out
+
+
+def check_classes(train: torch.Tensor, test: torch.Tensor, classes: Sequence[str]) -> None:
+    """Says which classes one of two splits lacks; labels are positions in ``classes``."""
+    for labels, name in ((train, "training"), (test, "test")):
+        count = labels[labels >= 0].bincount(minlength=len(classes))
+        absent = [name for name, number in zip(classes, count.tolist(), strict=True) if not number]
+        if absent:
+            print(f"note: the {name} set has nothing of class {', '.join(absent)}")

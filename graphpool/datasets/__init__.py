@@ -11,8 +11,9 @@ from .graph6 import graphs_from_graph6, read_graph6, to_graph6
 from .mesh_folders import MeshClassificationFolder, MeshFolder, MeshSegmentationFolder
 from .nbody import NBody
 from .planar_sat import CEXP, EXP
-from .point_clouds import PackedPointClouds, PointClouds
-from .point_files import load_cloud, read_points
+from .point_clouds import HDF5PointClouds, PackedPointClouds, PointClouds
+from .point_fields import CloudArrays
+from .point_files import load_cloud, read_cloud, read_points, write_cloud
 from .point_folders import PointCloudFolder, model_net
 from .point_parts import GeneratedParts
 from .point_shapes import GeneratedShapes
@@ -26,12 +27,14 @@ __all__ = [
     "BRECCopies",
     "CEXP",
     "CSL",
+    "CloudArrays",
     "EXP",
     "GeneratedMeshes",
     "GeneratedParts",
     "GeneratedShapes",
     "Graph8c",
     "GraphFamilies",
+    "HDF5PointClouds",
     "HarmonicDegree",
     "InverseSize",
     "LabelledMesh",
@@ -58,9 +61,11 @@ __all__ = [
     "graphs_from_graph6",
     "load_cloud",
     "model_net",
+    "read_cloud",
     "read_graph6",
     "read_points",
     "relabel",
     "strongly_regular_parameters",
     "to_graph6",
+    "write_cloud",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from graphpool._files import naming
+from graphpool._files import class_names, naming, visible
 from graphpool.mesh import (
     EdgeGraph,
     MeshFile,
@@ -158,17 +158,21 @@ class MeshClassificationFolder(_MeshFolder):
         kind: ``"faces"`` for primal and dual graphs, ``"edges"`` for the edge graphs of MeshCNN.
         max_per_class: Takes only the first so many meshes of each class, by name.
         progress: Whether to show a progress bar.
+        classes: Names of the classes, where they are known from elsewhere; a folder that is not among
+            them is an error.
         **clean_kwargs: Passed on to :func:`graphpool.mesh.clean`.
 
     Attributes:
-        classes: Names of the classes, in alphabetical order.
+        classes: Names of the classes, in alphabetical order: those of all splits, so that a split that
+            lacks one numbers the others alike.
         files: The file of each mesh.
         cleaned: What cleaning changed, by file; files that needed nothing are absent.
         kept_faces: For each mesh, which triangles of its file its faces are.
 
     Raises:
         FileNotFoundError: The folder does not exist or holds no mesh of this split.
-        ValueError: A file cannot be read or made into graphs; the message names it.
+        ValueError: A file cannot be read or made into graphs; the message names it. Or there is no
+            class, or one that is not in ``classes``.
     """
 
     def __init__(
@@ -180,11 +184,12 @@ class MeshClassificationFolder(_MeshFolder):
         kind: str = "faces",
         max_per_class: int | None = None,
         progress: bool = False,
+        classes: Sequence[str] | None = None,
         **clean_kwargs: Any,
     ) -> None:
         super().__init__(kind, config, clean_kwargs)
         root = _existing(root)
-        self.classes = sorted(p.name for p in root.iterdir() if (p / split).is_dir())
+        self.classes = class_names(root, classes, lambda p: any(map(_meshes, visible(p))))
         self.num_classes = len(self.classes)
         listed = [
             (file, label)
@@ -318,8 +323,9 @@ def _existing(folder: str | Path) -> Path:
 
 
 def _meshes(folder: Path) -> list[Path]:
-    """The meshes in a folder and below, by name; those whose name begins with a dot are hidden."""
+    """The meshes in a folder and below, by name, hidden ones left out."""
     if not folder.is_dir():
         return []
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    return sorted(p for p in files if not p.name.startswith(".") and p.is_file())
+    inside = visible(folder)
+    files = [p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file()]
+    return sorted(files + [file for p in inside for file in _meshes(p)])

@@ -47,7 +47,7 @@ def read_mesh(path: str | Path) -> MeshArrays:
     ``.off``                ASCII and binary, with colours, normals, texture coordinates
     ``.ply``                ASCII and binary, polygons and triangle strips
     ``.stl``                ASCII and binary; equal corners become one vertex
-    ``.glb``, ``.gltf``     through trimesh (``pip install 'graphpool[trimesh]'``)
+    ``.glb``, ``.gltf``     through trimesh (``pip install 'graphpool[formats]'``)
     ======================= ==================================================================
 
     Faces stay in the order of the file. A polygon with more than three corners becomes several

@@ -329,7 +329,7 @@ def test_scenes_of_a_glb_are_put_together(tmp_path, mirrored):
 
 @pytest.mark.skipif(has("trimesh"), reason="trimesh is installed")
 def test_a_glb_without_trimesh_says_what_to_install(tmp_path):
-    with pytest.raises(ImportError, match=r"reading a\.glb needs trimesh.*graphpool\[trimesh\]"):
+    with pytest.raises(ImportError, match=r"reading a\.glb needs trimesh.*graphpool\[formats\]"):
         read_mesh(written(tmp_path / "a.glb", b"glTF"))
 
 
