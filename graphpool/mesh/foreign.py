@@ -42,9 +42,9 @@ def read_foreign(path: Path) -> MeshFile:
             corners = corners[:, ::-1]
         faces.append(corners + count)
         count += len(points)
-        material = getattr(getattr(shape.visual, "material", None), "name", None) or ""
+        material = getattr(getattr(getattr(shape, "visual", None), "material", None), "name", None)
         objects += [objects_of.setdefault(str(node), len(objects_of))] * len(corners)
-        materials += [materials_of.setdefault(str(material), len(materials_of))] * len(corners)
+        materials += [materials_of.setdefault(material or "", len(materials_of))] * len(corners)
     corners = np.concatenate(faces)
     values = {"object": np.array(objects, np.int64), "material": np.array(materials, np.int64)}
     names = {"object": tuple(objects_of), "material": tuple(materials_of)}

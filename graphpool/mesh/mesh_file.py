@@ -66,10 +66,9 @@ class MeshFile:
         return polygon_edges(self.corners, self.sizes)
 
     def __repr__(self) -> str:
-        held = [*(f"face {n}" for n in self.face_values)]
-        held += [*(f"vertex {n}" for n in self.vertex_values)]
-        return (
-            f"MeshFile({len(self.vertices)} vertices, {len(self.sizes)} faces of "
-            f"{self.sizes.min(initial=0)} to {self.sizes.max(initial=0)} corners"
-            f"{'; ' if held else ''}{', '.join(held)})"
-        )
+        held = [*(f"face {name}" for name in self.face_values)]
+        held += [f"vertex {name}" for name in self.vertex_values]
+        parts = [f"{len(self.vertices)} vertices", f"{len(self.sizes)} faces"]
+        if len(self.sizes) and self.sizes.max() > 3:
+            parts[-1] += f" of {self.sizes.min()} to {self.sizes.max()} corners"
+        return f"MeshFile({', '.join(parts)}{'; ' if held else ''}{', '.join(held)})"

@@ -20,6 +20,7 @@ _QUIET = {"vt", "vn", "vp", "l", "p", "s", "mg", "mtllib", "maplib", "usemap", "
 _QUIET |= {"d_interp", "lod", "shadow_obj", "trace_obj", "cstype", "deg", "bmat", "step", "parm"}
 _QUIET |= {"trim", "hole", "scrv", "sp", "end", "con", "ctech", "stech", "curv", "curv2"}
 _WORDS = {"o": "object", "g": "group", "usemtl": "material"}
+_NAMED = [[word] for word in (*_WORDS, "mtllib")]
 
 
 def read_obj(path: Path) -> MeshFile:
@@ -80,12 +81,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     # Names of materials may be in any encoding; numbers are ASCII.
     for number, raw in enumerate(read_text(path, strict=False).split("\n"), 1):
         line = raw.strip()
-        # A name may hold a "#"; and a comment may end in a backslash, as paths of Windows do.
-        comment = line.find("#")
-        if comment >= 0 and (held or line).split(maxsplit=1)[0] not in (*_WORDS, "mtllib"):
-            line = line[:comment].rstrip()
+        # A name may hold a "#" and end in a backslash, as paths of Windows do.
+        named = not held and line.split(maxsplit=1)[:1] in _NAMED
+        if not named:
+            line = line.partition("#")[0].rstrip()
         start = start if held else number
-        if line.endswith("\\"):
+        if line.endswith("\\") and not named:
             held = f"{held} {line[:-1].rstrip()}".strip()
             continue
         line, held = f"{held} {line}".strip(), ""

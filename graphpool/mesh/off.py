@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,13 @@ def _read_ascii(
         body = rows
     points = to_points([row[:3] for row in body[:num_vertices]], path)
     vertex_values = {}
+    expected = 3 + 3 * normal + 2 * texture
+    if not color and any(len(row) > expected for row in body[:num_vertices]):
+        warnings.warn(
+            f"{path}: some vertices have more numbers than the first word of the file says; the first "
+            f"three are read.",
+            stacklevel=5,
+        )
     if color:
         skip, tail = 3 + 3 * normal, 2 * texture
         vertex_values = _colors([row[skip : len(row) - tail] for row in body[:num_vertices]])

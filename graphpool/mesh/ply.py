@@ -29,7 +29,7 @@ _LISTS = ("vertex_indices", "vertex_index")
 
 class _Element(NamedTuple):
     name: str
-    count: int
+    rows: int
     properties: list[Property]
 
 

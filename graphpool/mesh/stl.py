@@ -32,7 +32,7 @@ def read_stl(path: Path) -> MeshFile:
             {"attribute": table["attribute"].astype(np.int64)} if table["attribute"].any() else {}
         )
         return _merged(table["corners"].reshape(-1, 3).astype(np.float64), used)
-    if not data.lstrip()[:5].lower() == b"solid" or b"\0" in data:
+    if not data.removeprefix(b"\xef\xbb\xbf").lstrip()[:5].lower() == b"solid" or b"\0" in data:
         raise ValueError(
             f"{path}: not an STL file: ASCII begins with 'solid', and as a binary file its "
             f"{len(data)} bytes differ from the {_HEAD + count * _TRIANGLE.itemsize} of the {count} "

@@ -142,7 +142,7 @@ def test_millions_of_empty_lists_take_no_time(tmp_path, element, encoding):
 
 
 def test_an_obj_with_lines_that_go_on_comments_and_old_words(tmp_path):
-    text = "# C:\\models\\\nv 0 0 0\nv 1 \\\n 0 0\nv 1 1 0 # third\nv 0 1 0\n"
+    text = "# C:\\models\\\nmtllib C:\\models\\\nv 0 0 0\nv 1 \\\n 0 0\nv 1 1 0 # third\nv 0 1 0\n"
     text += (
         "f 1 2 \\\n3 \\\n4\nf 1 2 3 # one more\nf 1/1 2/2 4/3# tight\nfo 2 3 4\nf 2 \\  \n 4 1\n"
     )
@@ -207,6 +207,12 @@ def test_off_files_of_every_kind(tmp_path, head, behind):
             [0.0] * 8,
             [7.0] * 8,
         ]
+
+
+def test_an_off_file_with_more_numbers_than_its_first_word_says(tmp_path):
+    body = "".join(f"{x} {y} {z} 1 2 3\n" for x, y, z in CUBE) + FLAT
+    with pytest.warns(UserWarning, match=r"a\.off: some vertices have more numbers"):
+        assert len(read_mesh(written(tmp_path / "a.off", "OFF\n8 6 12\n" + body)).vertices) == 8
 
 
 def test_an_off_file_whose_lines_are_broken_elsewhere(tmp_path):
