@@ -6,10 +6,23 @@ order and orientation; and they need the way back from what a network saw to the
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import numpy as np
 import pytest
+import torch
 
-from graphpool.mesh import clean, icosphere
+from graphpool.mesh import MeshStandardizer, clean, edge_graph, icosphere, primal_dual, read_mesh
+from graphpool.models import (
+    FaceMLP,
+    MeshClassifier,
+    MeshCNNClassifier,
+    MeshCNNSegmenter,
+    MeshSegmenter,
+    MeshSuperpixelSegmenter,
+)
+from graphpool.models.meshcnn import EdgeStandardizer
 
 
 def sphere_soup(subdivisions, noise, seed=0):
@@ -171,3 +184,231 @@ def test_every_face_of_the_input_has_one_that_stands_for_it():
     edge = mesh.kept_faces[mesh.new_face[1]] - 3  # of faces[5] and faces[6]
     assert 5 in faces[edge] and mesh.report.degenerate_faces.tolist() == [1]
     assert mesh.kept_faces[mesh.new_face[2]] == 7 + 3
+
+
+# ---- features that rounding cannot move
+
+
+def rotations(count, seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        yield turn * np.sign(np.linalg.det(turn))
+
+
+def cube(cuts, sizes=(1, 1, 1)):
+    """A box of squares, each cut in two: every ratio and every angle occurs many times."""
+    grid = np.stack(np.meshgrid(*[np.arange(cuts + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    number = {tuple(p): k for k, p in enumerate(grid.tolist())}
+    faces = []
+    for axis in range(3):
+        for side in (0, cuts):
+            for i in range(cuts):
+                for j in range(cuts):
+                    square = []
+                    for u, v in ((i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)):
+                        place = [u, v]
+                        place.insert(axis, side)
+                        square.append(number[tuple(place)])
+                    faces += [square[:3], [square[0], square[2], square[3]]]
+    mesh = clean(grid * np.asarray(sizes) / cuts, np.array(faces))
+    return mesh.vertices, mesh.faces
+
+
+def with_a_fold(vertices, faces):
+    """The first face lies on its neighbour, as a flap that was folded back."""
+    a, b, c = faces[0]
+    beside = next(f for f in faces[1:] if a in f and b in f)
+    d = beside[(beside != a) & (beside != b)][0]
+    tip = (vertices[a] + vertices[b] + 3 * vertices[d]) / 5
+    flap = [[a, b, len(vertices)]]
+    return np.concatenate([vertices, [tip]]), np.concatenate([flap, faces[1:]])
+
+
+FOLDED = (
+    np.array([[0, 0, 0], [1, 0, 0], [0.5, 1, 0], [0.5, 0.9, 0]]),
+    np.array([[0, 1, 2], [1, 0, 3]]),
+)
+
+
+def features(vertices, faces):
+    graphs = [primal_dual(vertices, faces, config) for config in "AB"]
+    graphs.append(primal_dual(vertices, faces, "C", primal_features="neighbors"))
+    return [x for graph in graphs for x in (graph.x, graph.x_dual)] + [
+        edge_graph(vertices, faces).x
+    ]
+
+
+@pytest.mark.parametrize(
+    "mesh, count",
+    [
+        (FOLDED, 2000),
+        (with_a_fold(*cube(1)), 500),
+        (with_a_fold(*cube(3, (1, 2, 0.5))), 200),
+        (icosphere(1), 200),
+    ],
+    ids=["folded", "cube", "box", "sphere"],
+)
+@pytest.mark.parametrize("precision", [np.float64, np.float32])
+def test_features_do_not_move_under_rotation(mesh, count, precision):
+    vertices, faces = mesh
+    tolerance = 2e-6 if precision is np.float64 else 1e-3
+    expected = features(vertices, faces)
+    for turn in rotations(count if precision is np.float64 else count // 10):
+        found = features((vertices @ turn.T).astype(precision), faces)
+        for one, two in zip(expected, found, strict=True):
+            torch.testing.assert_close(one, two, rtol=0, atol=tolerance)
+
+
+def test_the_angle_of_a_pair_is_that_of_its_normals():
+    for angle in np.linspace(0, 2 * math.pi, 41):
+        tip = [0.5, math.cos(angle), math.sin(angle)]
+        points = np.array([[0, 0, 0], [1, 0, 0], [0.5, 1, 0], tip])
+        x = primal_dual(points, [[0, 1, 2], [1, 0, 3]]).x_dual[0]
+        expected = torch.tensor([math.sin(angle), math.cos(angle)])
+        torch.testing.assert_close(x[:2], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["cubes", "real"])
+def test_logits_and_clusters_do_not_move_under_rotation(kind, request):
+    if kind == "cubes":
+        meshes = [cube(n, s) for n in (1, 2, 3) for s in ((1, 1, 1), (1, 1, 2), (1, 2, 3))]
+        meshes += [with_a_fold(*mesh) for mesh in meshes]
+    else:
+        files = sorted((request.getfixturevalue("shared_data") / "shrec16").glob("*/test/*.obj"))
+        meshes = [clean(*read_mesh(file))[:2] for file in files[::12]]
+    torch.manual_seed(0)
+    models = [
+        MeshClassifier(5, channels=(16, 16), heads=1),
+        MeshSegmenter(5, channels=(16, 16, 16), head="linear", dual_messages=True),
+    ]
+    graphs = [primal_dual(*mesh) for mesh in meshes]
+    for model in models:
+        model.standardizer.fit(graphs)
+        model.eval().requires_grad_(False)
+    for (vertices, faces), graph, turn in zip(meshes, graphs, rotations(len(meshes)), strict=True):
+        turned = primal_dual(vertices @ turn.T, faces)
+        for model in models:
+            one, two = model(graph), model(turned)
+            assert (one - two).abs().max() < 1e-3 * (one.max() - one.min())
+            for a, b in zip(model.clusters(graph), model.clusters(turned), strict=True):
+                assert torch.equal(a, b)
+
+
+def test_a_checkpoint_of_other_features_is_refused_in_words():
+    old = MeshClassifier(4, in_channels=(1, 7))
+    with pytest.raises(ValueError, match="trained on 7 dual features.*must be trained again"):
+        MeshClassifier(4).load_state_dict(old.state_dict())
+    with pytest.raises(ValueError, match=r"built for 7 dual features.*must be \(1, 8\)"):
+        old(primal_dual(*icosphere(1)))
+
+
+def test_slivers_do_not_set_the_scale_of_all_other_faces():
+    vertices, faces = icosphere(2)
+    rng = np.random.default_rng(0)
+    graphs = []
+    for height in (None, None, None, 1e-7):
+        points, corners = vertices + 0.05 * rng.normal(size=vertices.shape), faces
+        if height is not None:
+            a, b, c = corners[0]
+            tip = (1 - height) * (points[a] + points[b]) / 2 + height * points[c]
+            m = len(points)
+            points = np.concatenate([points, [tip]])
+            corners = np.concatenate([[[a, b, m], [b, c, m], [c, a, m]], corners[1:]])
+        graphs.append(primal_dual(points, corners))
+    _, dual = MeshStandardizer((1, 8)).fit(graphs)(graphs[0])
+    assert (dual.std(0) > 0.3).all()
+
+
+# ---- what is refused, and what is no longer
+
+
+def test_an_edge_graph_refuses_faces_without_area_by_name():
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0], [2, 0, 0]])
+    for bad in ([0, 0, 1], [0, 1, 3], [0, 1, 4]):
+        for make in (primal_dual, edge_graph):
+            with pytest.raises(ValueError, match=r"face 1 with corners .* has no area"):
+                make(points, [[0, 1, 2], bad])
+    for turn in rotations(200):
+        with pytest.raises(ValueError, match="no area"):
+            edge_graph(points @ turn.T, [[0, 1, 2], [0, 4, 1]])
+
+
+def test_arrays_of_any_layout_are_read():
+    vertices, faces = icosphere(1)
+    labels = np.arange(80)
+    expected = primal_dual(vertices, faces, labels=labels)
+    backwards = np.ascontiguousarray(vertices[:, ::-1])[:, ::-1]
+    readonly = faces.copy()
+    readonly.setflags(write=False)
+    for v, f, y in (
+        (backwards, np.ascontiguousarray(faces[::-1])[::-1], labels[::-1].copy()[::-1]),
+        (vertices.astype(">f8"), faces.astype(">i4"), labels.astype(">i2")),
+        (np.asfortranarray(vertices), readonly, labels.astype(np.uint16)),
+        (vertices.tolist(), faces.astype(np.uint32), labels.tolist()),
+    ):
+        found = primal_dual(v, f, labels=y)
+        for key in ("x", "x_dual", "edge_index", "y"):
+            assert torch.equal(getattr(found, key), getattr(expected, key))
+        assert torch.equal(edge_graph(v, f).x, edge_graph(vertices, faces).x)
+        assert np.array_equal(clean(v, f, y).labels, labels)
+    with pytest.raises(TypeError, match="`faces` must be integers; got float64"):
+        primal_dual(vertices, faces.astype(float))
+    with pytest.raises(TypeError, match="`labels` must be integers"):
+        edge_graph(vertices, faces, labels=["a"])
+
+
+def test_regular_solids_can_be_standardised():
+    with pytest.warns(UserWarning, match=r"channels \[.*\] of the (primal|dual) features are"):
+        model = MeshSegmenter(4)
+        model.standardizer.fit([primal_dual(*icosphere(0))])
+    assert (model.standardizer(primal_dual(*icosphere(0)))[0].abs() < 1e-6).all()
+    assert model(primal_dual(*icosphere(0))).isfinite().all()
+    with pytest.warns(UserWarning, match="constant"):
+        scale = EdgeStandardizer().fit([edge_graph(*icosphere(0))])
+    assert (scale(edge_graph(*icosphere(0))).abs() < 1e-5).all()
+
+
+def test_a_channel_that_is_small_but_varies_is_not_constant():
+    vertices, faces = icosphere(5)  # 20,480 shares of the area, all near 5e-5
+    graph = primal_dual(vertices, faces)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        primal, _ = MeshStandardizer((1, 8)).fit([graph])(graph)
+    assert abs(float(primal.std()) - 1) < 1e-2
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_one_triangle_can_be_trained_on(norm):
+    graph = primal_dual(np.eye(3), [[0, 1, 2]])
+    with pytest.warns(UserWarning, match="constant"):
+        standardizer = MeshStandardizer((1, 8)).fit([graph])
+    assert all(x.isfinite().all() for x in standardizer(graph))
+    for model in (
+        MeshClassifier(4, norm=norm, read="both"),
+        MeshSegmenter(4, norm=norm),
+        MeshSegmenter(4, norm=norm, head="linear"),
+        MeshSuperpixelSegmenter(4),
+        FaceMLP(4),
+    ):
+        out = model.train()(graph)
+        assert out.shape == (1, 4)
+        out.sum().backward()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        assert grads and all(g.isfinite().all() for g in grads)
+    edges = edge_graph(np.eye(3), [[0, 1, 2]])
+    assert MeshCNNClassifier(4, strict=False).train()(edges).isfinite().all()
+    assert MeshCNNSegmenter(4, strict=False).train()(edges).isfinite().all()
+
+
+def test_a_graph_of_lonely_faces_comes_with_a_warning():
+    soup = sphere_soup(2, 1e-7)
+    for make in (primal_dual, edge_graph):
+        with pytest.warns(UserWarning, match="320 of 320 faces share no edge.*`tolerance`"):
+            make(*soup)
+    mesh = clean(*soup, tolerance=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        primal_dual(mesh.vertices, mesh.faces)
+        primal_dual(np.eye(3), [[0, 1, 2]])
+        edge_graph(*icosphere(1))
