@@ -149,7 +149,8 @@ def _nearest(corners: np.ndarray, search: _BySize, wanted: np.ndarray) -> np.nda
     result = best(every, bound, facing=False)
     away = np.einsum("pk,pk->p", normals, _normals(corners[result])) < 0
     turned = np.flatnonzero(away)
-    other = best(turned, bound[turned] + longest[turned], facing=True)
+    reach = _distance(centers[turned], corners[result[turned]]) + longest[turned]
+    other = best(turned, reach, facing=True)
     result[turned] = np.where(other >= 0, other, result[turned])
     return result
 

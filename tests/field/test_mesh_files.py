@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from graphpool._optional import has
+from graphpool._optional import has, require
 from graphpool.datasets import read_points
-from graphpool.mesh import read_mesh, read_mesh_file
+from graphpool.mesh import icosphere, read_mesh, read_mesh_file
 
 CUBE = [(x, y, z) for z in (0, 1) for y in (0, 1) for x in (0, 1)]
 QUADS = [(0, 2, 3, 1), (4, 5, 7, 6), (0, 1, 5, 4), (2, 6, 7, 3), (0, 4, 6, 2), (1, 3, 7, 5)]
@@ -337,6 +337,28 @@ def test_scenes_of_a_glb_are_put_together(tmp_path, mirrored):
 def test_a_glb_without_trimesh_says_what_to_install(tmp_path):
     with pytest.raises(ImportError, match=r"reading a\.glb needs trimesh.*graphpool\[formats\]"):
         read_mesh(written(tmp_path / "a.glb", b"glTF"))
+
+
+@pytest.mark.parametrize("package", ["open3d", "trimesh"])
+@pytest.mark.parametrize("suffix", [".obj", ".off", ".ply", ".stl", ".glb"])
+def test_what_other_programs_write_is_read(tmp_path, package, suffix):
+    if not has(package) or (suffix == ".glb" and not has("trimesh")):
+        pytest.skip(f"{package} or trimesh is not installed")
+    vertices, faces = icosphere(2, np.pi)
+    path = tmp_path / f"a{suffix}"
+    if package == "trimesh":
+        trimesh = require("trimesh", purpose="this test")
+        trimesh.Trimesh(vertices, faces, process=False).export(path)
+    else:
+        o3d = require("open3d", purpose="this test")
+        shape = o3d.geometry.TriangleMesh(
+            o3d.utility.Vector3dVector(vertices), o3d.utility.Vector3iVector(faces)
+        )
+        shape.compute_triangle_normals()  # an .stl has them
+        assert o3d.io.write_triangle_mesh(str(path), shape)
+    mesh = read_mesh(path)
+    # Some write float32, some six digits; none changes the order of the faces.
+    np.testing.assert_allclose(mesh.vertices[mesh.faces], vertices[faces], atol=2e-5)
 
 
 # --- no faces --------------------------------------------------------------------------------------

@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from graphpool.mesh import MeshStandardizer, clean, edge_graph, icosphere, primal_dual, read_mesh
+from graphpool._optional import has
+from graphpool.mesh import (
+    MeshStandardizer,
+    clean,
+    decimate,
+    edge_graph,
+    icosphere,
+    nearest_faces,
+    primal_dual,
+    project_labels,
+    read_mesh,
+)
 from graphpool.models import (
     FaceMLP,
     MeshClassifier,
@@ -412,3 +423,142 @@ def test_a_graph_of_lonely_faces_comes_with_a_warning():
         primal_dual(mesh.vertices, mesh.faces)
         primal_dual(np.eye(3), [[0, 1, 2]])
         edge_graph(*icosphere(1))
+
+
+# ---- labels from one mesh to another
+
+
+def distance_to_triangle(point, corners):
+    """By the regions of the plane around a triangle (Ericson, Real-Time Collision Detection, 5.1.5)."""
+    a, b, c = corners
+    ab, ac, ap = b - a, c - a, point - a
+    d1, d2 = ab @ ap, ac @ ap
+    if d1 <= 0 and d2 <= 0:
+        return np.linalg.norm(ap)
+    d3, d4 = ab @ (point - b), ac @ (point - b)
+    if d3 >= 0 and d4 <= d3:
+        return np.linalg.norm(point - b)
+    vc = d1 * d4 - d3 * d2
+    if vc <= 0 and d1 >= 0 and d3 <= 0:
+        return np.linalg.norm(a + d1 / (d1 - d3) * ab - point)
+    d5, d6 = ab @ (point - c), ac @ (point - c)
+    if d6 >= 0 and d5 <= d6:
+        return np.linalg.norm(point - c)
+    vb = d5 * d2 - d1 * d6
+    if vb <= 0 and d2 >= 0 and d6 <= 0:
+        return np.linalg.norm(a + d2 / (d2 - d6) * ac - point)
+    va = d3 * d6 - d5 * d4
+    if va <= 0 and d4 - d3 >= 0 and d5 - d6 >= 0:
+        return np.linalg.norm(b + (d4 - d3) / (d4 - d3 + d5 - d6) * (c - b) - point)
+    v, w = vb / (va + vb + vc), vc / (va + vb + vc)
+    return np.linalg.norm(a + v * ab + w * ac - point)
+
+
+@pytest.mark.parametrize("spread", [0.0, 3.0])
+def test_the_nearest_face_is_that_of_a_loop(spread):
+    rng = np.random.default_rng(0)
+
+    def triangles(n):
+        size = np.exp(spread * rng.normal(size=(n, 1, 1)))
+        corners = rng.normal(size=(n, 1, 3)) + 0.3 * size * rng.normal(size=(n, 3, 3))
+        return corners.reshape(-1, 3), np.arange(3 * n).reshape(-1, 3)
+
+    def normals(mesh):
+        a, b, c = mesh[0][mesh[1]].transpose(1, 0, 2)
+        n = np.cross(b - a, c - a)
+        return n / np.linalg.norm(n, axis=1, keepdims=True)
+
+    source, target = triangles(60), triangles(150)
+    found = nearest_faces(source, target)
+    away = 0
+    for k, face in enumerate(target[1]):
+        corners = target[0][face]
+        longest = np.linalg.norm(np.roll(corners, -1, 0) - corners, axis=1).max()
+        distance = np.array(
+            [distance_to_triangle(corners.mean(0), source[0][f]) for f in source[1]]
+        )
+        facing = normals(source) @ normals(target)[k] > 0
+        expected = int(distance.argmin())
+        if not facing[expected]:
+            other = int(np.where(facing, distance, np.inf).argmin())
+            if distance[other] <= distance[expected] + longest:
+                expected, away = other, away + 1
+        assert found[k] == expected
+    assert away > 10
+
+
+def plate(cuts, thickness, lift=0.0, seed=0):
+    """A plate of unit size; labels: 1 above, 0 below, as the normals tell."""
+    from scipy.spatial import Delaunay
+
+    rng = np.random.default_rng(seed)
+    rim = np.linspace(0, 1, cuts, endpoint=False)
+    none, one = np.zeros(cuts), np.ones(cuts)
+    sides = ((rim, none), (one, rim), (1 - rim, one), (none, 1 - rim))
+    rim = np.concatenate([np.stack(side, 1) for side in sides])
+    n = len(rim)
+    points, faces, labels = [], [], []
+    for label, sign in ((1, 1.0), (0, -1.0)):
+        flat = np.concatenate([rim, rng.uniform(0.05, 0.95, (cuts * cuts, 2))])
+        face = Delaunay(flat).simplices
+        turn = np.linalg.det(flat[face[:, 1:]] - flat[face[:, :1]]) * sign < 0
+        faces.append(np.where(turn[:, None], face[:, ::-1], face) + len(flat) * len(points))
+        points.append(np.column_stack([flat, np.full(len(flat), sign * (thickness / 2 + lift))]))
+        labels += [label] * len(face)
+    below = len(points[0])
+    ring = [[i, i + below, (i + 1) % n + below] for i in range(n)]
+    ring += [[i, (i + 1) % n + below, (i + 1) % n] for i in range(n)]
+    mesh = clean(np.concatenate(points), np.concatenate([*faces, ring]), labels + [2] * len(ring))
+    return mesh.vertices, mesh.faces, mesh.labels
+
+
+@pytest.mark.parametrize("lift", [0.0, -0.4, 0.4])
+def test_labels_find_the_right_side_of_a_thin_part(lift):
+    from scipy.spatial import cKDTree
+
+    thickness = 0.3 / 12
+    v, f, y = plate(12, thickness)
+    w, g, expected = plate(7, thickness, lift * thickness, seed=1)
+    broad = expected < 2  # the rims of both plates differ
+    by_center = y[cKDTree(v[f].mean(1)).query(w[g].mean(1))[1]]
+    assert (by_center != expected)[broad].sum() > 10
+    assert np.array_equal(project_labels((v, f), (w, g), y)[broad], expected[broad])
+
+
+def test_labels_go_to_a_coarser_mesh_and_back():
+    fine, coarse = icosphere(3), icosphere(1)
+    part = (coarse.vertices[coarse.faces].mean(1) > 0) @ [1, 2, 4]
+    down = project_labels(coarse, fine, part)
+    assert np.array_equal(project_labels(fine, coarse, down), part)
+    probabilities = np.random.default_rng(0).random((80, 3))
+    assert project_labels(coarse, primal_dual(*fine), probabilities).shape == (1280, 3)
+    with pytest.raises(ValueError, match=r"one entry per face of `source`, 80; got shape \(3,\)"):
+        project_labels(coarse, fine, [1, 2, 3])
+    with pytest.raises(ValueError, match="`source` has no face"):
+        nearest_faces((np.eye(3), np.zeros((0, 3), int)), fine)
+
+
+@pytest.mark.skipif(not has("open3d"), reason="Open3D is not installed")
+def test_decimation_keeps_labels_of_thin_parts_and_leads_back():
+    v, f, y = plate(14, 0.3 / 14)
+    doubled = np.concatenate([f[:5], f])  # five faces that cleaning drops
+    labels = np.concatenate([y[:5], y])
+    mesh = decimate(v, doubled, 300, labels)
+    a, b, c = mesh.vertices[mesh.faces].transpose(1, 0, 2)
+    up = np.cross(b - a, c - a)
+    up = up[:, 2] / np.linalg.norm(up, axis=1)
+    broad = np.abs(up) > 0.9
+    assert np.array_equal(mesh.labels[broad], (up[broad] > 0).astype(int)) and broad.sum() > 100
+    assert np.array_equal(mesh.labels, labels[mesh.old_face])
+    back = mesh.labels[mesh.new_face]
+    assert back.shape == labels.shape
+    inner = (np.abs(v[doubled][:, :, :2] - 0.5) < 0.4).all((1, 2))
+    assert np.array_equal(back[inner], labels[inner])
+
+
+def test_a_mesh_within_the_budget_leads_back_too():
+    vertices, faces = icosphere(1)
+    mesh = decimate(vertices, np.concatenate([faces[:2], faces]), 80, np.arange(82) % 7)
+    assert len(mesh.faces) == 80
+    assert np.array_equal(mesh.new_face[mesh.old_face], np.arange(80))
+    assert mesh.new_face[2:4].tolist() == mesh.new_face[:2].tolist()
