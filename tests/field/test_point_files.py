@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import torch
 
 from graphpool import _optional
 from graphpool.datasets import (
+    GeneratedShapes,
     HDF5PointClouds,
     PointCloudFolder,
     load_cloud,
@@ -18,8 +22,10 @@ from graphpool.datasets import (
     read_points,
     write_cloud,
 )
+from graphpool.models import PointNet2Classifier
 from graphpool.points.transforms import Normalize
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RNG = np.random.default_rng(0)
 TABLE = np.column_stack([RNG.normal(size=(7, 6)).round(3), np.arange(7) % 3])
 
@@ -161,7 +167,7 @@ class TestRecords:
     def test_a_real_sweep(self, shared_data):
         sweep = shared_data / "lidar" / "kitti_000001.bin"
         intensity = read_cloud(sweep).fields["intensity"]
-        assert 0 <= intensity.min() and intensity.max() <= 1
+        assert intensity.min() >= 0 and intensity.max() <= 1
 
 
 def lzf_literals(data: bytes) -> bytes:
@@ -276,7 +282,9 @@ class TestFields:
         np.savez(tmp_path / "a.npz", points=TABLE[:, :3], colors=np.full((7, 3), 51, np.uint8),
                  labels=np.arange(7), name=np.array("x"))  # fmt: skip
         found = read_cloud(tmp_path / "a.npz")
-        assert np.allclose(found.fields["color"], 0.2) and found.fields["label"].tolist() == [*range(7)]
+        assert np.allclose(found.fields["color"], 0.2) and found.fields["label"].tolist() == [
+            *range(7)
+        ]
         np.save(tmp_path / "t.npy", TABLE[:, :3].T)
         with pytest.raises(ValueError, match=r"\[3, 7\] looks like one row per coordinate"):
             read_points(tmp_path / "t.npy")
@@ -289,7 +297,9 @@ class TestFields:
         with pytest.raises(ValueError, match=rf"{expected}.*\.xyz"):
             read_points(tmp_path / name)
 
-    @pytest.mark.parametrize("name, package", [("a.las", "laspy"), ("a.laz", "laspy"), ("a.h5", "h5py")])
+    @pytest.mark.parametrize(
+        "name, package", [("a.las", "laspy"), ("a.laz", "laspy"), ("a.h5", "h5py")]
+    )
     def test_a_missing_package_is_named(self, tmp_path, monkeypatch, name, package):
         monkeypatch.setitem(_optional._loaded, package, ModuleNotFoundError("no", name=package))
         (tmp_path / name).write_text("x")
@@ -314,7 +324,12 @@ class TestPackages:
         assert found.fields["label"].tolist() == (np.arange(50) % 7).tolist()
         assert np.allclose(found.fields["color"], np.arange(150).reshape(3, 50).T * 256 / 65535)
         data = file.read_bytes()
-        for damaged in (data[:300], data[:100], b"LASF", data[:107] + b"\xff\xff\xff\x7f" + data[111:]):
+        for damaged in (
+            data[:300],
+            data[:100],
+            b"LASF",
+            data[:107] + b"\xff\xff\xff\x7f" + data[111:],
+        ):
             file.write_bytes(damaged)
             with pytest.raises(ValueError, match=rf"a\{suffix}"):
                 read_cloud(file)
@@ -328,13 +343,17 @@ class TestPackages:
         h5py = pytest.importorskip("h5py")
         data, normal = (RNG.normal(size=(4, 9, 3)).astype("f4") for _ in range(2))
         one, two = tmp_path / "ply_data_train0.h5", tmp_path / "ply_data_train1.h5"
-        self.packed(one, h5py, data=data[:3], label=np.array([[2], [0], [1]], "u1"), normal=normal[:3])
+        self.packed(
+            one, h5py, data=data[:3], label=np.array([[2], [0], [1]], "u1"), normal=normal[:3]
+        )
         self.packed(two, h5py, data=data[3:], label=np.array([[1]], "u1"), normal=normal[3:])
         (tmp_path / "shape_names.txt").write_text("airplane\nbathtub\nbed\nbench\n")
         clouds = HDF5PointClouds([one, two], num_points=5, features=["normal"])
         assert clouds.classes == ["airplane", "bathtub", "bed", "bench"]
         assert clouds.y.tolist() == [2, 0, 1, 1]
-        assert np.array_equal(clouds[3].pos, data[3, :5]) and np.array_equal(clouds[3].x, normal[3, :5])
+        assert np.array_equal(clouds[3].pos, data[3, :5]) and np.array_equal(
+            clouds[3].x, normal[3, :5]
+        )
         with pytest.warns(UserWarning, match="also holds normal"):
             HDF5PointClouds(one)
         with pytest.raises(ValueError, match=r"labels must lie in \[0, 2\).*0 to 2"):
@@ -436,7 +455,13 @@ class TestFolders:
             PointCloudFolder(tmp_path / "train", 20, classes="abc")
 
     def test_classes_with_splits_inside(self, tmp_path):
-        for name, split in (("a", "train"), ("b", "train"), ("b", "test"), ("c", "train"), ("c", "test")):
+        for name, split in (
+            ("a", "train"),
+            ("b", "train"),
+            ("b", "test"),
+            ("c", "train"),
+            ("c", "test"),
+        ):
             save(tmp_path / name / split)
         save(tmp_path / "b" / ".ipynb_checkpoints")
         (tmp_path / "no_class").mkdir()
@@ -486,7 +511,9 @@ class TestFolders:
         folder = PointCloudFolder(tmp_path, 20, columns=columns, features=("label", "normal"))
         data = folder[0]
         assert data.x.shape == (20, 4)
-        assert torch.equal(data.x[:, 0], data.pos[:, 0] % 5) and torch.equal(data.x[:, 1:], data.pos)
+        assert torch.equal(data.x[:, 0], data.pos[:, 0] % 5) and torch.equal(
+            data.x[:, 1:], data.pos
+        )
         with pytest.warns(UserWarning, match="also hold normal, label, which is left out"):
             PointCloudFolder(tmp_path, 20, columns=columns)
         with pytest.raises(ValueError, match=r"0\.txt has no field 'color'.*it has normal, label"):
@@ -497,3 +524,251 @@ class TestFolders:
         (tmp_path / "a" / "0.txt").write_text(text(TABLE))
         assert PointCloudFolder(tmp_path, 5, features=())[0].x is None
         assert not recwarn
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Loads a script; with options, also says what they parse to."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+    def load(name, *options):
+        for module in (name, "_points", "_common"):
+            sys.modules.pop(module, None)
+        module = importlib.import_module(name)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, options)])
+        return (module, module.parse_arguments()) if options else module
+
+    return load
+
+
+class TestScripts:
+    def folder(self, root, inner=False, lacking=()):
+        """Boxes and balls in millimetres."""
+        rng = np.random.default_rng(0)
+        for split in ("train", "test"):
+            for name in ("ball", "box"):
+                if (split, name) in lacking:
+                    continue
+                folder = root / name / split if inner else root / split / name
+                folder.mkdir(parents=True)
+                for i in range(5):
+                    points = rng.normal(size=(1100, 3))
+                    norm = (
+                        np.linalg.norm(points, axis=1) if name == "ball" else np.abs(points).max(1)
+                    )
+                    np.save(folder / f"{i}.npy", 2000 + 900 * points / norm[:, None])
+        return root
+
+    @pytest.mark.parametrize("inner", [False, True])
+    def test_augmentation_comes_behind_the_transform_of_the_data(
+        self, example, tmp_path, monkeypatch, inner
+    ):
+        root = self.folder(tmp_path, inner)
+        module, args = example(
+            "point_cloud_classification", "--data", root, "--model", "pointnet2", "--quick"
+        )
+        train_set, test_set = module.load(args)
+        seen = []
+
+        def stop(model, loader, *_):
+            seen.extend(loader)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(module, "train", stop)
+        with pytest.raises(KeyboardInterrupt):
+            module.run_network(args, train_set, test_set)
+        for batch in seen:
+            assert batch.pos.shape == (10 * 64, 3)
+            # Radius 1, scaled by 3/2 at most, moved by 0.2 and shaken by 0.05.
+            assert 0.5 < batch.pos.abs().max() < 1.75
+        assert train_set[0].pos.norm(dim=1).max() == pytest.approx(1, abs=1e-5)
+
+    def test_meshes_of_modelnet_are_sampled_before_they_are_augmented(
+        self, example, tmp_path, monkeypatch
+    ):
+        names = ["bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa",
+                 "table", "toilet"]  # fmt: skip
+        for name in names:
+            for split in ("train", "test"):
+                folder = tmp_path / "ModelNet10" / "raw" / name / split
+                folder.mkdir(parents=True)
+                (folder / f"{name}_0001.off").write_text(
+                    "OFF\n4 2 0\n0 0 0\n20 0 0\n0 20 0\n20 20 0\n3 0 1 2\n3 1 3 2\n"
+                )
+        module, args = example("point_cloud_classification", "--data", "modelnet10", "--root", tmp_path,
+                               "--model", "pointnet2", "--quick", "--num-points", 32)  # fmt: skip
+        train_set, test_set = module.load(args)
+        batches = []
+        monkeypatch.setattr(
+            module, "train", lambda model, loader, *_: batches.extend(loader) or 0.0
+        )
+        monkeypatch.setattr(module, "predict", lambda *_: (torch.zeros(10, 10), torch.zeros(10)))
+        module.run_network(args, train_set, test_set)
+        (batch,) = batches
+        assert batch.pos.shape == (320, 3) and batch.pos.abs().max() < 1.75
+        # Four corners would be four different points.
+        assert len(batch.pos[:32].unique(dim=0)) == 32
+        assert torch.equal(test_set[3].pos, test_set[3].pos)
+
+    def test_a_test_folder_without_the_first_class(self, example, tmp_path, capsys):
+        root = self.folder(tmp_path / "data", lacking=[("test", "ball")])
+        module, args = example("point_cloud_classification", "--data", root, "--k", 16, "--num-points", 128,
+                               "--out", tmp_path / "out")  # fmt: skip
+        train_set, test_set = module.load(args)
+        assert test_set.y.tolist() == [1] * 5 and test_set.classes == ["ball", "box"]
+        module.check_classes(train_set.y, test_set.y, train_set.classes)
+        assert "the test set has nothing of class ball" in capsys.readouterr().out
+        scores, truth, _ = module.run_point_nn(args, train_set, test_set)
+        assert (scores.argmax(1) == truth).all()
+
+    def test_num_points_holds_for_packed_clouds(self, example, tmp_path):
+        points = RNG.normal(size=(4, 50, 3)).astype("f4")
+        arrays = {f"{a}_{s}": v for s in ("train", "test")
+                  for a, v in (("points", points), ("labels", np.array([0, 1, 0, 1])))}  # fmt: skip
+        np.savez(tmp_path / "a.npz", classes=np.array(["a", "b"]), **arrays)
+        module, args = example(
+            "point_cloud_classification", "--data", tmp_path / "a.npz", "--num-points", 20
+        )
+        for clouds in module.load(args):
+            assert clouds[1].pos.shape == (20, 3)
+
+    def test_few_shot_protocols_that_the_data_cannot_hold(self, example):
+        module, args = example("point_cloud_classification", "--episodes", 1)
+        features, labels = torch.eye(12), torch.arange(12) % 3
+        for ways, shots in ((4, 1), (1, 1), (3, 4), (2, 0)):
+            with pytest.raises(ValueError, match="3 classes, and the smallest has 4 clouds"):
+                module.few_shot(features, labels, ways, shots, args)
+        assert float(module.few_shot(features, labels, 3, 3, args)) <= 100
+        # Classes are those that there are, and not all numbers below the largest.
+        assert float(module.few_shot(features.repeat(1, 2), 7 * labels, 3, 3, args)) <= 100
+
+    def test_statistics_over_batches_keep_the_order_of_the_clouds(self, example):
+        module, args = example(
+            "point_cloud_classification", "--statistics", "batch", "--batch-size", 4
+        )
+        shapes = GeneratedShapes(4, 64, classes=["torus", "box"])
+        encoder = module.PointNN(channels=24, stages=2, k=8, statistics="batch")
+        assert module.describe(encoder, shapes, args, "x")[1].tolist() == shapes.y.tolist()
+
+    def test_pictures_of_parts_colour_the_points_that_were_labelled(
+        self, example, monkeypatch, tmp_path
+    ):
+        """A data set that draws anew on every access, as ShapeNet with ``Sample`` does."""
+        module, args = example("point_cloud_segmentation", "--data", "shapenet", "--num-points", 40,
+                               "--quick", "--k", 8, "--out", tmp_path)  # fmt: skip
+
+        class Objects(module.GeneratedParts):
+            def __init__(self, folder, split, transform):
+                super().__init__(2, 64, "test" if split == "test" else "train", transform=transform)
+                self.categories = self.classes
+
+        monkeypatch.setattr(module, "ShapeNet", Objects)
+        monkeypatch.setattr(Objects, "num_classes", 15)
+        _, test, _, parts = module.load(args)
+        assert torch.equal(test[0].pos, test[0].pos) and len(test[0].pos) == 40
+        shown, run = [], module.run_point_nn
+        monkeypatch.setattr(
+            module.plot, "cloud_gallery", lambda pictures, *_, **__: shown.extend(pictures)
+        )
+
+        def record(args, train_set, test_set, parts):
+            self.labelled = [data.pos.clone() for data in test_set]
+            return run(args, train_set, test_set, parts)
+
+        monkeypatch.setattr(module, "run_point_nn", record)
+        module.main()
+        assert torch.equal(shown[0], self.labelled[0]) and torch.equal(shown[1], self.labelled[0])
+
+
+class TestCheckpoints:
+    @pytest.fixture
+    def run(self, example):
+        points = example("_points")
+
+        def train(checkpoint, epochs=2, clouds=3, batch=4, drop=False, **settings):
+            torch.manual_seed(0)
+            shapes = GeneratedShapes(clouds, 48, classes=["torus", "box"])
+            loader = points.DataLoader(shapes, batch, shuffle=True, drop_last=drop)
+            model = PointNet2Classifier(
+                2, k=4, width=4, radii=(None, None), pool=settings.get("pool", "max")
+            )
+            points.train(model, loader, lambda m, b: m(b.pos, ptr=b.ptr), epochs, 0.01, 0.1, checkpoint,
+                         "cpu", (), settings)  # fmt: skip
+            return model
+
+        return train
+
+    def test_more_epochs_go_on(self, run, tmp_path, capsys):
+        run(tmp_path / "a.pt", 2)
+        run(tmp_path / "a.pt", 5)
+        out = capsys.readouterr().out
+        assert "resumed after epoch 2 of 5, the schedule is stretched from 2" in out
+        assert [f"epoch   {i}" in out for i in range(1, 6)] == [True] * 5
+        with pytest.raises(ValueError, match="has 5 epochs already; asked for were 3"):
+            run(tmp_path / "a.pt", 3)
+        finished, again = run(tmp_path / "a.pt", 5), run(tmp_path / "a.pt", 5)
+        for a, b in zip(finished.state_dict().values(), again.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+
+    def test_the_schedule_is_the_same_after_a_resume(self, run, tmp_path, monkeypatch):
+        rates, step = [], torch.optim.AdamW.step
+
+        def record(self, *args, **kwargs):
+            rates.append(self.param_groups[0]["lr"])
+            return step(self, *args, **kwargs)
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", record)
+        run(None, 5)
+        straight = rates.copy()
+        rates.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", self.replace_then_stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / "a.pt", 5)
+        run(tmp_path / "a.pt", 5)
+        assert rates == straight
+
+    @staticmethod
+    def replace_then_stop(part, target):
+        part.rename(target)
+        raise KeyboardInterrupt
+
+    def test_another_pool_is_named(self, run, tmp_path):
+        run(tmp_path / "a.pt", pool="gnp", k=4)
+        with pytest.raises(
+            ValueError, match="this checkpoint was trained with pool=gnp, and.*pool=max"
+        ):
+            run(tmp_path / "a.pt", pool="max", k=4)
+
+    @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04rest", "tensor", "numbers"])
+    def test_garbage_is_named(self, run, tmp_path, content):
+        file = tmp_path / "a.pt"
+        if isinstance(content, str):
+            torch.save({"tensor": torch.zeros(3), "numbers": {"model": {}}}[content], file)
+        else:
+            file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.pt"):
+            run(file)
+
+    def test_a_place_that_cannot_be_written_is_found_before_training(
+        self, run, tmp_path, monkeypatch
+    ):
+        run(tmp_path / "new" / "folders" / "a.pt")
+        assert (tmp_path / "new" / "folders" / "a.pt").exists()
+        (tmp_path / "file").write_text("x")
+
+        def no_step(*_, **__):
+            raise AssertionError("training began")
+
+        monkeypatch.setattr(torch.optim.AdamW, "step", no_step)
+        for place in (tmp_path / "file" / "a.pt", tmp_path / "new"):
+            with pytest.raises(OSError):
+                run(place)
+
+    @pytest.mark.parametrize("epochs", [1, 2, 5])
+    def test_fewer_clouds_than_a_batch(self, run, epochs):
+        assert run(None, epochs, clouds=2, batch=99) is not None
+        with pytest.raises(ValueError, match="4 clouds in batches of 99"):
+            run(None, epochs, clouds=2, batch=99, drop=True)
+        with pytest.raises(ValueError, match="got 0 epochs"):
+            run(None, 0)
