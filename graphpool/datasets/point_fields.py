@@ -178,9 +178,11 @@ def without_offset(points: Array, offset: str) -> tuple[NDArray[np.float32], Arr
     if offset not in ("auto", "always", "never"):
         raise ValueError(f"`offset` must be 'auto', 'always' or 'never'; got {offset!r}.")
     low, high = points.min(0), points.max(0)
-    # Where all points coincide, nothing but their place can be rounded.
-    size = float((high - low).max()) or float("inf")
-    error = 2.0**-24 * float(np.abs(points).max())
+    size = float((high - low).max())
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = np.abs(points - points.astype(np.float32)).max()
+    # The bound, not the error itself: what comes afterwards rounds, too. Equal points have no size.
+    error = 2.0**-24 * float(np.abs(points).max()) if size else float(rounded)
     if error > 1e-6 * size and offset == "never":
         raise ValueError(
             f"float32 rounds these points by up to {error:.2g}, and the cloud measures {size:.2g}; "

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from graphpool.datasets import MeshClassificationFolder
 from graphpool.train import accuracy, class_weights, cross_entropy, recalibrate
 
 
@@ -118,3 +119,27 @@ class TestLabels:
         weight = class_weights(labels, 4)
         count = torch.tensor([7.0, 0.0, 3.0, 0.0])
         assert torch.allclose(weight * count, torch.tensor([5.0, 0.0, 5.0, 0.0]))
+
+
+def mesh_file(folder) -> None:
+    folder.mkdir(parents=True)
+    (folder / "0.off").write_text(
+        "OFF\n5 6 0\n0 0 0\n1 0 0\n0 1 0\n1 1 0\n0.5 0.5 1\n"
+        "3 0 2 1\n3 1 2 3\n3 0 1 4\n3 1 3 4\n3 3 2 4\n3 2 0 4\n"
+    )
+
+
+def test_meshes_of_a_split_without_a_class_keep_their_labels(tmp_path):
+    for name, split in (("a", "train"), ("b", "train"), ("b", "test"), ("c", "test")):
+        mesh_file(tmp_path / name / split)
+    mesh_file(tmp_path / ".trash" / "test")
+    mesh_file(tmp_path / "a" / ".thumbs")
+    train, test = (MeshClassificationFolder(tmp_path, split) for split in ("train", "test"))
+    assert train.classes == test.classes == ["a", "b", "c"]
+    assert [int(graph.y) for graph in test] == [1, 2]
+    assert [int(graph.y) for graph in train] == [0, 1]
+    names = ["z", "c", "b", "a"]
+    other = MeshClassificationFolder(tmp_path, "test", classes=names)
+    assert [names[int(graph.y)] for graph in other] == [file.parts[-3] for file in other.files]
+    with pytest.raises(ValueError, match="has the class c, not in"):
+        MeshClassificationFolder(tmp_path, "test", classes=["a", "b"])
