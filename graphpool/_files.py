@@ -36,7 +36,7 @@ def naming(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ImportError):
+    except (OSError, ImportError, MemoryError):
         raise
     except Exception as error:
         if str(path) in str(error):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpool._files import naming
 from graphpool.datasets.point_arrays import read_bin, read_npy, read_npz
 from graphpool.datasets.point_fields import Array, CloudArrays, Columns, assemble, describe
 from graphpool.datasets.point_packages import read_h5, read_las
@@ -161,7 +162,8 @@ def draw_cloud(
         raise ValueError(f"`num_points` must be >= 1 or None; got {num_points}.")
     cloud = read_cloud(path, columns)
     if cloud.faces is not None:
-        points, _ = sample_surface(cloud.points, cloud.faces, num_points or 1024, rng)
+        with naming(Path(path)):
+            points, _ = sample_surface(cloud.points, cloud.faces, num_points or 1024, rng)
         return CloudArrays(points, None, {})
     count = len(cloud.points)
     if num_points is None or count == num_points:

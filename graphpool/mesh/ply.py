@@ -70,6 +70,12 @@ def read_ply(path: Path) -> MeshFile:
             corners, sizes, face_values = rows.entries, rows.sizes, rows.values
         elif name == "tristrips":
             strips = _triangles_of_strips(rows.entries, rows.sizes)
+        elif any(p.name in _LISTS for p in properties):
+            warnings.warn(
+                f"{path}: the elements {name!r} speak of vertices, too, and were left alone; faces are "
+                f"read from 'face' and 'tristrips'.",
+                stacklevel=4,
+            )
     surplus, unit = body.left()
     if surplus:
         warnings.warn(

@@ -119,7 +119,14 @@ def test_a_ply_longer_than_its_header_is_read_and_said(tmp_path):
         assert read_mesh(path).faces.tolist() == [[0, 1, 2]]
 
 
-@pytest.mark.filterwarnings("ignore:.*follow the last element")
+def test_other_elements_of_a_ply_that_might_be_faces_are_named(tmp_path):
+    text = f"ply\nformat ascii 1.0\nelement vertex 3\n{XYZ}element trifan 1\n{INDICES}"
+    text += f"element face 1\n{INDICES}end_header\n{rows(CUBE[:3])}3 0 1 2\n3 2 1 0\n"
+    with pytest.warns(UserWarning, match=r"a\.ply: the elements 'trifan' .* left alone"):
+        assert read_mesh(written(tmp_path / "a.ply", text)).faces.tolist() == [[2, 1, 0]]
+
+
+@pytest.mark.filterwarnings("ignore:.*(follow the last element|speak of vertices)")
 @pytest.mark.parametrize("element", ["face", "tristrips", "contour"])
 @pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian"])
 def test_millions_of_empty_lists_take_no_time(tmp_path, element, encoding):

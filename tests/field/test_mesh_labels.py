@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from graphpool.datasets import MeshClassificationFolder, MeshFolder, MeshSegmentationFolder
+from graphpool.datasets import (
+    MeshClassificationFolder,
+    MeshFolder,
+    MeshSegmentationFolder,
+    PointCloudFolder,
+)
 from graphpool.datasets.mesh_labels import edge_to_face_labels
 from graphpool.mesh import MeshFile, clean, icosphere, read_mesh
 from graphpool.train import accuracy, cross_entropy
@@ -394,6 +399,13 @@ def test_one_bad_mesh_among_many_is_named(tmp_path, text, message, kind):
     ):
         with pytest.raises(ValueError, match=rf"b\.obj.*{message}"):
             make()
+
+
+def test_one_bad_mesh_in_a_folder_of_clouds_is_named(tmp_path):
+    write_obj(tmp_path / "a/good.obj", *icosphere(1))
+    write_obj(tmp_path / "a/flat.obj", [[0.0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]])
+    with pytest.raises(ValueError, match=r"flat\.obj.*area"):
+        PointCloudFolder(tmp_path, 16)
 
 
 def test_a_fan_in_a_labelled_mesh_is_cleaned_and_not_refused(tmp_path):
