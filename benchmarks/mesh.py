@@ -86,7 +86,7 @@ def pool_rows(args: argparse.Namespace, loops, graphs: list) -> list[list[str]]:
     rows = []
     batch = Batch.from_data_list(graphs)
     topology = batch.topology()
-    conv = PrimalDualConv((1, 7), (32, 32))
+    conv = PrimalDualConv((1, 8), (32, 32))
     with torch.no_grad():
         out = conv(batch.x, batch.x_dual, topology)
     pairs = [tuple(pair) for pair in topology.pairs.t().tolist()]

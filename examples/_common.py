@@ -51,7 +51,26 @@ def mean_and_spread(values: torch.Tensor, scale: float = 1.0, digits: int = 3) -
     return f"{scale * float(values.mean()):.{digits}f}{spread}"
 
 
+def recall_per_class(guesses: torch.Tensor, labels: torch.Tensor, num_classes: int) -> list[str]:
+    """Per class the share in percent of its elements that were found, and how many there are."""
+    counts = torch.bincount(labels, minlength=num_classes)
+    found = torch.bincount(labels[guesses == labels], minlength=num_classes)
+    return [
+        f"{100 * int(hit) / int(n):.1f} of {int(n)}" if n else "absent"
+        for hit, n in zip(found, counts, strict=True)
+    ]
+
+
 def out_dir(args: argparse.Namespace) -> Path:
     """The folder ``--out``, made if it is missing."""
     args.out.mkdir(parents=True, exist_ok=True)
     return args.out
+
+
+def check_classes(train: torch.Tensor, test: torch.Tensor, classes: Sequence[str]) -> None:
+    """Says which classes one of two splits lacks; labels are positions in ``classes``."""
+    for labels, name in ((train, "training"), (test, "test")):
+        count = labels[labels >= 0].bincount(minlength=len(classes))
+        absent = [name for name, number in zip(classes, count.tolist(), strict=True) if not number]
+        if absent:
+            print(f"note: the {name} set has nothing of class {', '.join(absent)}")

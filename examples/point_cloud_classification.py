@@ -4,10 +4,10 @@
     python examples/point_cloud_classification.py --model point-pn --pool gnp --epochs 10
     python examples/point_cloud_classification.py --model point-nn --data modelnet10_1024_int16.npz
 
---data is "generated" (surfaces of 17 classes, nothing to download), a packed .npz, a folder with one
-folder of files per class in each of its train and test folders, or modelnet10 / modelnet40, which PyTorch
-Geometric downloads to --root. Writes a table, the confusion matrix, and a gallery of clouds that were
-misclassified. Training stops and goes on where --checkpoint says.
+--data is "generated" (surfaces of 17 classes, nothing to download), a packed .npz, a folder of files, as
+{train,test}/CLASS/FILE or CLASS/{train,test}/FILE, or modelnet10 / modelnet40, which PyTorch Geometric
+downloads to --root. Writes a table, the confusion matrix, and a gallery of clouds that were misclassified.
+Training stops and goes on where --checkpoint says.
 """
 
 from __future__ import annotations
@@ -18,19 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _common import format_table, make_parser, out_dir, seed_everything
-from _points import predict, train
+from _common import check_classes, format_table, make_parser, out_dir, seed_everything
+from _points import followed_by, predict, train
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
-from torch_geometric.transforms import Compose
 from tqdm import tqdm
 
 from graphpool import plot
-from graphpool.datasets import GeneratedShapes, PackedPointClouds, PointCloudFolder, model_net
+from graphpool.datasets import (
+    GeneratedShapes,
+    PackedPointClouds,
+    PointCloudFolder,
+    PointClouds,
+    model_net,
+)
 from graphpool.models import EdgeConvClassifier, PointNet2Classifier
 from graphpool.points import MemoryBank, PointNN, PointPN
 from graphpool.points.transforms import Jitter, Normalize, Sample, Scale, Shift
+from graphpool.train import class_weights
 
 MODELS = ("point-nn", "point-pn", "pointnet2", "edgeconv")
 
@@ -44,11 +50,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", default="generated")
     parser.add_argument("--root", type=Path, default=Path("datasets"), help="for downloads")
     parser.add_argument("--num-points", type=int, default=None, help="points per cloud")
+    parser.add_argument(
+        "--short",
+        choices=("error", "repeat"),
+        default="error",
+        help="clouds of a folder with fewer points: an error, or some points twice",
+    )
+    parser.add_argument("--columns", help="what stands in the columns, as 'x y z nx ny nz'")
     parser.add_argument("--k", type=int, default=None, help="neighbours (90 for point-nn, else 16)")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=None)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--smoothing", type=float, default=0.2, help="label smoothing")
+    parser.add_argument("--class-weights", action="store_true", help="rare classes count as much")
     parser.add_argument("--votes", type=int, default=1, help="test passes over drawn points")
     parser.add_argument("--statistics", choices=("cloud", "batch"), default="cloud")
     parser.add_argument("--start", choices=("first", "centroid"), default="first")
@@ -76,18 +90,37 @@ def load(args: argparse.Namespace) -> tuple[Any, Any]:
             for split in ("train", "test")
         ]
     elif args.data.endswith(".npz"):
-        sets = [PackedPointClouds(args.data, split) for split in ("train", "test")]
+        # Networks draw their points anew in every epoch, from all there are.
+        number = args.num_points if args.model == "point-nn" else None
+        sets = [PackedPointClouds(args.data, split, number) for split in ("train", "test")]
     else:
-        sets = [
-            PointCloudFolder(
-                Path(args.data) / split, args.num_points or 1024, transform=Normalize()
-            )
-            for split in ("train", "test")
-        ]
+        sets = load_folder(Path(args.data), args)
     if args.limit is not None:
         generator = torch.Generator().manual_seed(args.seed)
         sets = [s[torch.randperm(len(s), generator=generator)[: args.limit]] for s in sets]
-    return sets[0], sets[1]
+    # The test clouds are drawn once, so that pictures show what was classified.
+    test = list(sets[1])
+    clouds, labels = [data.pos for data in test], torch.cat([data.y for data in test])
+    return sets[0], PointClouds(clouds, labels, sets[0].classes)
+
+
+def load_folder(root: Path, args: argparse.Namespace) -> list[PointCloudFolder]:
+    """Training and test clouds, numbered by the classes of the training clouds."""
+    by_split = (root / "train").is_dir()
+    sets: list[PointCloudFolder] = []
+    for split in ("train", "test"):
+        sets.append(
+            PointCloudFolder(
+                root / split if by_split else root,
+                args.num_points or 1024,
+                transform=Normalize(),
+                classes=sets[0].classes if sets else None,
+                split=None if by_split else split,
+                short=args.short,
+                columns=args.columns,
+            )
+        )
+    return sets
 
 
 def describe(
@@ -95,27 +128,35 @@ def describe(
 ) -> tuple[Tensor, Tensor]:
     """Descriptors and labels."""
     by_batch = encoder.statistics == "batch"
+    order = torch.arange(len(clouds))
     if by_batch:
         # Files lie class by class: the statistics of a batch in their order would tell the class.
-        clouds = clouds[
-            torch.randperm(len(clouds), generator=torch.Generator().manual_seed(args.seed))
-        ]
+        order = torch.randperm(len(clouds), generator=torch.Generator().manual_seed(args.seed))
     batch_size = args.batch_size or (16 if by_batch else 64)
     rows, labels = [], []
-    for batch in tqdm(DataLoader(clouds, batch_size), desc=f"encode {name}", leave=False):
+    for batch in tqdm(DataLoader(clouds[order], batch_size), desc=f"encode {name}", leave=False):
         rows.append(encoder(batch.pos, ptr=batch.ptr))
         labels.append(batch.y)
-    return torch.cat(rows), torch.cat(labels)
+    back = order.argsort()
+    return torch.cat(rows)[back], torch.cat(labels)[back]
 
 
 def few_shot(
     features: Tensor, labels: Tensor, ways: int, shots: int, args: argparse.Namespace
 ) -> str:
     """Accuracy over episodes: ``ways`` classes, ``shots`` clouds of each to remember, 20 to classify."""
+    count = labels.bincount()
+    present = count.nonzero().squeeze(1)
+    if not 1 < ways <= len(present) or not 1 <= shots < int(count[present].min()):
+        raise ValueError(
+            f"--few-shot {ways} {shots}: there are {len(present)} classes, and the smallest has "
+            f"{int(count[present].min())} clouds; from 2 to {len(present)} ways, and from 1 to "
+            f"{int(count[present].min()) - 1} shots, which leaves one to classify."
+        )
     generator = torch.Generator().manual_seed(args.seed)
     accuracy = []
     for _ in range(args.episodes):
-        classes = torch.randperm(int(labels.max()) + 1, generator=generator)[:ways]
+        classes = present[torch.randperm(len(present), generator=generator)[:ways]]
         seen, asked = [], []
         for c in classes:
             mine = (labels == c).nonzero().squeeze(1)
@@ -126,7 +167,8 @@ def few_shot(
         guess = bank.predict(features[torch.cat(asked)])
         accuracy.append((guess == labels[torch.cat(asked)]).double().mean())
     values = 100 * torch.stack(accuracy)
-    return f"{values.mean():.1f} ± {values.std():.1f}"
+    spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}"
 
 
 def run_point_nn(
@@ -155,8 +197,7 @@ def run_point_nn(
     return scores, truth, rows
 
 
-def build(args: argparse.Namespace, classes: int) -> nn.Module:
-    k = args.k or (8 if args.quick else 16)
+def build(args: argparse.Namespace, classes: int, k: int) -> nn.Module:
     if args.model == "point-pn":
         return PointPN(classes, pool=args.pool, readout=args.pool, k=k)
     if args.model == "pointnet2":
@@ -169,29 +210,40 @@ def run_network(
 ) -> tuple[Tensor, Tensor, list]:
     generator = torch.Generator().manual_seed(args.seed)
     points = args.num_points or (64 if args.quick else 256)
-    train_set.transform = Compose(
-        [Sample(points, generator=generator), Scale(generator=generator),
-         Shift(generator=generator), Jitter(generator=generator)]
+    k = args.k or (8 if args.quick else 16)
+    size, epochs = args.batch_size or 32, 1 if args.quick else args.epochs
+    if len(train_set) < 2:
+        raise ValueError("a network needs at least two training clouds; got one.")
+    weight = class_weights(train_set.y, len(train_set.classes)) if args.class_weights else None
+    train_set = followed_by(
+        train_set, Sample(points, generator=generator), Scale(generator=generator),
+        Shift(generator=generator), Jitter(generator=generator),
     )  # fmt: skip
-    test_set.transform = Sample(points, random=args.votes > 1, generator=generator)
-    size = args.batch_size or 32
+    test_set = followed_by(test_set, Sample(points, random=args.votes > 1, generator=generator))
     order = torch.Generator().manual_seed(args.seed)
-    loader = DataLoader(train_set, size, shuffle=True, drop_last=True, generator=order)
-    model = build(args, len(train_set.classes)).to(args.device)
+    # A rest of one cloud has no variance to normalise by.
+    loader = DataLoader(
+        train_set, size, shuffle=True, drop_last=len(train_set) > size, generator=order
+    )
+    model = build(args, len(train_set.classes), k).to(args.device)
 
     def forward(network: nn.Module, batch: Batch) -> Tensor:
         return network(batch.pos, ptr=batch.ptr)
 
-    epochs = 1 if args.quick else args.epochs
+    settings = {
+        "model": args.model, "pool": args.pool, "k": k, "points": points, "lr": args.lr,
+        "batch_size": size, "smoothing": args.smoothing, "class_weights": args.class_weights,
+        "seed": args.seed, "clouds": len(train_set), "classes": list(train_set.classes),
+    }  # fmt: skip
     spent = train(
         model, loader, forward, epochs, args.lr, args.smoothing, args.checkpoint, args.device,
-        (generator, order),
+        (generator, order), settings, weight,
     )  # fmt: skip
     scores, truth = predict(model, DataLoader(test_set, size), forward, args.votes, args.device)
     rows = [
         ["pool", args.pool],
         ["parameters", f"{sum(p.numel() for p in model.parameters()):,}"],
-        ["points, k, epochs", f"{points}, {args.k or 16}, {epochs}"],
+        ["points, k, epochs", f"{points}, {k}, {epochs}"],
         ["core seconds of training", f"{spent:.0f}"],
     ]
     return scores, truth, rows
@@ -202,6 +254,7 @@ def main() -> None:
     seed_everything(args.seed)
     folder = out_dir(args)
     train_set, test_set = load(args)
+    check_classes(train_set.y, test_set.y, train_set.classes)
     run = run_point_nn if args.model == "point-nn" else run_network
     scores, truth, rows = run(args, train_set, test_set)
     guess = scores.argmax(1)
@@ -218,7 +271,6 @@ def main() -> None:
     plot.confusion_matrix(guess, truth, train_set.classes, folder / f"{name}_confusion.png")
     wrong = (guess != truth).nonzero().squeeze(1).tolist()
     wrong = wrong[:: max(len(wrong) // 12, 1)][:12]
-    test_set.transform = None
     titles = [
         f"{train_set.classes[int(truth[i])]}\ntaken for {train_set.classes[int(guess[i])]}"
         for i in wrong

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
-from _points import predict, train
+from _points import followed_by, predict, train
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.datasets import ShapeNet
@@ -31,6 +31,7 @@ from graphpool.datasets import GeneratedParts
 from graphpool.models import PointNet2Segmenter
 from graphpool.points import PartMemory, PointNNSegmenter, part_iou
 from graphpool.points.transforms import Jitter, Normalize, Sample, Scale
+from graphpool.train import accuracy, class_weights
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -45,6 +46,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--class-weights", action="store_true", help="rare parts count as much")
+    parser.add_argument(
+        "--ignore-label", type=int, default=-1, help="the label of points that have none"
+    )
     parser.add_argument(
         "--checkpoint", type=Path, help="file to write after every epoch and resume from"
     )
@@ -59,14 +64,16 @@ def load(args: argparse.Namespace) -> tuple[Any, Any, list[str], int]:
             GeneratedParts(count, args.num_points or points, split, seed=args.seed)
             for split in ("train", "test")
         )
-        return train_set, test_set, train_set.classes, len(train_set.parts)
+        return train_set, list(test_set), train_set.classes, len(train_set.parts)
     folder = str(args.root / "ShapeNet")
-    generator = torch.Generator().manual_seed(args.seed)
-    transform = Compose([Sample(args.num_points or 1024, generator=generator), Normalize()])
+    # Drawn from torch's own generator, whose state is in the checkpoint.
+    transform = Compose([Sample(args.num_points or 1024), Normalize()])
     train_set, test_set = (
         ShapeNet(folder, split=split, transform=transform) for split in ("trainval", "test")
     )
-    return train_set, test_set, train_set.categories, train_set.num_classes
+    # The test clouds are drawn once, so that pictures colour the points that were labelled.
+    test = list(tqdm(test_set, desc="draw points", leave=False))
+    return train_set, test, train_set.categories, train_set.num_classes
 
 
 def run_point_nn(args: argparse.Namespace, train_set: Any, test_set: Any, parts: int) -> tuple:
@@ -92,14 +99,17 @@ def run_point_nn(args: argparse.Namespace, train_set: Any, test_set: Any, parts:
 
 def run_network(args: argparse.Namespace, train_set: Any, test_set: Any, parts: int) -> tuple:
     generator = torch.Generator().manual_seed(args.seed)
-    if args.data == "generated":
-        train_set.transform = Compose([Scale(generator=generator), Jitter(generator=generator)])
-    categories = int(train_set._data.category.max()) + 1
+    weight = None
+    if args.class_weights:
+        weight = class_weights(train_set.y, parts, args.ignore_label)
+    categories = int(train_set.category.max()) + 1
+    train_set = followed_by(train_set, Scale(generator=generator), Jitter(generator=generator))
+    k = args.k or 16
     model = PointNet2Segmenter(
         parts,
         num_categories=categories,
         pool=args.pool,
-        k=args.k or 16,
+        k=k,
         radii=(None, None),
         width=32,
     ).to(args.device)
@@ -109,9 +119,15 @@ def run_network(args: argparse.Namespace, train_set: Any, test_set: Any, parts: 
 
     epochs = 1 if args.quick else args.epochs
     loader = DataLoader(train_set, args.batch_size, shuffle=True, generator=generator)
+    settings = {
+        "model": args.model, "pool": args.pool, "k": k, "points": args.num_points, "lr": args.lr,
+        "batch_size": args.batch_size, "class_weights": args.class_weights, "seed": args.seed,
+        "clouds": len(train_set), "parts": parts, "data": args.data,
+    }  # fmt: skip
     spent = train(
-        model, loader, forward, epochs, args.lr, 0.0, args.checkpoint, args.device, (generator,)
-    )
+        model, loader, forward, epochs, args.lr, 0.0, args.checkpoint, args.device, (generator,),
+        settings, weight, args.ignore_label,
+    )  # fmt: skip
     test = DataLoader(test_set, args.batch_size)
     scores, truth = predict(model, test, forward, 1, args.device)
     rows = [
@@ -131,12 +147,17 @@ def main() -> None:
     guess, truth, rows = run(args, train_set, test_set, parts)
     sizes = torch.tensor([data.num_nodes for data in test_set])
     clouds = Segments.from_counts(sizes)
-    iou = part_iou(guess, truth, clouds)
+    known = truth != args.ignore_label
+    iou = part_iou(
+        guess[known],
+        truth[known],
+        Segments(index=clouds.index[known], num_segments=clouds.num_segments),
+    )
     category = torch.cat([data.category for data in test_set])
     table = [
         ["model", args.model],
         ["instance mIoU", f"{100 * float(iou.mean()):.1f}"],
-        ["point accuracy", f"{100 * float((guess == truth).double().mean()):.1f}"],
+        ["point accuracy", f"{100 * accuracy(guess, truth, args.ignore_label):.1f}"],
         *rows,
         *[
             [f"mIoU of {name}", f"{100 * float(iou[category == c].mean()):.1f}"]
@@ -152,7 +173,7 @@ def main() -> None:
     for c in category.unique().tolist()[:6]:
         i = int((category == c).nonzero()[0])
         first, last = clouds.ptr[i], clouds.ptr[i + 1]
-        low = truth[first:last].min()
+        low = truth[first:last][known[first:last]].min()
         for labels, kind in ((truth, "true"), (guess, f"predicted, IoU {100 * float(iou[i]):.0f}")):
             pictures.append(test_set[i].pos)
             titles.append(f"{categories[c]}: {kind}")

@@ -7,7 +7,8 @@ it. Whatever is wrong ends in a ``ValueError`` that begins with the name of the 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,32 @@ from torch import Tensor
 _BOM = b"\xef\xbb\xbf"
 #: Deflate can pack 1,000 bytes into one. Real coordinates never do; small files may hold what they like.
 _MAX_RATIO, _ALWAYS_FINE = 200, 64 * 2**20
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the name of a file in front of whatever goes wrong with its content.
+
+    One bad file among hundreds is found by its name alone. Errors that name it already, and those of the
+    system, pass as they are.
+
+    Example:
+        >>> with naming(Path("a.obj")):
+        ...     raise ValueError("no face is left")
+        Traceback (most recent call last):
+        ValueError: a.obj: no face is left
+    """
+    try:
+        yield
+    except (OSError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        if str(path) in str(error):
+            raise
+        kind = next(
+            k for k in (ValueError, TypeError, RuntimeError, Exception) if isinstance(error, k)
+        )
+        raise (RuntimeError if kind is Exception else kind)(f"{path}: {error}") from error
 
 
 def read_text(path: Path, encoding: str = "ascii", strict: bool = True) -> str:
@@ -43,6 +70,46 @@ def read_text(path: Path, encoding: str = "ascii", strict: bool = True) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def visible(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without what programs leave there: ``.*`` and ``__*``."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__")))
+
+
+def class_names(
+    root: Path,
+    classes: Sequence[str] | None = None,
+    is_class: Callable[[Path], bool] = lambda folder: True,
+) -> list[str]:
+    """The classes of a data set with a folder for each; a label is a position in this list.
+
+    Args:
+        root: The folder that holds the class folders; hidden ones (``.*``, ``__*``) are none.
+        classes: The classes, where they are known from elsewhere: a split that lacks one would number
+            the others differently.
+        is_class: Whether a folder is a class.
+
+    Returns:
+        ``classes``, or the names of the folders in alphabetical order.
+
+    Raises:
+        ValueError: There is no class folder, or one that is not in ``classes``, or a name twice.
+    """
+    found = [path.name for path in visible(root) if path.is_dir() and is_class(path)]
+    if not found:
+        raise ValueError(f"{root} has no subfolders; there must be one for each class.")
+    if classes is None:
+        return found
+    names = [str(name) for name in classes]
+    if isinstance(classes, str) or len(set(names)) != len(names):
+        raise ValueError(f"`classes` must be different names; got {classes!r}.")
+    if unknown := [name for name in found if name not in names]:
+        raise ValueError(
+            f"{root} has the class{'es' * (len(unknown) > 1)} {', '.join(unknown)}, not in "
+            f"`classes` = {names}."
+        )
+    return names
+
+
 def integers(words: Sequence[str]) -> list[int]:
     """The words as integers that fit 64 bits.
 
@@ -64,7 +131,18 @@ def read_table(
     Raises:
         ValueError: A word is not a number, or rows differ in length; ``what`` says what was expected.
     """
-    lines = read_text(path).split("\n")
+    # Comments may be in any encoding; a replaced byte is in no number.
+    return parse_table(read_text(path, strict=False).split("\n"), path, what, comments, delimiter)
+
+
+def parse_table(
+    lines: Sequence[str],
+    path: Path,
+    what: str,
+    comments: Sequence[str] = ("#",),
+    delimiter: str | None = None,
+) -> np.ndarray:
+    """:func:`read_table` of lines that were read from ``path``."""
     marks = tuple(comments)
     used = [line for line in lines if (text := line.strip()) and not text.startswith(marks or "\n")]
     if not used:
@@ -97,9 +175,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     with _archive(path) as archive:
         members = archive.infolist()
-        total, size = sum(member.file_size for member in members), path.stat().st_size
-        if total > max(_ALWAYS_FINE, _MAX_RATIO * size):
-            raise ValueError(f"{path}: its {size} bytes would unpack to {total}; refused.")
+        check_unpacked(path, sum(member.file_size for member in members))
         for member in members:
             name = member.filename.removesuffix(".npy")
             where = f"{path}, array {name!r}"
@@ -114,6 +190,17 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             except Exception as error:
                 raise ValueError(f"{where} cannot be unpacked: {error}") from None
     return arrays
+
+
+def check_unpacked(path: Path, total: int) -> None:
+    """Raises where a file would unpack to more than 200 times its size, and to more than 64 MiB.
+
+    Raises:
+        ValueError: It would.
+    """
+    size = path.stat().st_size
+    if total > max(_ALWAYS_FINE, _MAX_RATIO * size):
+        raise ValueError(f"{path}: its {size} bytes would unpack to {total}; refused.")
 
 
 def load_tensors(path: str | Path) -> Any:

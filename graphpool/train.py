@@ -1,12 +1,14 @@
-"""Mini-batches of graphs and a plain training loop, as the examples use them."""
+"""Mini-batches of graphs, a plain training loop, losses, and statistics, as the examples use them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
@@ -208,3 +210,181 @@ def fit(
     if best_state:
         model.load_state_dict(best_state)
     return history
+
+
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int = -1,
+    weight: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """Mean cross-entropy over what is labelled; 0, with gradient 0, where nothing is.
+
+    Args:
+        logits: ``[N, K]``.
+        labels: ``[N]``, integers in [0, K) or ``ignore_index``.
+        ignore_index: The label of elements that have none.
+        weight: One weight per class, ``[K]``; the mean is weighted by them.
+        smoothing: Share of the target that is spread evenly over the classes, in [0, 1].
+
+    Raises:
+        ValueError: A label is out of range, or there is not one per row.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0], [9.0, 0.0]])
+        >>> round(float(cross_entropy(logits, torch.tensor([0, 1, -1]))), 4)
+        0.1269
+    """
+    used = _labelled(labels, ignore_index, logits.size(1), logits.size(0))
+    if not bool(used.any()):
+        return logits.sum() * 0.0
+    return F.cross_entropy(
+        logits[used],
+        labels[used],
+        None if weight is None else weight.to(logits),
+        label_smoothing=smoothing,
+    )
+
+
+def accuracy(predicted: Tensor, labels: Tensor, ignore_index: int = -1) -> float:
+    """Share of right answers among what is labelled.
+
+    Args:
+        predicted: Classes ``[N]``, or scores ``[N, K]``, of which the largest counts.
+        labels: ``[N]``, ``ignore_index`` where an element has none.
+        ignore_index: The label of elements that have none.
+
+    Raises:
+        ValueError: Nothing is labelled, or there is not one label per row.
+
+    Example:
+        >>> accuracy(torch.tensor([1, 0, 0]), torch.tensor([1, 1, -1]))
+        0.5
+    """
+    guess = predicted.argmax(1) if predicted.dim() == 2 else predicted
+    used = _labelled(labels, ignore_index, None, guess.size(0))
+    if not bool(used.any()):
+        raise ValueError(f"`labels` must hold a label; all {labels.numel()} are {ignore_index}.")
+    return float((guess[used] == labels[used]).double().mean())
+
+
+def class_weights(labels: Tensor, num_classes: int, ignore_index: int = -1) -> Tensor:
+    """Weights under which all classes count alike: ``n / (present classes * n_c)``, 0 for absent ones.
+
+    The mean weight of a labelled element is 1.
+
+    Args:
+        labels: Integers in [0, ``num_classes``) or ``ignore_index``.
+        num_classes: Number of classes.
+        ignore_index: The label of elements that have none.
+
+    Raises:
+        ValueError: Nothing is labelled, or a label is out of range.
+
+    Example:
+        >>> class_weights(torch.tensor([0, 0, 0, 1, -1]), 3)
+        tensor([0.6667, 2.0000, 0.0000])
+    """
+    used = _labelled(labels, ignore_index, num_classes, labels.numel())
+    count = labels[used].bincount(minlength=num_classes)
+    if not bool(used.any()):
+        raise ValueError(f"`labels` must hold a label; all {labels.numel()} are {ignore_index}.")
+    share = count.sum() / (count.count_nonzero() * count.clamp_min(1).double())
+    return torch.where(count > 0, share, 0.0).float()
+
+
+def _labelled(labels: Tensor, ignore_index: int, num_classes: int | None, rows: int) -> Tensor:
+    if labels.dim() != 1 or labels.numel() != rows:
+        raise ValueError(f"`labels` must have shape [{rows}]; got {list(labels.shape)}.")
+    used = labels != ignore_index
+    wrong = used & (labels < 0)
+    if num_classes is not None:
+        wrong |= used & (labels >= num_classes)
+    if bool(wrong.any()):
+        at = int(wrong.nonzero()[0])
+        below = "" if num_classes is None else f" and below {num_classes}"
+        raise ValueError(
+            f"`labels` must be at least 0{below}, or {ignore_index} for no label; "
+            f"got {int(labels[at])} at {at}."
+        )
+    return used
+
+
+@torch.no_grad()
+def recalibrate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+) -> int:
+    """Recomputes the running statistics of all batch normalisations in one pass.
+
+    Running averages lag behind the weights; after a few dozen steps they still hold much of their
+    initial values, and a network that fits its data fails on the same data in evaluation mode. Here
+    every layer gets the mean and the unbiased variance of *all* rows that it saw during the pass,
+    however they were divided into batches. The layers normalise by each batch, as in training; the
+    rest of the network, such as dropout, is in evaluation mode.
+
+    Layers without running statistics, and layers that the pass does not reach, are left alone.
+
+    Args:
+        model: The network; in the end each module is in the mode in which it was.
+        batches: The training data, such as a ``DataLoader``; batches as large as those of training.
+        forward: ``forward(model, batch)`` runs the network; ``model(batch)`` if ``None``.
+
+    Returns:
+        The number of layers whose statistics were recomputed.
+
+    Raises:
+        ValueError: There is no batch, or a layer sees a single row.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(1)
+        >>> recalibrate(norm, [torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0], [5.0]])])
+        1
+        >>> norm.running_mean, norm.running_var
+        (tensor([3.]), tensor([2.5000]))
+    """
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    ]
+    if not norms:
+        return 0
+    moments: dict[nn.Module, tuple[int, Tensor, Tensor]] = {}
+
+    def watch(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        rows = inputs[0].transpose(0, 1).flatten(1).double()
+        count, mean = rows.size(1), rows.mean(1)
+        square = (rows - mean.unsqueeze(1)).square().sum(1)
+        if norm in moments:
+            seen, old, old_square = moments[norm]
+            total, step = seen + count, mean - old
+            square = square + old_square + step.square() * (seen * count / total)
+            count, mean = total, old + step * (count / total)
+        moments[norm] = count, mean, square
+
+    modes = {module: module.training for module in model.modules()}
+    handles = [norm.register_forward_pre_hook(watch) for norm in norms]
+    ran = False
+    try:
+        model.eval()
+        for norm in norms:
+            norm.training, norm.track_running_stats = True, False
+        for batch in batches:
+            ran = True
+            model(batch) if forward is None else forward(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for norm in norms:
+            norm.track_running_stats = True
+        for module, training in modes.items():
+            module.training = training
+    if not ran:
+        raise ValueError("`batches` must hold at least one batch; got none.")
+    for norm, (count, mean, square) in moments.items():
+        norm.running_mean.copy_(mean)  # type: ignore[operator, union-attr]
+        norm.running_var.copy_(square / (count - 1))  # type: ignore[operator, union-attr]
+    return len(moments)

@@ -32,6 +32,7 @@ FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 
 # Imported in one place only; triton also where its kernels are written.
 OPTIONAL = {"torch_scatter", "torch_cluster", "open3d", "matplotlib", "networkx", "safetensors"}
+OPTIONAL |= {"laspy", "h5py", "trimesh"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -11,8 +11,8 @@ from graphpool import conv, mesh, models, relational
 MODULES = {
     "edge_conv": lambda: conv.EdgeConv(3, 4, aggr="gnp"),
     "pair_mlp": lambda: conv.PairMLPConv(3, 4, aggr="attsets"),
-    "primal_dual_conv": lambda: mesh.PrimalDualConv((1, 7), (4, 4), heads=2),
-    "primal_dual_residual": lambda: mesh.PrimalDualResidual((1, 7), (4, 4)),
+    "primal_dual_conv": lambda: mesh.PrimalDualConv((1, 8), (4, 4), heads=2),
+    "primal_dual_residual": lambda: mesh.PrimalDualResidual((1, 8), (4, 4)),
     "face_cluster_pool": lambda: mesh.FaceClusterPool((4, 4), reduce="attsets"),
     "edge_collapse_pool": lambda: mesh.EdgeCollapsePool(4, target=10, reduce="attsets"),
     "label_pooling": lambda: relational.LabelPooling(GIN(4, 4, 2), 1, inner="gnp", outer="attsets"),

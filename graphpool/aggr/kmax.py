@@ -169,7 +169,9 @@ def repeat_elements(x: Tensor, segments: Segments, weight: Tensor) -> tuple[Tens
             f"got {float(weight[first])} at position {first}."
         )
     rows = torch.arange(times.numel(), device=x.device).repeat_interleave(times)
-    return x[rows], Segments(index=segments.index[rows], num_segments=segments.num_segments)
+    return x.index_select(0, rows), Segments(
+        index=segments.index[rows], num_segments=segments.num_segments
+    )
 
 
 def _order_within(order: Tensor, kept: Segments) -> Tensor:

@@ -52,7 +52,12 @@ class PoolMixer(torch.nn.Module):
         if edge_index is None:
             return bag_gather(segment_mean(x, segments, weight), segments) - x
         source, around = neighborhoods(edge_index, x)
-        return segment_mean(x[source], around, None if weight is None else weight[source]) - x
+        return (
+            segment_mean(
+                x.index_select(0, source), around, None if weight is None else weight[source]
+            )
+            - x
+        )
 
 
 class PoNetMixer(torch.nn.Module):

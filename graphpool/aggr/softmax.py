@@ -97,7 +97,7 @@ class SoftPool(Aggregation):
             return segment_softpool(x, segments, self.t, weight, gather)
         score = self.t.to(x.dtype) * x.detach()
         if gather is not None:
-            score = score[gather.index if isinstance(gather, Segments) else gather]
+            score = score.index_select(0, gather.index if isinstance(gather, Segments) else gather)
         return segment_softmax_sum(score, x, segments, weight, gather)
 
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:

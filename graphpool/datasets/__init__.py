@@ -18,9 +18,14 @@ from graphpool.datasets.graphs.planar_sat import CEXP, EXP
 from graphpool.datasets.graphs.small_graphs import Graph8c, connected_graphs
 from graphpool.datasets.graphs.strongly_regular import SR25, strongly_regular_parameters
 from graphpool.datasets.graphs.tu import TUGraphs
-from graphpool.datasets.mesh_folders import MeshClassificationFolder, MeshSegmentationFolder
-from graphpool.datasets.point_clouds import PackedPointClouds, PointClouds
-from graphpool.datasets.point_files import load_cloud, read_points
+from graphpool.datasets.mesh_folders import (
+    MeshClassificationFolder,
+    MeshFolder,
+    MeshSegmentationFolder,
+)
+from graphpool.datasets.point_clouds import HDF5PointClouds, PackedPointClouds, PointClouds
+from graphpool.datasets.point_fields import CloudArrays
+from graphpool.datasets.point_files import load_cloud, read_cloud, read_points, write_cloud
 from graphpool.datasets.point_folders import PointCloudFolder, model_net
 from graphpool.datasets.point_parts import GeneratedParts
 from graphpool.datasets.point_shapes import GeneratedShapes
@@ -31,17 +36,20 @@ __all__ = [
     "BRECCopies",
     "CEXP",
     "CSL",
+    "CloudArrays",
     "EXP",
     "GeneratedMeshes",
     "GeneratedParts",
     "GeneratedShapes",
     "Graph8c",
     "GraphFamilies",
+    "HDF5PointClouds",
     "HarmonicDegree",
     "InverseSize",
     "LabelledMesh",
     "MaxDegree",
     "MeshClassificationFolder",
+    "MeshFolder",
     "MeshSegmentationFolder",
     "NBody",
     "PackedPointClouds",
@@ -62,9 +70,11 @@ __all__ = [
     "graphs_from_graph6",
     "load_cloud",
     "model_net",
+    "read_cloud",
     "read_graph6",
     "read_points",
     "relabel",
     "strongly_regular_parameters",
     "to_graph6",
+    "write_cloud",
 ]

@@ -1,56 +1,133 @@
-"""Readers of point clouds."""
+"""Readers and a writer of point clouds."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpool import _optional
-from graphpool._files import integers, load_array, load_arrays, read_table
+from graphpool._files import naming
+from graphpool.datasets.point_arrays import read_bin, read_npy, read_npz
+from graphpool.datasets.point_fields import Array, CloudArrays, Columns, assemble, describe
+from graphpool.datasets.point_packages import read_h5, read_las
+from graphpool.datasets.point_pcd import read_pcd
+from graphpool.datasets.point_text import read_text_points
 from graphpool.datasets.surfaces import sample_surface
-from graphpool.mesh.io import read_mesh
+from graphpool.mesh.io import SUFFIXES as MESHES
+from graphpool.mesh.io import read_mesh_file
 
-Array = NDArray[np.float64]
+_Reader = Callable[[Path, Columns], tuple[np.ndarray, dict[str, np.ndarray]]]
 
-_PCD_KINDS = {"F": "f", "I": "i", "U": "u"}
+_READERS: dict[str, _Reader] = {
+    **dict.fromkeys((".xyz", ".txt", ".pts", ".asc", ".csv", ".xyzn", ".xyzrgb"), read_text_points),
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".bin": read_bin,
+    ".pcd": lambda path, columns: read_pcd(path),
+    ".las": read_las,
+    ".laz": read_las,
+    ".h5": read_h5,
+    ".hdf5": read_h5,
+}
+_SAY_THEMSELVES = (*MESHES, ".pcd", ".las", ".laz")
+_ELSEWHERE = {
+    ".e57": "the package pye57, or CloudCompare",
+    ".zip": "an archiver: unpack it",
+    ".gz": "an archiver: unpack it",
+}
+
+#: Suffixes of point clouds and meshes that are read.
+SUFFIXES: tuple[str, ...] = (*MESHES, *_READERS)
 
 
-def read_points(path: str | os.PathLike[str]) -> tuple[Array, NDArray[np.int64] | None]:
-    """Coordinates, and the triangles where the file holds a mesh.
+def read_cloud(path: str | os.PathLike[str], columns: Columns = None) -> CloudArrays:
+    """All that a point file says: coordinates, triangles, and colours, normals, labels and the like.
 
-    Formats: ``.off``, ``.obj``, ``.ply`` (ASCII and binary), ``.pcd`` (ASCII and binary), ``.xyz``,
-    ``.txt`` and ``.pts`` (one point per line, further columns are ignored), ``.npy`` and ``.npz`` (the
-    array ``points`` or ``pos``, or the only one; first three columns), ``.bin`` (float32 x, y, z and
-    reflectance, as KITTI's lidar sweeps). Compressed ``.pcd`` and every other suffix is left to Open3D.
+    ================================ ================================================================
+    suffix                           what is read
+    ================================ ================================================================
+    ``.ply``                         ASCII and binary: every number of a point, by name
+    ``.pcd``                         the same, compressed too; points with a coordinate NaN are none
+    ``.off``, ``.obj``               the same, with the triangles of a mesh
+    ``.stl``, ``.glb``, ``.gltf``    coordinates and triangles only
+    ``.xyz .txt .pts .asc .csv``     one point per line; blanks, commas or semicolons between. Names from
+                                     ``columns``, or a line of names. A line of one whole number says how
+                                     many points follow
+    ``.xyzn``, ``.xyzrgb``           the same, with normals and with colours
+    ``.npy``, ``.npz``, ``.h5``      an array ``[N, C]``; beside it, arrays with a row per point
+    ``.bin``                         float32 records of x, y, z and intensity (KITTI), unless ``columns``
+                                     says otherwise; refused, or a warning, where others may be meant
+    ``.las``, ``.laz``               scaled coordinates, and all dimensions
+    ================================ ================================================================
+
+    ``.las`` and ``.laz`` need laspy, ``.h5`` h5py; the extra ``formats`` brings both.
 
     Args:
         path: The file.
+        columns: What the columns of a table are: ``"x y z nx ny nz"``, a list of such names, or their
+            number. A name that begins with ``_`` leaves its column out.
 
     Returns:
-        ``points [N, 3]`` in float64, and ``faces [F, 3]`` or ``None``.
+        Points ``[N, 3]`` in float64, faces ``[F, 3]`` or ``None``, and fields by name. Colours lie in
+        [0, 1]; where the type of a number does not tell its range (text, floats), a file whose largest is
+        above 1 counts to 255, or to 65535.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: The file is not what its suffix says; the message names it.
-        ImportError: Open3D is needed, and is not installed or cannot load; the message says what to do.
+        ValueError: The suffix is unknown, or the file is not what it says; the message names it.
+        ImportError: An optional package is needed; the message says how to get it.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     suffix = path.suffix.lower()
-    if suffix in (".off", ".obj", ".ply"):
-        mesh = read_mesh(path)
-        return _checked(mesh.vertices, path), mesh.faces if len(mesh.faces) else None
-    reader = _READERS.get(suffix, _read_with_open3d)
-    return _checked(reader(path), path), None
+    if columns is not None and suffix in _SAY_THEMSELVES:
+        raise ValueError(f"{path} says what its columns are; `columns` must be None.")
+    faces = None
+    if suffix in MESHES:
+        mesh = read_mesh_file(path)
+        faces = mesh.faces if len(mesh.faces) else None
+        coordinates = dict(zip("xyz", mesh.vertices.T, strict=True))
+        points, fields = assemble({**mesh.vertex_values, **coordinates}, path)
+    elif suffix in _READERS:
+        points, fields = _READERS[suffix](path, columns)
+    else:
+        known = f"; {_ELSEWHERE[suffix]} can read it" if suffix in _ELSEWHERE else ""
+        raise ValueError(
+            f"{path}: unknown suffix {suffix!r}{known}. Read are {' '.join(SUFFIXES)}; a cloud of any "
+            f"other kind can be kept as .npy, an array [N, 3]."
+        )
+    return CloudArrays(_checked(points, path), faces, fields)
+
+
+def read_points(
+    path: str | os.PathLike[str], columns: Columns = None
+) -> tuple[Array, NDArray[np.int64] | None]:
+    """Coordinates ``[N, 3]`` in float64, and the triangles where the file holds a mesh.
+
+    As :func:`read_cloud`, with a warning where the file says more of its points.
+    """
+    cloud = read_cloud(path, columns)
+    if cloud.fields:
+        warnings.warn(
+            f"{path} also holds {describe(cloud.fields)}; read_points leaves it out, "
+            f"read_cloud keeps it.",
+            stacklevel=2,
+        )
+    return cloud.points, cloud.faces
 
 
 def load_cloud(
-    path: str | os.PathLike[str], num_points: int | None, rng: np.random.Generator
+    path: str | os.PathLike[str],
+    num_points: int | None,
+    rng: np.random.Generator,
+    short: str = "error",
+    columns: Columns = None,
 ) -> Array:
     """Points of a file: a mesh is sampled by area, a cloud with too many points is thinned at random.
 
@@ -58,148 +135,126 @@ def load_cloud(
         path: The file.
         num_points: Points to return; all of a cloud if ``None``, and 1024 of a mesh.
         rng: Source of randomness.
+        short: What to do with a cloud of fewer points: ``"error"``, or ``"repeat"``, which takes every
+            point equally often, up to one.
+        columns: As in :func:`read_cloud`.
 
     Raises:
-        ValueError: A cloud has fewer points than asked for.
+        ValueError: A cloud has fewer points than asked for, or an argument is out of range.
     """
-    points, faces = read_points(path)
-    if faces is not None:
-        return sample_surface(points, faces, num_points or 1024, rng)[0]
-    if num_points is None or len(points) == num_points:
-        return points
-    if len(points) < num_points:
+    return draw_cloud(path, num_points, rng, short, columns).points
+
+
+def draw_cloud(
+    path: str | os.PathLike[str],
+    num_points: int | None,
+    rng: np.random.Generator,
+    short: str = "error",
+    columns: Columns = None,
+) -> CloudArrays:
+    """:func:`load_cloud` with the fields of the drawn points.
+
+    A sampled mesh has none: its points lie between those that the file speaks of.
+    """
+    if short not in ("error", "repeat"):
+        raise ValueError(f"`short` must be 'error' or 'repeat'; got {short!r}.")
+    if num_points is not None and num_points < 1:
+        raise ValueError(f"`num_points` must be >= 1 or None; got {num_points}.")
+    cloud = read_cloud(path, columns)
+    if cloud.faces is not None:
+        with naming(Path(path)):
+            points, _ = sample_surface(cloud.points, cloud.faces, num_points or 1024, rng)
+        return CloudArrays(points, None, {})
+    count = len(cloud.points)
+    if num_points is None or count == num_points:
+        return cloud
+    if count < num_points and short == "error":
         raise ValueError(
-            f"{path} has {len(points)} points, fewer than `num_points` = {num_points}; "
-            f"pass num_points=None to keep clouds of different sizes."
+            f"{path} has {count} points, fewer than `num_points` = {num_points}; pass "
+            f"short='repeat' to repeat some, or num_points=None to keep clouds of different sizes."
         )
-    return points[rng.permutation(len(points))[:num_points]]
+    rounds = [rng.permutation(count) for _ in range(-(-num_points // count))]
+    chosen = np.concatenate(rounds)[:num_points]
+    fields = {name: values[chosen] for name, values in cloud.fields.items()}
+    return CloudArrays(cloud.points[chosen], None, fields)
+
+
+def write_cloud(
+    path: str | os.PathLike[str],
+    points: np.ndarray,
+    fields: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Writes a cloud as binary ``.ply``, which mesh viewers show in its colours.
+
+    Args:
+        path: Where to; missing folders are made.
+        points: ``[N, 3]``, kept in float64.
+        fields: What to say of every point: ``color`` ``[N, 3]`` in [0, 1], ``normal`` ``[N, 3]``, and any
+            others, ``[N]``, under their names. :func:`read_cloud` gives the same back, colours in steps
+            of 1/255.
+
+    Raises:
+        ValueError: The suffix is another, or a field does not have one row per point.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "cloud.ply"
+        >>> write_cloud(path, np.zeros((2, 3)), {"color": np.eye(2, 3), "label": np.array([4, 7])})
+        >>> read_cloud(path).fields["label"].tolist(), read_cloud(path).fields["color"].tolist()
+        ([4, 7], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    """
+    path = Path(path)
+    points = np.asarray(points)
+    if path.suffix.lower() != ".ply":
+        raise ValueError(f"clouds are written as .ply; got {path.name!r}.")
+    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise ValueError(f"`points` must be finite numbers [N, 3]; got {points.shape}.")
+    columns = dict(zip("xyz", points.astype(np.float64).T, strict=True))
+    for name, raw in (fields or {}).items():
+        values = np.asarray(raw)
+        shape = (len(points), 3) if name in ("color", "normal") else (len(points),)
+        if values.shape != shape:
+            raise ValueError(f"field {name!r} must have shape {shape}; got {values.shape}.")
+        if name == "color":
+            if not ((values >= 0) & (values <= 1)).all():
+                raise ValueError("field 'color' must lie in [0, 1].")
+            values = np.rint(values * 255).astype(np.uint8)
+            columns |= dict(zip(("red", "green", "blue"), values.T, strict=True))
+        elif name == "normal":
+            columns |= dict(zip(("nx", "ny", "nz"), values.T, strict=True))
+        else:
+            columns[name] = values
+    kinds = {"f4": "float", "f8": "double", "u1": "uchar", "u2": "ushort", "u4": "uint"}
+    kinds |= {"i1": "char", "i2": "short", "i4": "int"}
+    layout = []
+    for name, values in columns.items():
+        kind = values.dtype.str[1:]
+        if kind == "i8" and np.abs(values).max(initial=0) < 2**31:
+            kind = "i4"
+        if kind not in kinds or not re.fullmatch(r"\w+", name, re.ASCII):
+            raise ValueError(
+                f"field {name!r} of {values.dtype} does not fit a .ply file, whose names are one "
+                f"word and whose integers have 32 bits."
+            )
+        layout.append((name, f"<{kind}"))
+    table = np.zeros(len(points), np.dtype(layout))
+    for name, values in columns.items():
+        table[name] = values
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
+    head += [f"property {kinds[kind[1:]]} {name}" for name, kind in layout]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("\n".join([*head, "end_header\n"]).encode("ascii") + table.tobytes())
 
 
 def _checked(points: np.ndarray, path: Path) -> Array:
-    if points.ndim != 2 or points.shape[1] < 3 or len(points) == 0:
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
         raise ValueError(
             f"{path}: expected at least one point of 3 coordinates; got {points.shape}."
         )
     if points.dtype.kind not in "fiu":
         raise ValueError(f"{path}: coordinates must be real numbers; got {points.dtype}.")
-    points = points[:, :3].astype(np.float64)
+    points = points.astype(np.float64)
     bad = ~np.isfinite(points).all(1)
     if bad.any():
         raise ValueError(f"{path}: point {int(bad.argmax())} is not finite.")
     return points
-
-
-def _read_text(path: Path) -> np.ndarray:
-    return read_table(path, "one point per line", comments=("#", "//"))
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    return np.atleast_2d(load_array(path))
-
-
-def _read_npz(path: Path) -> np.ndarray:
-    arrays = load_arrays(path)
-    names = list(arrays)
-    if len(names) > 1:
-        names = [name for name in ("points", "pos") if name in arrays]
-    if not names:
-        raise ValueError(
-            f"{path}: expected an array 'points' or 'pos', or only one; got {list(arrays)}."
-        )
-    return np.atleast_2d(arrays[names[0]])
-
-
-def _read_bin(path: Path) -> np.ndarray:
-    size = path.stat().st_size
-    if size % 16:
-        raise ValueError(f"{path}: {size} bytes are not a whole number of points of 16 bytes.")
-    return np.fromfile(path, dtype="<f4").reshape(-1, 4)
-
-
-def _read_pcd(path: Path) -> np.ndarray:
-    data = path.read_bytes()
-    header: dict[str, list[str]] = {}
-    offset = 0
-    while "DATA" not in header:
-        end = data.find(b"\n", offset)
-        if end < 0:
-            raise ValueError(f"{path}: not a PCD file: its header has no DATA line.")
-        words = data[offset:end].decode("ascii", errors="replace").split()
-        offset = end + 1
-        if words and not words[0].startswith("#"):
-            if words[0].upper() in header:
-                raise ValueError(f"{path}: the PCD header has two lines {words[0]!r}.")
-            header[words[0].upper()] = words[1:]
-    try:
-        fields, kinds = header["FIELDS"], header["TYPE"]
-        encoding = header["DATA"][0].lower()
-        sizes = integers(header["SIZE"])
-        repeats = integers(header.get("COUNT", ["1"] * len(fields)))
-        (count,) = integers(header["POINTS"])
-        if count < 0 or min(repeats) < 1:
-            raise ValueError(f"{count} points of {repeats} numbers")
-        layout = np.dtype({
-            "names": [f"{name}.{i}" for i, name in enumerate(fields)],
-            "formats": [
-                (f"<{_PCD_KINDS[kind]}{size}", (repeat,))
-                for kind, size, repeat in zip(kinds, sizes, repeats, strict=True)
-            ],
-        })  # fmt: skip
-        columns = [f"{axis}.{fields.index(axis)}" for axis in "xyz"]
-    except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise ValueError(f"{path}: cannot make sense of the PCD header: {error}.") from None
-    if encoding == "binary_compressed":
-        return _read_with_open3d(path)
-    if encoding == "ascii":
-        table = _pcd_text(data[offset:], path, sum(repeats), count)
-        starts = np.cumsum([0, *repeats])
-        points = np.stack([table[:, starts[fields.index(axis)]] for axis in "xyz"], 1)
-    elif encoding == "binary":
-        if len(data) - offset < count * layout.itemsize:
-            raise ValueError(f"{path}: the file ends before its {count} points do.")
-        surplus = data[offset + count * layout.itemsize :].strip(b"\0\r\n\t ")
-        if surplus:
-            raise ValueError(f"{path}: {len(surplus)} bytes follow its {count} points.")
-        table = np.frombuffer(data, layout, count, offset)
-        points = np.stack([table[column][:, 0] for column in columns], 1).astype(np.float64)
-    else:
-        raise ValueError(f"{path}: unknown PCD encoding {encoding!r}.")
-    # PCD marks points without a measurement by NaN.
-    return points[~np.isnan(points).any(1)]
-
-
-def _pcd_text(data: bytes, path: Path, width: int, count: int) -> np.ndarray:
-    values = data.split()
-    if len(values) != width * count:
-        raise ValueError(f"{path}: expected {width * count} numbers, got {len(values)}.")
-    for value in values:
-        try:
-            if b"_" not in value and value.isascii():
-                float(value)
-                continue
-        except ValueError:
-            pass
-        raise ValueError(f"{path}: {value!r} is not a number.")
-    return np.array(values, dtype=np.float64).reshape(count, width)
-
-
-def _read_with_open3d(path: Path) -> np.ndarray:
-    open3d = _optional.require("open3d", purpose=f"reading {path.name}")
-    points = np.asarray(open3d.io.read_point_cloud(str(path)).points)
-    if len(points) == 0:
-        raise ValueError(f"{path}: Open3D reads no points from it.")
-    return points
-
-
-_READERS: dict[str, Callable[[Path], np.ndarray]] = {
-    ".xyz": _read_text,
-    ".txt": _read_text,
-    ".pts": _read_text,
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    ".bin": _read_bin,
-    ".pcd": _read_pcd,
-}
-
-#: Suffixes that need no optional package.
-SUFFIXES: tuple[str, ...] = (".off", ".obj", ".ply", *_READERS)

@@ -12,7 +12,9 @@ from .edge_graph import EdgeGraph, edge_graph
 from .edge_pool import EdgeCollapsePool, EdgeCollapses, PooledEdges, unpool_edges
 from .edge_topology import EdgeTopology
 from .graph import MeshGraph, primal_dual
-from .io import MeshArrays, read_mesh, write_mesh
+from .io import MeshArrays, read_mesh, read_mesh_file, write_mesh
+from .mesh_file import MeshFile
+from .nearest import nearest_faces, project_labels
 from .pool import FaceClusterPool, FaceClusters, FaceClusterUnpool, PooledMesh, cluster_faces
 from .selection import select_edges
 from .shapes import icosphere
@@ -33,6 +35,7 @@ __all__ = [
     "MeshArrays",
     "MeshConv",
     "MeshFeatures",
+    "MeshFile",
     "MeshGraph",
     "MeshStandardizer",
     "MeshTopology",
@@ -45,8 +48,11 @@ __all__ = [
     "decimate",
     "edge_graph",
     "icosphere",
+    "nearest_faces",
     "primal_dual",
+    "project_labels",
     "read_mesh",
+    "read_mesh_file",
     "select_edges",
     "unpool_edges",
     "write_mesh",

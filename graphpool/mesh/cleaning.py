@@ -6,12 +6,18 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from scipy.spatial import cKDTree
 
 from graphpool._compiled import kernel
+from graphpool.ops.components import connected_components
 
-from .orientation import orient_faces
+from .nearest import nearest_faces
+from .orientation import connected_parts, orient_faces, turn_outward
 
 __all__ = ["CleanMesh", "CleaningReport", "clean"]
+
+_ORIENTATIONS = ("repair", "consistent", "discard")
 
 
 @dataclass(frozen=True)
@@ -21,9 +27,10 @@ class CleaningReport:
     Attributes:
         merged_vertices: Vertices that coincided with an earlier one and were replaced by it.
         duplicate_faces: Faces with the same three corners as an earlier one, in any order.
-        degenerate_faces: Faces with a repeated corner or with (nearly) no area.
-        flipped_faces: Faces whose orientation was reversed to agree with their neighbours.
-        non_manifold_faces: Faces one of whose directed edges an earlier face had used already.
+        degenerate_faces: Faces with a repeated corner or (nearly) without height.
+        flipped_faces: Faces whose orientation was reversed, to agree with their neighbours or to
+            turn a closed part outwards.
+        non_manifold_faces: Faces one of whose directed edges another face had used already.
         isolated_vertices: Vertices without a face.
     """
 
@@ -57,6 +64,10 @@ class CleanMesh(NamedTuple):
         labels: The labels of the faces that were kept, or ``None``.
         kept_faces: ``[F']``, the position of each face in the input.
         report: What was removed or changed.
+        new_face: ``[F]``, for each face of the *input* the face here that stands for it: itself, and
+            for a face that was removed the one nearest to its centre (see
+            :func:`graphpool.mesh.nearest_faces`). ``prediction[mesh.new_face]`` is a prediction for
+            the mesh as it was.
     """
 
     vertices: np.ndarray
@@ -64,6 +75,7 @@ class CleanMesh(NamedTuple):
     labels: np.ndarray | None
     kept_faces: np.ndarray
     report: CleaningReport
+    new_face: np.ndarray
 
 
 def clean(
@@ -73,57 +85,73 @@ def clean(
     *,
     orientation: str = "repair",
     merge: bool = True,
-    min_area: float = 1e-14,
+    tolerance: float = 0.0,
+    min_height: float = 1e-8,
 ) -> CleanMesh:
     """Removes what the graphs of a mesh cannot represent, and tells what it was.
 
     In this order: coinciding vertices are merged; degenerate and duplicate faces are dropped; the
-    orientation is repaired if asked for; faces are visited in order and one is dropped if any of its
-    three *directed* edges was already used by an earlier face that was kept (what remains has at
-    most two faces at every edge, with opposite directions there: fans and faces that disagree with
-    their neighbours are gone); vertices without a face are dropped.
+    orientation is repaired if asked for; faces are visited one by one and one is dropped if any of
+    its three *directed* edges was already used by a face that was kept (what remains has at most two
+    faces at every edge, with opposite directions there: fans and faces that disagree with their
+    neighbours are gone); closed parts are turned outwards; vertices without a face are dropped.
+
+    The visit begins with the part of the largest area and, inside a part, with the largest face, so
+    that the main surface stays and a fin goes, whatever the order of the file; equals are taken by
+    the coordinates of their corners.
 
     Args:
         vertices: ``[V, 3]``, finite.
         faces: ``[F, 3]``, corners counted from 0.
         labels: ``[F]`` or ``[F, ...]``, anything that belongs to the faces; kept in step with them.
-        orientation: ``"repair"`` first turns faces over so that each connected part becomes
-            consistent, by turning the smaller half; ``"discard"`` leaves this to the visit above, as
-            MeshCNN and PD-MeshNet do, which loses every face that disagrees with an earlier one.
-        merge: Whether vertices at exactly the same place become one.
-        min_area: Faces whose area is at most ``min_area`` times the squared diagonal of the mesh's
-            bounding box count as degenerate.
+        orientation: ``"repair"`` turns faces over so that each connected part becomes consistent,
+            and closed parts, by their signed volume, outwards, each by itself: a part inside another
+            one, too. A part with a boundary keeps the side that more of its faces had (of as many,
+            that of its largest face).
+            ``"consistent"`` does so with closed parts as well, for a hollow body whose inner wall
+            faces inwards. ``"discard"`` turns nothing and visits the faces in the order of the
+            input, as MeshCNN and PD-MeshNet do, which loses every face that disagrees with an
+            earlier one.
+        merge: Whether vertices at the same place become one.
+        tolerance: Vertices at most this far apart, in the units of the mesh, count as at the same
+            place, and so do chains of them; they become the first of them. Choose it well below the
+            length of the edges: an edge that is shorter vanishes with its faces.
+        min_height: Faces whose smallest height is at most ``min_height`` times their longest edge
+            (twice the area over the square of that edge) count as degenerate, whatever their size.
 
     Raises:
         TypeError: ``faces`` are not integers.
         ValueError: A shape is wrong, a coordinate is not finite, a corner is out of range, the
-            number of labels is not the number of faces, or no face is left.
+            number of labels is not the number of faces, an option is out of its range, ``tolerance``
+            joins more than 50 vertices on average, or no face is left.
 
     Example:
-        >>> vertices = [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]]
+        >>> vertices = [[0, 0, 0], [2, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]]
         >>> result = clean(vertices, [[0, 1, 2], [4, 2, 0], [0, 0, 3]], labels=[5, 6, 7])
-        >>> result.faces.tolist(), result.labels.tolist()
-        ([[0, 1, 2], [3, 0, 2]], [5, 6])
+        >>> result.faces.tolist(), result.labels.tolist(), result.new_face.tolist()
+        ([[0, 1, 2], [3, 0, 2]], [5, 6], [0, 1, 1])
         >>> print(result.report)
         1 merged vertices, 1 degenerate faces, 1 flipped faces
     """
-    points, corners = _check(vertices, faces)
-    if orientation not in ("repair", "discard"):
-        raise ValueError(f"`orientation` must be 'repair' or 'discard'; got {orientation!r}.")
+    points, original = _check(vertices, faces)
+    _check_options(orientation, merge, tolerance, min_height)
     tags = None if labels is None else np.asarray(labels)
-    if tags is not None and (tags.ndim == 0 or len(tags) != len(corners)):
+    if tags is not None and (tags.ndim == 0 or len(tags) != len(original)):
         raise ValueError(
-            f"`labels` must have one entry per face, {len(corners)}; got shape {tags.shape}."
+            f"`labels` must have one entry per face, {len(original)}; got shape {tags.shape}."
         )
 
-    merged = np.zeros(0, dtype=np.int64)
+    corners, merged = original, np.zeros(0, dtype=np.int64)
     if merge:
-        representative = _first_equal_row(points)
+        representative = _same_place(points, tolerance)
         merged = np.flatnonzero(representative != np.arange(len(points)))
-        corners = representative[corners]
+        corners = representative[original]
     kept = np.arange(len(corners))
+    # A power of two, so that nothing is rounded: areas and volumes must not overflow.
+    largest = np.abs(points[original]).max(initial=0)
+    scaled = np.ldexp(points, -np.frexp(largest)[1])
 
-    degenerate = _degenerate(points, corners, min_area)
+    degenerate = relative_height(scaled, corners) <= min_height
     dropped_degenerate = kept[degenerate]
     corners, kept = corners[~degenerate], kept[~degenerate]
 
@@ -131,21 +159,32 @@ def clean(
     dropped_duplicates = kept[duplicate]
     corners, kept = corners[~duplicate], kept[~duplicate]
 
-    flipped = np.zeros(0, dtype=np.int64)
-    if orientation == "repair":
-        corners, turned = orient_faces(corners)
-        flipped = kept[turned]
+    turned = np.zeros(len(original), dtype=bool)
+    if orientation != "discard":
+        order = _from_the_largest(scaled, corners)
+        corners, kept = corners[order], kept[order]
+        corners, turned[kept] = orient_faces(corners)
 
     used = _uses_new_directed_edges(corners)
-    dropped_non_manifold = kept[~used]
+    dropped_non_manifold = np.sort(kept[~used])
     corners, kept = corners[used], kept[used]
-    flipped = np.intersect1d(flipped, kept)
+    order = np.argsort(kept)
+    corners, kept = corners[order], kept[order]
+    if orientation == "repair":
+        corners, inward = turn_outward(scaled, corners)
+        turned[kept] ^= inward
+    flipped = kept[turned[kept]]
 
     if len(corners) == 0:
         raise ValueError(
-            f"no face is left of {len(np.asarray(faces))}: {len(dropped_degenerate)} were degenerate, "
+            f"no face is left of {len(original)}: {len(dropped_degenerate)} were degenerate, "
             f"{len(dropped_duplicates)} duplicates, {len(dropped_non_manifold)} non-manifold."
         )
+    new_face = np.full(len(original), -1)
+    new_face[kept] = np.arange(len(kept))
+    lost = np.flatnonzero(new_face < 0)
+    new_face[lost] = nearest_faces((scaled, corners), (scaled, original[lost]))
+
     present = np.zeros(len(points), dtype=bool)
     present[corners] = True
     isolated = np.setdiff1d(np.flatnonzero(~present), merged, assume_unique=True)
@@ -153,9 +192,19 @@ def clean(
     report = CleaningReport(
         merged, dropped_duplicates, dropped_degenerate, flipped, dropped_non_manifold, isolated
     )
-    return CleanMesh(
-        points[present], new_id[corners], None if tags is None else tags[kept], kept, report
-    )
+    tags = None if tags is None else tags[kept]
+    return CleanMesh(points[present], new_id[corners], tags, kept, report, new_face)
+
+
+def _check_options(orientation: str, merge: bool, tolerance: float, min_height: float) -> None:
+    if orientation not in _ORIENTATIONS:
+        raise ValueError(f"`orientation` must be one of {_ORIENTATIONS}; got {orientation!r}.")
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(f"`tolerance` is a length, finite and >= 0; got {tolerance}.")
+    if tolerance > 0 and not merge:
+        raise ValueError(f"`tolerance` needs `merge=True`; got tolerance={tolerance}, merge=False.")
+    if not 0 <= min_height < 1:
+        raise ValueError(f"`min_height` is a share of an edge, in [0, 1); got {min_height}.")
 
 
 def _check(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,6 +229,25 @@ def _check(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndar
     return points, corners.astype(np.int64)
 
 
+def _same_place(points: np.ndarray, tolerance: float) -> np.ndarray:
+    """For each vertex the first one at its place."""
+    representative = _first_equal_row(points)
+    if tolerance == 0:
+        return representative
+    own = np.unique(representative)
+    tree = cKDTree(points[own])
+    count = (tree.count_neighbors(tree, tolerance) - len(own)) // 2
+    if count > 25 * len(own):
+        raise ValueError(
+            f"`tolerance`={tolerance} joins {2 * count / len(own):.0f} vertices on average; choose "
+            f"one well below the length of the edges."
+        )
+    pairs = own[tree.query_pairs(tolerance, output_type="ndarray")]
+    joined = connected_components(torch.from_numpy(pairs.T), len(points)).numpy()
+    first = np.unique(joined, return_index=True)[1]
+    return first[joined][representative]
+
+
 def _first_equal_row(rows: np.ndarray) -> np.ndarray:
     """For each row, the position of the first row equal to it."""
     if len(rows) == 0:
@@ -194,12 +262,28 @@ def _first_equal_row(rows: np.ndarray) -> np.ndarray:
     return first
 
 
-def _degenerate(points: np.ndarray, corners: np.ndarray, min_area: float) -> np.ndarray:
-    a, b, c = points[corners[:, 0]], points[corners[:, 1]], points[corners[:, 2]]
-    area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    span = np.ptp(points, axis=0) if len(points) else np.zeros(3)
-    i, j, k = corners.T
-    return (area <= min_area * float(span @ span)) | (i == j) | (j == k) | (k == i)
+def relative_height(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """The smallest height of each face over its longest edge, ``[F]``; 0 for a repeated corner."""
+    edges = np.roll(points[corners], -1, axis=1) - points[corners]
+    # Divided first: the square of a very long edge overflows, that of a very short one vanishes.
+    longest = np.abs(edges).max((1, 2), initial=0)
+    edges = edges / np.where(longest > 0, longest, 1)[:, None, None]
+    double = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
+    square = np.square(edges).sum(2).max(1, initial=0)
+    return double / np.where(square > 0, square, 1)
+
+
+def _from_the_largest(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """The order of the visit, which knows nothing of the order of faces, corners or vertices."""
+    place = np.empty(len(points), dtype=np.int64)
+    place[np.lexsort(points.T[::-1])] = np.arange(len(points))
+    by_place = np.sort(place[corners], axis=1)
+    a, b, c = points[np.argsort(place)][by_place].transpose(1, 0, 2)
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    order = np.lexsort((*by_place.T[::-1], -area))
+    part = connected_parts(corners)[order]
+    total = np.bincount(part, area[order])
+    return order[np.argsort(-total[part], kind="stable")]
 
 
 def _uses_new_directed_edges(corners: np.ndarray) -> np.ndarray:

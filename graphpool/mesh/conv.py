@@ -68,7 +68,7 @@ class PrimalDualConv(nn.Module):
     Example:
         >>> from graphpool.mesh import icosphere, primal_dual
         >>> graph = primal_dual(*icosphere(1))
-        >>> conv = PrimalDualConv((1, 7), (16, 8), heads=2)
+        >>> conv = PrimalDualConv((1, 8), (16, 8), heads=2)
         >>> out = conv(graph.x, graph.x_dual, graph.topology())
         >>> out.primal.shape, out.dual.shape, out.attention.shape
         (torch.Size([80, 32]), torch.Size([120, 16]), torch.Size([240, 2]))
@@ -141,7 +141,8 @@ class PrimalDualConv(nn.Module):
         target = (by_head * self.dual_target).sum(2)
         source = (by_head * self.dual_source).sum(2)
         score = F.leaky_relu(
-            target[topology.dual_targets.index] + source[topology.dual_sources.index],
+            target.index_select(0, topology.dual_targets.index)
+            + source.index_select(0, topology.dual_sources.index),
             self.negative_slope,
         )
         new_dual, _ = self._attend(score, z, topology.dual_targets, topology.dual_sources)
@@ -181,8 +182,8 @@ class PrimalDualConv(nn.Module):
             attention = F.dropout(ops.segment_softmax(score, targets), self.dropout, drop)
         if not drop:
             return ops.segment_softmax_sum(score, value, targets, gather=sources), attention
-        messages = value[sources.index].unflatten(1, (self.heads, -1)) * attention[:, :, None]
-        return ops.segment_sum(messages.flatten(1), targets), attention
+        messages = value.index_select(0, sources.index).unflatten(1, (self.heads, -1))
+        return ops.segment_sum((messages * attention[:, :, None]).flatten(1), targets), attention
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, {self.out_channels}, heads={self.heads}"

@@ -5,21 +5,32 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from graphpool._optional import require
 
 from .cleaning import clean
+from .nearest import nearest_faces
 
 __all__ = ["DecimatedMesh", "decimate"]
 
 
 class DecimatedMesh(NamedTuple):
-    """Attributes: ``vertices`` ``[V', 3]``, ``faces`` ``[F', 3]``, and ``labels`` ``[F']`` or ``None``."""
+    """What :func:`decimate` returns.
+
+    Attributes:
+        vertices: ``[V', 3]``.
+        faces: ``[F', 3]``.
+        labels: ``[F']`` or ``None``.
+        old_face: ``[F']``, for each face the face of the input whose label it has.
+        new_face: ``[F]``, for each face of the *input* the nearest face here:
+            ``prediction[mesh.new_face]`` is a prediction for the mesh as it was.
+    """
 
     vertices: np.ndarray
     faces: np.ndarray
     labels: np.ndarray | None
+    old_face: np.ndarray
+    new_face: np.ndarray
 
 
 def decimate(
@@ -34,8 +45,8 @@ def decimate(
         vertices: ``[V, 3]``.
         faces: ``[F, 3]``.
         num_faces: The face budget.
-        labels: ``[F]``; a new face takes the label of the old face whose centre is nearest to its
-            own.
+        labels: ``[F]``; a new face takes the label of the old face that is nearest to its centre and
+            looks the same way, see :func:`graphpool.mesh.nearest_faces`.
 
     Raises:
         ImportError: Open3D is not installed; the message says how to get it.
@@ -45,16 +56,18 @@ def decimate(
         raise ValueError(f"`num_faces` must be >= 4; got {num_faces}.")
     mesh = clean(vertices, faces, labels)
     if len(mesh.faces) <= num_faces:
-        return DecimatedMesh(mesh.vertices, mesh.faces, mesh.labels)
+        return DecimatedMesh(mesh.vertices, mesh.faces, mesh.labels, mesh.kept_faces, mesh.new_face)
     open3d = require("open3d", purpose="mesh.decimate")
     shape = open3d.geometry.TriangleMesh(
         open3d.utility.Vector3dVector(mesh.vertices), open3d.utility.Vector3iVector(mesh.faces)
     )
     shape = shape.simplify_quadric_decimation(target_number_of_triangles=num_faces)
     smaller = clean(np.asarray(shape.vertices), np.asarray(shape.triangles))
-    new_labels = None
-    if mesh.labels is not None:
-        centers = mesh.vertices[mesh.faces].mean(1)
-        _, nearest = cKDTree(centers).query(smaller.vertices[smaller.faces].mean(1))
-        new_labels = mesh.labels[nearest]
-    return DecimatedMesh(smaller.vertices, smaller.faces, new_labels)
+    old = nearest_faces(mesh, smaller)
+    return DecimatedMesh(
+        smaller.vertices,
+        smaller.faces,
+        None if mesh.labels is None else mesh.labels[old],
+        mesh.kept_faces[old],
+        nearest_faces(smaller, mesh)[mesh.new_face],
+    )

@@ -13,8 +13,9 @@ from torch_geometric.data import Data
 from graphpool.ops.components import connected_components
 
 from .edge_topology import EdgeTopology
-from .graph import check_mesh
-from .halfedges import half_edges
+from .features import face_geometry
+from .graph import as_tensor, check_mesh
+from .halfedges import half_edges, warn_of_lonely_faces
 
 __all__ = ["EdgeGraph", "edge_graph"]
 
@@ -29,7 +30,7 @@ class EdgeGraph(Data):
         ends: ``[E, 2]``, the two vertices of each edge.
         area: ``[E]``: a third of the area of the faces at each edge, as a share of the whole.
         y: Labels: ``[E]`` per edge or ``[1]`` per mesh; absent if there are none.
-        vertices, faces: The mesh itself, for pictures.
+        vertices, faces: The mesh itself, for pictures: its vertices are rounded to float32.
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -78,8 +79,11 @@ def edge_graph(
             features then depend on the scale of the mesh.
 
     Raises:
-        ValueError: A value or shape is wrong, more than two faces meet at an edge, or two
-            neighbouring faces disagree in orientation; the message says where.
+        ValueError: A value or shape is wrong, a face has no area, more than two faces meet at an
+            edge, or two neighbouring faces disagree in orientation; the message says where.
+
+    Warns:
+        UserWarning: More than half of the faces have no neighbour.
 
     Example:
         >>> tetrahedron = [[1., 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]
@@ -88,7 +92,10 @@ def edge_graph(
         tensor([1.2310, 1.0472, 1.0472, 0.8660, 0.8660])
     """
     points, corners = check_mesh(vertices, faces)
+    share = face_geometry(points, corners).area
+    share = share / share.sum() / 3
     table = half_edges(corners, points.size(0))
+    warn_of_lonely_faces(table)
     first, second = table.sides.unbind(1)
     inside = second >= 0
     start = corners.reshape(-1)
@@ -107,7 +114,8 @@ def edge_graph(
     # where its twin's follower starts.
     follower = twin - twin % 3 + (twin + 1) % 3
     joined = torch.stack([here, follower])[:, twin != here]
-    features, area = _features(points, corners, first, second, exact)
+    features = _features(points, corners, first, second, exact)
+    area = share[first // 3] + torch.where(inside, share[second.clamp(min=0) // 3], 0.0)
     graph = EdgeGraph(
         x=features.float(),
         edge_of=table.edge_of,
@@ -119,22 +127,20 @@ def edge_graph(
         faces=corners,
     )
     if labels is not None:
-        target = torch.as_tensor(labels)
-        if target.is_floating_point():
-            raise TypeError(f"`labels` must be integers; got {target.dtype}.")
+        target = as_tensor(labels, "labels", "biu", np.int64)
         if target.numel() != 1 and tuple(target.shape) != (table.edges.size(0),):
             raise ValueError(
                 f"`labels` must be one number, or one per edge [{table.edges.size(0)}]; got shape "
                 f"{tuple(target.shape)}."
             )
-        graph.y = target.reshape(-1).long()
+        graph.y = target.reshape(-1)
     return graph
 
 
 def _features(
     points: Tensor, corners: Tensor, first: Tensor, second: Tensor, exact: bool
-) -> tuple[Tensor, Tensor]:
-    """Features ``[E, 5]`` and areas ``[E]`` from the half-edges on both sides."""
+) -> Tensor:
+    """Features ``[E, 5]`` from the half-edges on both sides."""
 
     def unit(v: Tensor) -> Tensor:
         norm = v.norm(dim=1, keepdim=True)
@@ -159,9 +165,4 @@ def _features(
         foot = p0 + (along * (p - p0)).sum(1, keepdim=True) * along
         ratios.append((p - foot).norm(dim=1) / edge.norm(dim=1))
     pairs = [torch.stack(pair, dim=1).sort(dim=1).values for pair in (angles, ratios)]
-    share = torch.linalg.cross(
-        points[corners[:, 1]] - points[corners[:, 0]], points[corners[:, 2]] - points[corners[:, 0]]
-    ).norm(dim=1)
-    share = share / share.sum() / 3
-    area = share[first // 3] + torch.where(second >= 0, share[other // 3], 0.0)
-    return torch.cat([dihedral[:, None], *pairs], dim=1), area
+    return torch.cat([dihedral[:, None], *pairs], dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from .features import dual_features, face_geometry, neighbor_features
-from .halfedges import half_edges
+from .halfedges import half_edges, warn_of_lonely_faces
 from .topology import MeshTopology, check_config, dual_connectivity
 
 __all__ = ["MeshGraph", "primal_dual"]
@@ -28,7 +28,7 @@ class MeshGraph(Data):
         dual_edge_index: ``[2, D]``.
         area: ``[F]``, area of each face divided by that of the mesh.
         y: Labels: ``[F]`` per face or ``[1]`` per mesh; absent if there are none.
-        vertices, faces: The mesh itself, for pictures.
+        vertices, faces: The mesh itself, for pictures: its vertices are rounded to float32.
         config: ``"A"``, ``"B"`` or ``"C"``.
     """
 
@@ -72,9 +72,9 @@ def primal_dual(
     ====== ====================== =================================================== ==============
     config dual nodes             dual edges                                          features
     ====== ====================== =================================================== ==============
-    A      E: pairs {i, j}        {i, j} with {i, m} and {j, n}, both ways             7
-    B      2 E: i -> j and j -> i i -> j with m -> i (m != j) and j -> n, both ways    4
-    C      2 E: i -> j and j -> i m -> i to i -> j (m != j), one way                   4
+    A      E: pairs {i, j}        {i, j} with {i, m} and {j, n}, both ways             8
+    B      2 E: i -> j and j -> i i -> j with m -> i (m != j) and j -> n, both ways    5
+    C      2 E: i -> j and j -> i m -> i to i -> j (m != j), one way                   5
     ====== ====================== =================================================== ==============
 
     On a watertight mesh ``E = 3 F / 2``, with 4 E, 8 E and 4 E directed dual edges. An edge at a
@@ -88,8 +88,8 @@ def primal_dual(
         config: ``"A"``, ``"B"`` or ``"C"``.
         labels: Per face ``[F]``, or one number for the mesh.
         primal_features: ``"area"``: the area of each face divided by that of the mesh, 1 channel;
-            ``"neighbors"``: means of (dihedral angle, edge/height, edge/previous, edge/next) over
-            the neighbours of a face, 4 channels.
+            ``"neighbors"``: means of the five features of B and C over the neighbours of a face,
+            5 channels.
 
     Returns:
         The graphs with float32 features (computed in float64), see
@@ -99,11 +99,14 @@ def primal_dual(
         ValueError: A shape or value is wrong, a face has no area, or more than two faces meet at an
             edge; the message says where.
 
+    Warns:
+        UserWarning: More than half of the faces have no neighbour.
+
     Example:
         >>> tetrahedron = [[0., 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
         >>> graph = primal_dual(tetrahedron, [[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
         >>> graph.x.shape, graph.x_dual.shape, graph.edge_index.shape, graph.dual_edge_index.shape
-        (torch.Size([4, 1]), torch.Size([6, 7]), torch.Size([2, 12]), torch.Size([2, 24]))
+        (torch.Size([4, 1]), torch.Size([6, 8]), torch.Size([2, 12]), torch.Size([2, 24]))
     """
     check_config(config)
     if primal_features not in ("area", "neighbors"):
@@ -114,8 +117,9 @@ def primal_dual(
     num_faces = corners.size(0)
     target = None if labels is None else _check_labels(labels, num_faces)
     geometry = face_geometry(points, corners)
-    sides = half_edges(corners, points.size(0)).sides
-    sides = sides[sides[:, 1] >= 0]
+    table = half_edges(corners, points.size(0))
+    warn_of_lonely_faces(table)
+    sides = table.sides[table.sides[:, 1] >= 0]
 
     # Half-edges are numbered face by face, so the first side belongs to the smaller face.
     key, order = torch.sort(sides[:, 0] // 3 * num_faces + sides[:, 1] // 3, stable=True)
@@ -145,17 +149,36 @@ def primal_dual(
     return graph
 
 
+def as_tensor(values: Any, name: str, kinds: str, dtype: type) -> Tensor:
+    """``values`` as a tensor, if its dtype is of one of the ``kinds`` of NumPy.
+
+    Raises:
+        TypeError: The numbers are of another kind; ``name`` is named.
+    """
+    if isinstance(values, Tensor):
+        kind = "f" if values.is_floating_point() else "c" if values.is_complex() else "i"
+        kind = "b" if values.dtype == torch.bool else kind
+    else:
+        values = np.asarray(values)
+        kind = values.dtype.kind
+    # An empty list is one of floating point numbers.
+    if kind not in kinds and 0 not in values.shape:
+        expected = "real numbers" if "f" in kinds else "integers"
+        raise TypeError(f"`{name}` must be {expected}; got {values.dtype}.")
+    if isinstance(values, Tensor):
+        return values.double() if dtype is np.float64 else values.long()
+    # torch takes no negative strides, no foreign byte order and no array that cannot be written.
+    return torch.from_numpy(np.array(values, dtype=dtype, order="C"))
+
+
 def check_mesh(vertices: np.ndarray | Tensor, faces: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
     """``vertices`` as float64 and ``faces`` as int64 tensors, or an error that says what is wrong."""
-    points = torch.as_tensor(np.asarray(vertices) if isinstance(vertices, list) else vertices)
-    corners = torch.as_tensor(np.asarray(faces) if isinstance(faces, list) else faces)
+    points = as_tensor(vertices, "vertices", "fiu", np.float64)
+    corners = as_tensor(faces, "faces", "iu", np.int64)
     if points.dim() != 2 or points.size(1) != 3:
         raise ValueError(f"`vertices` must have shape [V, 3]; got {tuple(points.shape)}.")
     if corners.dim() != 2 or corners.size(1) != 3 or corners.size(0) == 0:
         raise ValueError(f"`faces` must have shape [F, 3], F >= 1; got {tuple(corners.shape)}.")
-    if corners.is_floating_point() or corners.dtype == torch.bool:
-        raise TypeError(f"`faces` must be integers; got {corners.dtype}.")
-    points, corners = points.double(), corners.long()
     if not bool(points.isfinite().all()):
         bad = int((~points.isfinite()).any(1).nonzero()[0])
         raise ValueError(f"`vertices` must be finite; vertex {bad} is {points[bad].tolist()}.")
@@ -170,16 +193,14 @@ def check_mesh(vertices: np.ndarray | Tensor, faces: np.ndarray | Tensor) -> tup
 
 
 def _check_labels(labels: np.ndarray | Tensor | int, num_faces: int) -> Tensor:
-    target = torch.as_tensor(labels)
-    if target.is_floating_point() or target.is_complex():
-        raise TypeError(f"`labels` must be integers; got {target.dtype}.")
+    target = as_tensor(labels, "labels", "biu", np.int64)
     if target.numel() == 1 and target.dim() <= 1 and num_faces != 1:
-        return target.reshape(1).long()
+        return target.reshape(1)
     if target.dim() == 0:
-        return target.reshape(1).long()
+        return target.reshape(1)
     if target.dim() != 1 or target.numel() != num_faces:
         raise ValueError(
             f"`labels` must be one number, or one per face [{num_faces}]; got shape "
             f"{tuple(target.shape)}."
         )
-    return target.long()
+    return target

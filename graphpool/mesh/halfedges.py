@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["HalfEdges", "half_edges"]
+__all__ = ["HalfEdges", "half_edges", "warn_of_lonely_faces"]
 
 
 class HalfEdges(NamedTuple):
@@ -62,3 +63,15 @@ def half_edges(faces: Tensor, num_vertices: int) -> HalfEdges:
     edge_of[order] = number[head.long().cumsum(0) - 1]
     one, two = one[rank], two[rank]
     return HalfEdges(torch.stack([low[one], high[one]], 1), edge_of, torch.stack([one, two], 1))
+
+
+def warn_of_lonely_faces(table: HalfEdges) -> None:
+    """Warns if more than half of two or more faces share no edge with another."""
+    alone = (table.sides[:, 1] < 0)[table.edge_of].view(-1, 3).all(1)
+    if alone.numel() > 1 and 2 * int(alone.sum()) > alone.numel():
+        warnings.warn(
+            f"{int(alone.sum())} of {alone.numel()} faces share no edge with another, so nothing "
+            f"passes between them; if corners at one place are different vertices, "
+            f"graphpool.mesh.clean joins them, with `tolerance` where they only nearly coincide.",
+            stacklevel=3,
+        )

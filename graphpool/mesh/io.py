@@ -1,32 +1,33 @@
-"""Reading and writing triangle meshes: Wavefront .obj, .off and .ply."""
+"""Reading and writing meshes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from graphpool._files import integers, read_text
+from graphpool._files import naming
 
+from .foreign import FOREIGN, read_foreign
+from .mesh_file import MeshFile
+from .obj import read_obj
+from .off import read_off
 from .ply import read_ply, write_ply
+from .stl import read_stl
 
-__all__ = ["MeshArrays", "read_mesh", "triangulate", "write_mesh"]
+__all__ = ["SUFFIXES", "MeshArrays", "read_mesh", "read_mesh_file", "write_mesh"]
 
-
-_OBJ_WORDS = {"v", "vt", "vn", "vp", "f", "l", "p", "fo", "o", "g", "s", "mg", "usemtl", "mtllib"}
-_OBJ_WORDS |= {
-    "maplib",
-    "usemap",
-    "bevel",
-    "c_interp",
-    "d_interp",
-    "lod",
-    "shadow_obj",
-    "trace_obj",
+_READERS: dict[str, Callable[[Path], MeshFile]] = {
+    ".obj": read_obj,
+    ".off": read_off,
+    ".ply": read_ply,
+    ".stl": read_stl,
 }
-_OBJ_WORDS |= {"cstype", "deg", "bmat", "step", "curv", "curv2", "surf", "parm", "trim", "hole"}
-_OBJ_WORDS |= {"scrv", "sp", "end", "con", "ctech", "stech", "call", "csh"}
+
+#: What can be read, the last ones through trimesh.
+SUFFIXES: tuple[str, ...] = (*_READERS, *FOREIGN)
 
 
 class MeshArrays(NamedTuple):
@@ -37,152 +38,86 @@ class MeshArrays(NamedTuple):
 
 
 def read_mesh(path: str | Path) -> MeshArrays:
-    """Reads a mesh; the format follows from the suffix (``.obj``, ``.off``, ``.ply``).
+    """Reads a mesh; the format follows from the suffix.
 
-    Faces stay in the order of the file, so that label files keep their meaning. A polygon with more
-    than three corners becomes a fan of triangles around its first corner; such a file has more
-    faces here than lines in the file, so labels per face must have been made for the triangles.
-    Normals, texture coordinates, colours and materials are skipped.
+    ======================= ==================================================================
+    suffix                  what is read
+    ======================= ==================================================================
+    ``.obj``                polygons (``f``, ``fo``), lines that go on behind a backslash
+    ``.off``                ASCII and binary, with colours, normals, texture coordinates
+    ``.ply``                ASCII and binary, polygons and triangle strips
+    ``.stl``                ASCII and binary; equal corners become one vertex
+    ``.glb``, ``.gltf``     through trimesh (``pip install 'graphpool[formats]'``)
+    ======================= ==================================================================
+
+    Faces stay in the order of the file. A polygon with more than three corners becomes several
+    triangles, so that there are more faces here than polygons in the file: see
+    :attr:`MeshFile.polygon_of <graphpool.mesh.MeshFile.polygon_of>`. Normals, texture coordinates,
+    lines and points are skipped; labels, colours, groups and materials are in :func:`read_mesh_file`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The format is unknown, the file is malformed, or it has no vertex; the message says
-            where.
+        ImportError: The format needs trimesh, which is not installed.
+        ValueError: The format is unknown, the file is malformed, or it has no vertex or no face; the
+            message says where.
+    """
+    mesh = read_mesh_file(path, need_faces=True)
+    return MeshArrays(mesh.vertices, mesh.faces)
+
+
+def read_mesh_file(path: str | Path, need_faces: bool = False) -> MeshFile:
+    """Reads all that a mesh file says: polygons, values of faces and vertices, names.
+
+    Formats and errors are those of :func:`read_mesh`; a file without faces is read, too, unless
+    ``need_faces``.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.obj"
+        >>> _ = file.write_text("v 0 0 0\\nv 1 0 0\\nv 1 1 0\\nv 0 1 0\\ng roof\\nf 1 2 3 4\\n")
+        >>> mesh = read_mesh_file(file)
+        >>> mesh
+        MeshFile(4 vertices, 1 faces of 4 to 4 corners; face group)
+        >>> mesh.names["group"][mesh.face_values["group"][0]], mesh.polygon_of.tolist()
+        ('roof', [0, 0])
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    polygons: np.ndarray | list[list[int]]
-    if suffix == ".obj":
-        vertices, polygons = _read_obj(path)
-    elif suffix == ".off":
-        vertices, polygons = _read_off(path)
-    elif suffix == ".ply":
-        vertices, polygons = read_ply(path)
-    else:
-        raise ValueError(f"{path}: unknown mesh format {suffix!r}; expected .obj, .off or .ply.")
-    if not len(vertices):
-        raise ValueError(f"{path} has no vertex.")
-    if not np.isfinite(vertices).all():
-        bad = int(np.flatnonzero(~np.isfinite(vertices).all(1))[0])
-        raise ValueError(f"{path}: vertex {bad} is not finite: {vertices[bad].tolist()}.")
-    try:
-        faces = polygons if isinstance(polygons, np.ndarray) else triangulate(polygons)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    if faces.size and (faces.min() < 0 or faces.max() >= len(vertices)):
-        bad = int(np.flatnonzero(((faces < 0) | (faces >= len(vertices))).any(1))[0])
+    if suffix not in SUFFIXES:
         raise ValueError(
-            f"{path}: face {bad} has corners {faces[bad].tolist()} (counted from 0), "
-            f"but the file has {len(vertices)} vertices."
+            f"{path}: unknown mesh format {suffix!r}; expected one of {', '.join(SUFFIXES)}."
         )
-    return MeshArrays(vertices, faces)
-
-
-def triangulate(polygons: list[list[int]]) -> np.ndarray:
-    """Fans of triangles ``[F, 3]`` for polygons given as lists of corners.
-
-    Example:
-        >>> triangulate([[0, 1, 2], [3, 4, 5, 6]]).tolist()
-        [[0, 1, 2], [3, 4, 5], [3, 5, 6]]
-    """
-    sizes = np.array([len(polygon) for polygon in polygons], dtype=np.int64)
-    if (sizes < 3).any():
-        bad = int(np.flatnonzero(sizes < 3)[0])
-        raise ValueError(f"face {bad} has {int(sizes[bad])} corners; at least 3 are needed.")
-    if sizes.size == 0:
-        return np.zeros((0, 3), dtype=np.int64)
-    corners = np.concatenate([np.asarray(polygon, dtype=np.int64) for polygon in polygons])
-    if (sizes == 3).all():
-        return corners.reshape(-1, 3)
-    starts = np.cumsum(sizes) - sizes
-    triangles = sizes - 2
-    first = np.repeat(starts, triangles)
-    step = np.arange(triangles.sum()) - np.repeat(np.cumsum(triangles) - triangles, triangles)
-    return np.stack([corners[first], corners[first + step + 1], corners[first + step + 2]], axis=1)
-
-
-def _read_obj(path: Path) -> tuple[np.ndarray, list[list[int]]]:
-    vertices: list[list[str]] = []
-    polygons: list[list[int]] = []
-    # Names of materials may be in any encoding; numbers are ASCII.
-    for number, line in enumerate(read_text(path, strict=False).split("\n"), 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if words[0] == "v":
-            vertices.append(words[1:4])
-        elif words[0] == "f":
-            try:
-                corners = integers([corner.split("/", 1)[0] for corner in words[1:]])
-            except ValueError:
-                raise ValueError(
-                    f"{path}, line {number}: cannot read the face {line.strip()!r}."
-                ) from None
-            if 0 in corners or len(corners) < 3:
-                raise ValueError(
-                    f"{path}, line {number}: a face needs at least 3 corners, counted from 1 "
-                    f"(or from -1 backwards); got {line.strip()!r}."
-                )
-            # A negative corner counts back from the vertices read so far.
-            seen = len(vertices)
-            polygons.append([c - 1 if c > 0 else seen + c for c in corners])
-        elif words[0] not in _OBJ_WORDS:
-            raise ValueError(
-                f"{path}, line {number}: {words[0][:40]!r} is no keyword of OBJ files."
-            )
-    return _to_points(vertices, path), polygons
-
-
-def _read_off(path: Path) -> tuple[np.ndarray, list[list[int]]]:
-    text = read_text(path, strict=False)
-    lines = [line for line in (raw.split("#", 1)[0].strip() for raw in text.split("\n")) if line]
-    if not lines or not lines[0].startswith("OFF"):
-        raise ValueError(f"{path}: an OFF file starts with 'OFF'; got {lines[:1]}.")
-    # Some ModelNet files carry the counts on the first line, right behind "OFF".
-    rest = lines[0][3:].strip()
-    body = ([rest] if rest else []) + lines[1:]
-    try:
-        num_vertices, num_faces = integers(body[0].split()[:2])
-    except (IndexError, ValueError):
-        raise ValueError(f"{path}: the numbers of vertices and faces are missing.") from None
-    if num_vertices < 0 or num_faces < 0 or len(body) != 1 + num_vertices + num_faces:
+    with naming(path):
+        mesh = _READERS.get(suffix, read_foreign)(path)
+        _check(mesh)
+    if need_faces and not len(mesh.sizes):
         raise ValueError(
-            f"{path}: {num_vertices} vertices and {num_faces} faces were announced, but "
-            f"{len(body) - 1} lines follow."
+            f"{path} has {len(mesh.vertices)} vertices, but no face. If it is a point cloud, "
+            f"graphpool.datasets.read_points reads it."
         )
-    vertices = _to_points([line.split()[:3] for line in body[1 : 1 + num_vertices]], path)
-    polygons = []
-    for number, line in enumerate(body[1 + num_vertices :]):
-        values = line.split()
-        try:
-            (size,) = integers(values[:1])
-            corners = integers(values[1 : 1 + max(size, 0)])
-        except ValueError:
-            raise ValueError(f"{path}: cannot read face {number}, {line!r}.") from None
-        if size < 3 or len(corners) < size:
-            raise ValueError(
-                f"{path}: face {number} announces {size} corners, of at least 3: {line!r}."
-            )
-        polygons.append(corners)
-    return vertices, polygons
+    return mesh
 
 
-def _to_points(rows: list[list[str]], path: Path) -> np.ndarray:
-    if not rows:
-        return np.zeros((0, 3))
-    try:
-        if any("_" in word for row in rows for word in row):
-            raise ValueError("Python, but no file format, allows 1_000")
-        return np.array(rows, dtype=np.float64).reshape(len(rows), 3)
-    except ValueError:
-        for number, row in enumerate(rows):
-            try:
-                if len([float(value) for value in row]) == 3 and "_" not in "".join(row):
-                    continue
-            except ValueError:
-                pass
-            raise ValueError(f"{path}: vertex {number} is not three numbers: {row}.") from None
-        raise
+def _check(mesh: MeshFile) -> None:
+    if not len(mesh.vertices):
+        raise ValueError("the file has no vertex.")
+    finite = np.isfinite(mesh.vertices).all(1)
+    if not finite.all():
+        bad = int(np.flatnonzero(~finite)[0])
+        raise ValueError(f"vertex {bad} is not finite: {mesh.vertices[bad].tolist()}.")
+    short = np.flatnonzero(mesh.sizes < 3)
+    if len(short):
+        raise ValueError(
+            f"face {short[0]} has {mesh.sizes[short[0]]} corners; at least 3 are needed."
+        )
+    outside = (mesh.corners < 0) | (mesh.corners >= len(mesh.vertices))
+    if outside.any():
+        bad = int(np.searchsorted(np.cumsum(mesh.sizes), int(outside.argmax()), side="right"))
+        stop = int(mesh.sizes[: bad + 1].sum())
+        raise ValueError(
+            f"face {bad} has corners {mesh.corners[stop - mesh.sizes[bad] : stop].tolist()[:20]} "
+            f"(counted from 0), but the file has {len(mesh.vertices)} vertices."
+        )
 
 
 def write_mesh(
@@ -190,6 +125,7 @@ def write_mesh(
     vertices: np.ndarray,
     faces: np.ndarray,
     face_colors: np.ndarray | None = None,
+    vertex_colors: np.ndarray | None = None,
 ) -> None:
     """Writes a mesh as ``.obj``, ``.off`` or ``.ply``, by suffix.
 
@@ -199,15 +135,17 @@ def write_mesh(
         faces: ``[F, 3]``, counted from 0.
         face_colors: ``[F, 3]`` or ``[F, 4]``, in ``[0, 1]`` (float) or ``0, ..., 255`` (integer);
             only for ``.ply``.
+        vertex_colors: ``[V, 3]`` or ``[V, 4]``, likewise.
     """
     path = Path(path)
     vertices, faces = np.asarray(vertices, dtype=np.float64), np.asarray(faces, dtype=np.int64)
     suffix = path.suffix.lower()
-    if face_colors is not None and suffix != ".ply":
-        raise ValueError(f"`face_colors` can only be written to .ply files; got {path.name!r}.")
+    for name, colors in (("face_colors", face_colors), ("vertex_colors", vertex_colors)):
+        if colors is not None and suffix != ".ply":
+            raise ValueError(f"`{name}` can only be written to .ply files; got {path.name!r}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".ply":
-        write_ply(path, vertices, faces, face_colors)
+        write_ply(path, vertices, faces.reshape(-1, 3), face_colors, vertex_colors)
     elif suffix == ".obj":
         lines = [f"v {x!r} {y!r} {z!r}" for x, y, z in vertices.tolist()]
         lines += [f"f {a} {b} {c}" for a, b, c in (faces + 1).tolist()]
@@ -218,4 +156,4 @@ def write_mesh(
         lines += [f"3 {a} {b} {c}" for a, b, c in faces.tolist()]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     else:
-        raise ValueError(f"{path}: unknown mesh format {suffix!r}; expected .obj, .off or .ply.")
+        raise ValueError(f"{path}: cannot write {suffix!r}; expected .obj, .off or .ply.")

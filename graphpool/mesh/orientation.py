@@ -1,4 +1,4 @@
-"""Turning faces over until neighbours agree."""
+"""Turning faces over until neighbours agree, and closed parts until they face outwards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["orient_faces"]
+__all__ = ["connected_parts", "orient_faces", "turn_outward"]
+
+# A closed part whose volume is this small a share of what its faces could span encloses nothing.
+_NO_VOLUME = 1e-12
 
 
 def orient_faces(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -31,22 +34,15 @@ def orient_faces(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     num_faces = len(faces)
     if num_faces == 0:
         return faces, np.zeros(0, dtype=bool)
-    start, stop = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    key = np.minimum(start, stop) * (int(faces.max()) + 1) + np.maximum(start, stop)
-    order = np.argsort(key, kind="stable")
-    ordered = key[order]
-    heads = np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))
-    sizes = np.diff(heads, append=len(ordered))
-    pairs = heads[sizes == 2]
-    first, second = order[pairs], order[pairs + 1]
+    first, second = _two_sided_edges(faces)
     f, g = first // 3, second // 3
+    start = faces.ravel()
     disagree = (start[first] == start[second]).astype(np.int64)
 
     # Node 2f is face f as it is, node 2f + 1 the same face turned over.
     row = np.concatenate([2 * f, 2 * f + 1])
     col = np.concatenate([2 * g + disagree, 2 * g + 1 - disagree])
-    links = coo_matrix((np.ones(len(row), dtype=np.int8), (row, col)), shape=(2 * num_faces,) * 2)
-    _, part = connected_components(links, directed=False)
+    part = _components(row, col, 2 * num_faces)
     as_is, turned = part[0::2], part[1::2]
     size = int(part.max()) + 1
     kept_in = np.bincount(as_is, minlength=size)
@@ -56,6 +52,63 @@ def orient_faces(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (kept_in[turned] == kept_in[as_is]) & (first_kept[turned] < first_kept[as_is])
     )
     turn = fewer & (as_is != turned)
-    oriented = faces.copy()
-    oriented[turn] = faces[turn][:, [0, 2, 1]]
-    return oriented, turn
+    return _turned(faces, turn), turn
+
+
+def turn_outward(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turns over every closed part that encloses a negative volume.
+
+    Every connected part is judged by itself, a part inside another one too. A part with a boundary
+    has no outside and is left as it is, and so is one that encloses nothing.
+
+    Args:
+        points: ``[V, 3]``.
+        faces: ``[F, 3]``, at most two at an edge, consistently oriented.
+
+    Returns:
+        The faces and a mask of those that were turned over, as :func:`orient_faces`.
+    """
+    part = connected_parts(faces)
+    size = int(part.max(initial=-1)) + 1
+    sides = np.zeros(3 * len(faces), dtype=bool)
+    sides[np.concatenate(_two_sided_edges(faces))] = True
+    is_open = np.bincount(part, ~sides.reshape(-1, 3).all(1), size) > 0
+    corners = points[faces]
+    counts = np.bincount(part, minlength=size)
+    # Seen from far away a volume is the small difference of large ones.
+    center = [np.bincount(part, corners[:, :, k].mean(1), size) / counts for k in range(3)]
+    a, b, c = (corners - np.stack(center, axis=1)[part][:, None]).transpose(1, 0, 2)
+    volume = np.bincount(part, np.einsum("fk,fk->f", a, np.cross(b, c)), size)
+    length = [np.linalg.norm(x, axis=1) for x in (a, b, c)]
+    largest = np.bincount(part, np.prod(length, axis=0), size)
+    inward = ~is_open & (volume < -_NO_VOLUME * largest)
+    turn = inward[part]
+    return _turned(faces, turn), turn
+
+
+def connected_parts(faces: np.ndarray) -> np.ndarray:
+    """The part ``[F]`` of each face; parts are joined by edges with exactly two faces."""
+    first, second = _two_sided_edges(faces)
+    return _components(first // 3, second // 3, len(faces))
+
+
+def _turned(faces: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    return np.where(turn[:, None], faces[:, [0, 2, 1]], faces)
+
+
+def _components(row: np.ndarray, col: np.ndarray, size: int) -> np.ndarray:
+    links = coo_matrix((np.ones(len(row), dtype=np.int8), (row, col)), shape=(size, size))
+    return connected_components(links, directed=False)[1]
+
+
+def _two_sided_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two half-edges ``3 f + c`` of every edge with exactly two faces."""
+    start, stop = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    key = np.minimum(start, stop) * (int(faces.max(initial=0)) + 1) + np.maximum(start, stop)
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    head = np.ones(len(ordered), dtype=bool)
+    head[1:] = ordered[1:] != ordered[:-1]
+    heads = np.flatnonzero(head)
+    pairs = heads[np.diff(heads, append=len(ordered)) == 2]
+    return order[pairs], order[pairs + 1]

@@ -117,7 +117,7 @@ class FaceClusterPool(nn.Module):
     Example:
         >>> from graphpool.mesh import PrimalDualConv, icosphere, primal_dual
         >>> graph = primal_dual(*icosphere(1))
-        >>> out = PrimalDualConv((1, 7), (8, 8))(graph.x, graph.x_dual, graph.topology())
+        >>> out = PrimalDualConv((1, 8), (8, 8))(graph.x, graph.x_dual, graph.topology())
         >>> pool = FaceClusterPool((8, 8), keep=0.8, reduce="max")
         >>> pooled = pool(out.primal, out.dual, graph.topology(), out.attention)
         >>> pooled.topology.num_edges <= 97, pooled.primal.size(0) == pooled.topology.num_faces
@@ -187,13 +187,13 @@ class FaceClusterPool(nn.Module):
         pooled = pool(self.primal_reduce, primal, faces)
         kept = (clusters.dual_assignment >= 0).nonzero().squeeze(1)
         between = Segments(index=clusters.dual_assignment[kept], num_segments=after.num_dual_nodes)
-        pooled_dual = pool(self.dual_reduce, dual[kept], between)
+        pooled_dual = pool(self.dual_reduce, dual.index_select(0, kept), between)
         if self.score_gradient:
             inside = clusters.cluster[topology.pairs[0][selected]]
             strength = ops.segment_mean(
                 score[selected, None], Segments(index=inside, num_segments=after.num_faces)
             )
-            ends = strength[after.pairs].mean(0)
+            ends = strength.index_select(0, after.pairs.flatten()).unflatten(0, (2, -1)).mean(0)
             if after.config != "A":
                 ends = ends.repeat_interleave(2, dim=0)
             pooled = pooled * (1 + (strength - strength.detach()))
@@ -233,7 +233,11 @@ class FaceClusterUnpool(nn.Module):
                 f"expected {clusters.after.num_faces} faces and {clusters.after.num_dual_nodes} "
                 f"dual nodes; got {primal.size(0)} and {dual.size(0)}."
             )
+        if dual.size(1) != self.vanished.size(1):
+            raise ValueError(
+                f"`dual` must have {self.vanished.size(1)} channels; got {dual.size(1)}."
+            )
         # The learnable row sits behind the others, and vanished dual nodes point there.
         rows = torch.cat([dual, self.vanished.to(dual.dtype)])
         place = torch.where(clusters.dual_assignment >= 0, clusters.dual_assignment, dual.size(0))
-        return primal[clusters.cluster], rows[place]
+        return primal.index_select(0, clusters.cluster), rows.index_select(0, place)

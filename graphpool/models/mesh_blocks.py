@@ -7,11 +7,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from graphpool import ops
 from graphpool.mesh.conv import PrimalDualConv, PrimalDualResidual, apply_norm
 from graphpool.mesh.pool import FaceClusterPool, FaceClusters, FaceClusterUnpool
 from graphpool.mesh.topology import MeshTopology
+from graphpool.segments import Segments
 
-__all__ = ["DownStep", "ResidualDown", "Up", "average_heads", "compose_clusters", "make_norm"]
+__all__ = [
+    "DownStep",
+    "ResidualDown",
+    "Up",
+    "average_heads",
+    "compose_clusters",
+    "instance_norm",
+    "make_norm",
+]
 
 
 class DownStep(NamedTuple):
@@ -50,6 +60,14 @@ def make_norm(norm: str, channels: int, groups: int = 16) -> nn.Module:
     if norm == "batch":
         return nn.BatchNorm1d(channels)
     raise ValueError(f"`norm` must be 'group' or 'batch'; got {norm!r}.")
+
+
+def instance_norm(x: Tensor, bags: Segments, eps: float = 1e-5) -> Tensor:
+    """Zero mean and unit variance of each channel inside each bag."""
+    mean, var = ops.segment_moments(x, bags, ("mean", "var"))
+    # The backward pass of x[index] adds in the order in which threads come, that of this does not.
+    scale = (var + eps).rsqrt().index_select(0, bags.index)
+    return (x - mean.index_select(0, bags.index)) * scale
 
 
 class ResidualDown(nn.Module):

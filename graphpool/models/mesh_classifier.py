@@ -23,8 +23,8 @@ class MeshClassifier(nn.Module):
     """The classifier of PD-MeshNet (Milano et al., NeurIPS 2020), with any aggregation as its pool.
 
     Blocks of residual convolutions, group normalisation and pooling; a readout over each mesh; two
-    linear layers. The defaults are the published network for SHREC: 567,226 parameters for 30
-    classes.
+    linear layers. The defaults are the published network for SHREC, which had 567,226 parameters for
+    30 classes: here the dihedral angle enters as sine and cosine, so there is one channel more.
 
     As published, only the dual features are read out, and the dual stream does not depend on the
     primal one: then the primal weights and the attention between faces get no gradient, and the
@@ -35,7 +35,7 @@ class MeshClassifier(nn.Module):
 
     Args:
         num_classes: Number of classes.
-        in_channels: Widths of the features, primal and dual: (1, 7) for configuration A, (1, 4) for
+        in_channels: Widths of the features, primal and dual: (1, 8) for configuration A, (1, 5) for
             B and C.
         channels: Widths of the blocks, per head.
         heads: Number of heads.
@@ -56,7 +56,7 @@ class MeshClassifier(nn.Module):
         >>> graph = primal_dual(*icosphere(1))
         >>> model = MeshClassifier(num_classes=30)
         >>> sum(p.numel() for p in model.parameters())
-        567226
+        567418
         >>> model.eval()(graph).shape
         torch.Size([1, 30])
     """
@@ -64,7 +64,7 @@ class MeshClassifier(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        in_channels: tuple[int, int] = (1, 7),
+        in_channels: tuple[int, int] = (1, 8),
         channels: Sequence[int] = (64, 128),
         heads: int = 3,
         keep: Sequence[float] = (0.8, 0.8),

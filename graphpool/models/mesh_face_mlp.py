@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from graphpool import ops
 from graphpool.mesh import MeshGraph, MeshStandardizer
+from graphpool.mesh.conv import apply_norm
 
 __all__ = ["FaceMLP"]
 
@@ -23,7 +24,7 @@ class FaceMLP(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, in_channels: tuple[int, int] = (1, 7), hidden: int = 128
+        self, num_classes: int, in_channels: tuple[int, int] = (1, 8), hidden: int = 128
     ) -> None:
         super().__init__()
         self.standardizer = MeshStandardizer(in_channels)
@@ -46,4 +47,7 @@ class FaceMLP(nn.Module):
             pool(around, topology.face_sources)
             for pool in (ops.segment_mean, ops.segment_min, ops.segment_max)
         ]
-        return self.layers(torch.cat([primal, *parts], dim=1))
+        x = torch.cat([primal, *parts], dim=1)
+        for layer in self.layers:
+            x = apply_norm(layer, x)
+        return x

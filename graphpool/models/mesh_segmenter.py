@@ -27,7 +27,7 @@ class MeshSegmenter(nn.Module):
 
     Args:
         num_classes: Number of labels.
-        in_channels: Widths of the features, primal and dual: (1, 7) for configuration A, (1, 4) for
+        in_channels: Widths of the features, primal and dual: (1, 8) for configuration A, (1, 5) for
             B and C.
         channels: Widths of the levels; one more than there are pools.
         heads: Number of heads in the encoder.
@@ -49,7 +49,7 @@ class MeshSegmenter(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        in_channels: tuple[int, int] = (1, 7),
+        in_channels: tuple[int, int] = (1, 8),
         channels: Sequence[int] = (32, 64, 128),
         heads: int = 1,
         keep: Sequence[float] = (0.7, 0.7),
@@ -136,4 +136,4 @@ class MeshSegmenter(nn.Module):
             primal, dual = up(primal, dual, clusters, skip)
         if self.last_conv is not None:
             primal = self.last_conv(primal, dual, steps[0].before).primal
-        return self.last(primal), steps
+        return apply_norm(self.last, primal), steps

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphpool import ops
 from graphpool.mesh import FaceClusterPool, FaceClusters, MeshGraph, MeshStandardizer
 from graphpool.mesh import PrimalDualConv as Conv
 from graphpool.mesh.topology import MeshTopology
 from graphpool.segments import Segments
 
-from .mesh_blocks import compose_clusters
+from .mesh_blocks import compose_clusters, instance_norm
 
 __all__ = ["MeshSuperpixelSegmenter"]
 
@@ -40,8 +39,8 @@ class _Stage(nn.Module):
     def _norm(self, primal: Tensor, dual: Tensor, topology: MeshTopology) -> tuple[Tensor, Tensor]:
         if self.per_mesh:
             bags = topology.mesh_faces, topology.mesh_dual_nodes
-            return _instance_norm(primal, bags[0]), _instance_norm(dual, bags[1])
-        return _instance_norm(primal, _one_bag(primal)), _instance_norm(dual, _one_bag(dual))
+            return instance_norm(primal, bags[0]), instance_norm(dual, bags[1])
+        return instance_norm(primal, _one_bag(primal)), instance_norm(dual, _one_bag(dual))
 
     def forward(
         self, primal: Tensor, dual: Tensor, topology: MeshTopology
@@ -58,11 +57,6 @@ class _Stage(nn.Module):
 def _one_bag(x: Tensor) -> Segments:
     index = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
     return Segments(index=index, num_segments=1, is_sorted=True)
-
-
-def _instance_norm(x: Tensor, segments: Segments, eps: float = 1e-5) -> Tensor:
-    mean, var = ops.segment_moments(x, segments, ("mean", "var"))
-    return (x - mean[segments.index]) * (var[segments.index] + eps).rsqrt()
 
 
 class MeshSuperpixelSegmenter(nn.Module):
@@ -93,7 +87,7 @@ class MeshSuperpixelSegmenter(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        in_channels: tuple[int, int] = (1, 7),
+        in_channels: tuple[int, int] = (1, 8),
         channels: Sequence[int] = (64, 96),
         keep: Sequence[float] = (0.8, 0.8),
         reduce: Any = "mean",
@@ -138,7 +132,7 @@ class MeshSuperpixelSegmenter(nn.Module):
     def forward(self, graph: MeshGraph) -> Tensor:
         """Logits ``[F, num_classes]`` of all faces."""
         logits, maps = self._run(graph)
-        return logits[maps[-1]]
+        return logits.index_select(0, maps[-1])
 
     def clusters(self, graph: MeshGraph) -> list[Tensor]:
         """For each pooling level the cluster of every face ``[F]``."""

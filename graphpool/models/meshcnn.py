@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphpool import aggr, ops
+from graphpool import aggr
 from graphpool.aggr.foreign import pool, pooled_width
 from graphpool.mesh.edge_conv import MeshConv
 from graphpool.mesh.edge_graph import EdgeGraph
 from graphpool.mesh.edge_pool import EdgeCollapsePool, EdgeCollapses, unpool_edges
 from graphpool.mesh.edge_topology import EdgeTopology
-from graphpool.segments import Segments
+from graphpool.mesh.standardize import statistics
 
-from .mesh_blocks import NodeGroupNorm
+from .mesh_blocks import NodeGroupNorm, instance_norm
 
 __all__ = ["EdgeStandardizer", "MeshCNNClassifier", "MeshCNNSegmenter"]
 
@@ -33,18 +33,19 @@ class EdgeStandardizer(nn.Module):
         self.register_buffer("std", torch.ones(channels))
 
     def fit(self, graphs: Iterable[EdgeGraph]) -> EdgeStandardizer:
-        """Takes the statistics of ``graphs`` and returns the module."""
+        """Takes the statistics of ``graphs`` and returns the module.
+
+        Raises:
+            ValueError: There are no graphs, or they do not have the channels of this module.
+
+        Warns:
+            UserWarning: A channel is constant over all graphs; it gets a deviation of 1.
+        """
         rows = [graph.x for graph in graphs]
         if not rows:
             raise ValueError("`graphs` is empty: there is nothing to fit to.")
-        x = torch.cat(rows).double()
-        std = x.std(0)
-        if not bool((std > 0).all()):
-            raise ValueError(
-                f"channel {int((std <= 0).nonzero()[0])} is constant over all meshes and cannot be "
-                f"standardised."
-            )
-        self.mean.copy_(x.mean(0))
+        mean, std = statistics(torch.cat(rows), self.mean.numel(), "the features")
+        self.mean.copy_(mean)
         self.std.copy_(std)
         return self
 
@@ -150,15 +151,10 @@ class _Stage(nn.Module):
 
     def forward(self, x: Tensor, topology: EdgeTopology) -> Tensor:
         bags = topology.mesh_edges
-        x = _instance_norm(self.first(x, topology), bags).relu()
+        x = instance_norm(self.first(x, topology), bags).relu()
         for conv in self.convs:
-            x = (_instance_norm(conv(x, topology), bags) + x).relu()
+            x = (instance_norm(conv(x, topology), bags) + x).relu()
         return x
-
-
-def _instance_norm(x: Tensor, meshes: Segments, eps: float = 1e-5) -> Tensor:
-    mean, var = ops.segment_moments(x, meshes, ("mean", "var"))
-    return (x - mean[meshes.index]) * (var[meshes.index] + eps).rsqrt()
 
 
 class MeshCNNSegmenter(nn.Module):

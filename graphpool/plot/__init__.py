@@ -13,6 +13,7 @@ _HOMES = {
     "export_ply": "meshes",
     "face_colors": "meshes",
     "graph": "graphs",
+    "label_colors": "colors",
     "mesh": "meshes",
     "mesh_sheet": "meshes",
     "show_mesh": "meshes",

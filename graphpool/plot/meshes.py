@@ -12,11 +12,9 @@ from torch import Tensor
 
 from graphpool._optional import require
 from graphpool.mesh.io import write_mesh
-from graphpool.plot.colors import label_map
+from graphpool.plot.colors import GRAY, label_colors
 
 __all__ = ["cluster_colors", "export_ply", "face_colors", "mesh", "mesh_sheet", "show_mesh"]
-
-_GRAY = (0.72, 0.74, 0.78)
 
 
 def face_colors(
@@ -24,27 +22,30 @@ def face_colors(
     cmap: str | None = None,
     vmin: float | None = None,
     vmax: float | None = None,
+    num_classes: int | None = None,
 ) -> np.ndarray:
-    """Colours ``[F, 3]`` in ``[0, 1]`` for one value per face.
+    """Colours ``[F, 3]`` in ``[0, 1]`` for one value per face, or per point.
 
     Args:
-        values: Integers (labels, predictions, cluster ids) take the colours of a qualitative map in
-            turn; booleans (errors) are red where true and gray elsewhere; floats (attention) take a
+        values: Integers (labels, predictions, cluster ids) have the colours of
+            :func:`graphpool.plot.label_colors`: a label always has the same one, and negative ones are
+            gray; booleans (errors) are red where true and gray elsewhere; floats (attention) take a
             continuous map.
-        cmap: A matplotlib map; by default ``"viridis"``, and for labels eight colours that differ for any
-            colour vision (Okabe and Ito), or ``"tab20"`` where there are more.
+        cmap: A matplotlib map instead; for floats it is ``"viridis"`` by default.
         vmin, vmax: Ends of the continuous map; the smallest and largest value by default.
+        num_classes: The number of labels; others are an error.
+
+    Raises:
+        ValueError: The shape is wrong, or a label is not below ``num_classes``.
     """
     data = _to_numpy(values)
     if data.ndim != 1:
         raise ValueError(f"`values` must have one value per face; got shape {data.shape}.")
     if data.dtype == bool:
-        return np.where(data[:, None], (0.84, 0.15, 0.16), _GRAY)
-    matplotlib = require("matplotlib", purpose="colouring meshes")
-    maps = matplotlib.colormaps
+        return np.where(data[:, None], (0.84, 0.15, 0.16), GRAY)
     if np.issubdtype(data.dtype, np.integer):
-        table = label_map(int(data.max(initial=0)) + 1) if cmap is None else maps[cmap]
-        return np.asarray(table(data % table.N))[:, :3]
+        return label_colors(data, num_classes, cmap)
+    maps = require("matplotlib", purpose="colouring meshes").colormaps
     finite = data[np.isfinite(data)]
     low = vmin if vmin is not None else (finite.min() if finite.size else 0.0)
     high = vmax if vmax is not None else (finite.max() if finite.size else 1.0)
@@ -73,6 +74,7 @@ def mesh(
     edges: bool = False,
     title: str | None = None,
     cmap: str | None = None,
+    num_classes: int | None = None,
 ) -> Any:
     """Draws a mesh, seen from far away and lit from the camera's upper left.
 
@@ -84,7 +86,7 @@ def mesh(
         view: Elevation and azimuth of the camera in degrees.
         edges: Whether to draw the edges of the faces.
         title: Of the axes.
-        cmap: See :func:`face_colors`.
+        cmap, num_classes: See :func:`face_colors`.
 
     Returns:
         The axes.
@@ -94,9 +96,7 @@ def mesh(
         raise ValueError(
             f"expected vertices [V, 3] and faces [F, 3]; got {points.shape} and {corners.shape}."
         )
-    paint = np.tile(_GRAY, (len(corners), 1)) if colors is None else _to_numpy(colors)
-    if paint.ndim == 1:
-        paint = face_colors(paint, cmap)
+    paint = _paint(colors, len(corners), cmap, num_classes)
     if paint.shape != (len(corners), 3):
         raise ValueError(
             f"`colors` must have one entry per face, {len(corners)}; got shape {paint.shape}."
@@ -150,6 +150,7 @@ def mesh_sheet(
     *,
     view: tuple[float, float] = (20.0, -60.0),
     title: str | None = None,
+    num_classes: int | None = None,
 ) -> Path:
     """A table of pictures in one PNG.
 
@@ -158,6 +159,7 @@ def mesh_sheet(
         path: Where to; missing folders are made.
         view: See :func:`mesh`.
         title: Above the table.
+        num_classes: See :func:`face_colors`; holds for all pictures whose colours are labels.
     """
     agg = require("matplotlib.backends.backend_agg", purpose="drawing meshes")
     figures = require("matplotlib.figure", purpose="drawing meshes")
@@ -170,7 +172,7 @@ def mesh_sheet(
         for ax in axes:
             ax.set_axis_off()
         for ax, (vertices, faces, colors, caption) in zip(axes, row, strict=False):
-            mesh(vertices, faces, colors, ax=ax, view=view, title=caption)
+            mesh(vertices, faces, colors, ax=ax, view=view, title=caption, num_classes=num_classes)
     if title is not None:
         figure.suptitle(title, fontsize=11)
     target = Path(path)
@@ -182,15 +184,29 @@ def mesh_sheet(
 def export_ply(
     path: str | Path,
     vertices: np.ndarray | Tensor,
-    faces: np.ndarray | Tensor,
-    colors: np.ndarray | Tensor | Sequence[Any],
+    faces: np.ndarray | Tensor | None,
+    colors: np.ndarray | Tensor | Sequence[Any] | None = None,
     cmap: str | None = None,
+    num_classes: int | None = None,
 ) -> Path:
-    """Writes a mesh with coloured faces for any mesh viewer; ``colors`` as in :func:`mesh`."""
-    paint = _to_numpy(colors)
-    if paint.ndim == 1:
-        paint = face_colors(paint, cmap)
-    write_mesh(path, _to_numpy(vertices), _to_numpy(faces), paint)
+    """Writes a mesh with coloured faces, or a cloud of coloured points, for any mesh viewer.
+
+    Args:
+        path: Where to; missing folders are made.
+        vertices: ``[V, 3]``.
+        faces: ``[F, 3]``, or ``None`` for a cloud.
+        colors: Values for :func:`face_colors` or colours ``[N, 3]``, one per face, or per point of a
+            cloud; gray if ``None``.
+        cmap, num_classes: See :func:`face_colors`.
+
+    Raises:
+        ValueError: A shape or a value is wrong; the message names it.
+    """
+    points = _to_numpy(vertices)
+    corners = np.zeros((0, 3), dtype=np.int64) if faces is None else _to_numpy(faces)
+    paint = _paint(colors, len(points if faces is None else corners), cmap, num_classes)
+    which = "vertex_colors" if faces is None else "face_colors"
+    write_mesh(path, points, corners, **{which: paint})
     return Path(path)
 
 
@@ -198,16 +214,15 @@ def show_mesh(
     vertices: np.ndarray | Tensor,
     faces: np.ndarray | Tensor,
     colors: np.ndarray | Tensor | Sequence[Any] | None = None,
+    num_classes: int | None = None,
 ) -> None:
-    """Opens an Open3D window; needs Open3D and a display.
+    """Opens an Open3D window; needs Open3D and a display. Arguments as in :func:`mesh`.
 
     Faces get vertices of their own there, so that colours stay sharp at their borders.
     """
     open3d = require("open3d", purpose="the mesh viewer")
     points, corners = _to_numpy(vertices).astype(float), _to_numpy(faces).astype(int)
-    paint = np.tile(_GRAY, (len(corners), 1)) if colors is None else _to_numpy(colors)
-    if paint.ndim == 1:
-        paint = face_colors(paint)
+    paint = _paint(colors, len(corners), None, num_classes)
     shape = open3d.geometry.TriangleMesh(
         open3d.utility.Vector3dVector(points[corners].reshape(-1, 3)),
         open3d.utility.Vector3iVector(np.arange(3 * len(corners)).reshape(-1, 3)),
@@ -215,6 +230,14 @@ def show_mesh(
     shape.vertex_colors = open3d.utility.Vector3dVector(np.repeat(paint, 3, axis=0))
     shape.compute_triangle_normals()
     open3d.visualization.draw_geometries([shape])
+
+
+def _paint(colors: Any, count: int, cmap: str | None, num_classes: int | None) -> np.ndarray:
+    """Colours as they are, or those of values; gray without either."""
+    if colors is None:
+        return np.tile(GRAY, (count, 1))
+    paint = _to_numpy(colors)
+    return face_colors(paint, cmap, num_classes=num_classes) if paint.ndim == 1 else paint
 
 
 def _to_numpy(values: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool._optional import require
-from graphpool.plot.colors import label_map
+from graphpool.plot.colors import label_colors
 
 __all__ = ["cloud", "cloud_gallery", "confusion_matrix"]
 
@@ -39,7 +39,8 @@ def cloud(
             [0, 1]; depth if ``None``.
         size: Area of a point.
         view: Elevation and azimuth in degrees.
-        num_values: Number of labels that share the colours; the largest label plus one if ``None``.
+        num_values: Number of labels, which have the colours of :func:`graphpool.plot.label_colors`; a
+            label beyond them is an error.
 
     Raises:
         ValueError: Shapes do not fit.
@@ -65,9 +66,8 @@ def cloud(
         if color.ndim == 2:
             options = {}
         elif color.dtype.kind in "iu":
-            table = label_map(int(num_values or color.max(initial=0) + 1))
-            color = color % table.N
-            options = {"cmap": table, "vmin": 0, "vmax": table.N - 1}
+            color = label_colors(color, num_values)
+            options = {}
     up = np.cross(toward, right)
     ax.scatter(
         (points @ right)[order],
@@ -97,7 +97,7 @@ def cloud_gallery(
         path: File to write, such as ``errors.png``.
         values: What colours the points of each cloud; see :func:`cloud`.
         columns: Cells per row.
-        num_values: Number of labels that share the colours.
+        num_values: Number of labels; see :func:`cloud`.
 
     Raises:
         ValueError: There is no cloud, or the numbers of clouds, titles and values differ.
@@ -117,7 +117,11 @@ def cloud_gallery(
 
 
 def confusion_matrix(
-    predicted: Tensor, labels: Tensor, classes: Sequence[str], path: str | Path
+    predicted: Tensor,
+    labels: Tensor,
+    classes: Sequence[str],
+    path: str | Path,
+    ignore_index: int = -1,
 ) -> Tensor:
     """Writes a picture of how often each class (row) was taken for each (column).
 
@@ -126,6 +130,7 @@ def confusion_matrix(
         labels: True classes ``[N]``.
         classes: Names of the classes.
         path: File to write.
+        ignore_index: The label of what has none and is left out.
 
     Returns:
         The counts ``[classes, classes]``.
@@ -139,6 +144,8 @@ def confusion_matrix(
             f"`predicted` and `labels` must both be [N]; got {tuple(predicted.shape)} and "
             f"{tuple(labels.shape)}."
         )
+    used = labels != ignore_index
+    predicted, labels = predicted[used], labels[used]
     both = torch.cat([predicted, labels])
     if both.numel() and not (int(both.min()) >= 0 and int(both.max()) < size):
         raise ValueError(f"Classes must lie in [0, {size}).")

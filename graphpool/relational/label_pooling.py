@@ -50,7 +50,7 @@ class LabelPlan(Plan):
             copies = self.policy.copies(self.graphs, self.labelings[rows], self.max_distance)
         labels = copies.marks() if self.max_distance is None else copies.distance
         return Union(
-            self.encoding(x[copies.node], labels),
+            self.encoding(x.index_select(0, copies.node), labels),
             copies.node,
             copies.copy,
             copies.edge_index,

@@ -62,7 +62,7 @@ class OrderPlan(Plan):
             keep = self.place[node, order[copy]] < self.arity
             node, copy = node[keep], copy[keep]
             edge_index, edge_id = induced_edges(graphs, graph, node, copy, keep)
-        features = self._with_ids(x[node], self.place[node, order[copy]])
+        features = self._with_ids(x.index_select(0, node), self.place[node, order[copy]])
         return Union(features, node, copy, edge_index, edge_id, graph.numel())
 
     @torch.compiler.disable

@@ -198,7 +198,9 @@ class CopyPooling(nn.Module):
 
             def run(x: Tensor, edges: dict[str, Tensor], rows: slice = rows) -> tuple[Tensor, ...]:
                 union = plan.union(x, rows, self.inner is None and not self.node_output)
-                of_edges = {name: value[union.edge_id] for name, value in edges.items()}
+                of_edges = {
+                    name: value.index_select(0, union.edge_id) for name, value in edges.items()
+                }
                 h = self._call(union.x, union.edge_index, of_edges)
                 if self.node_output:
                     return h, union.node, union.copy + rows.start

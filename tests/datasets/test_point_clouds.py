@@ -15,6 +15,7 @@ from graphpool.datasets import (
     PointClouds,
     load_cloud,
     model_net,
+    read_cloud,
     read_points,
 )
 from graphpool.datasets.point_parts import PARTS
@@ -168,29 +169,25 @@ def test_pcd_with_other_fields_and_missing_points(tmp_path):
     assert np.allclose(read_points(text)[0], POINTS)
 
 
-def test_what_only_open3d_reads_says_how_to_get_it(tmp_path, monkeypatch):
-    missing = ModuleNotFoundError("No module named 'open3d'", name="open3d")
-    monkeypatch.setitem(_optional._loaded, "open3d", missing)
-    file = tmp_path / "a.xyzrgb"
-    file.write_text("0 0 0 1 1 1\n")
-    with pytest.raises(ImportError, match="open3d"):
-        read_points(file)
-    fields = {"fields": "x y z", "size": "4 4 4", "type": "F F F", "count": "1 1 1"}
-    packed = tmp_path / "a.pcd"
-    packed.write_text(PCD.format(data="binary_compressed", **fields))
-    with pytest.raises(ImportError, match="open3d"):
-        read_points(packed)
-
-
 @pytest.mark.needs("open3d")
-def test_open3d_reads_what_is_left_to_it(tmp_path):
+def test_what_open3d_writes_is_read(tmp_path):
     open3d = _optional.require("open3d", purpose="this test")
-    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(POINTS))
-    for name, options in (("a.pcd", {"compressed": True}), ("a.xyzrgb", {})):
-        if name.endswith("rgb"):
-            cloud.colors = open3d.utility.Vector3dVector(np.zeros((3, 3)))
+    rng = np.random.default_rng(0)
+    points, colors = rng.normal(size=(500, 3)).round(2), rng.integers(0, 256, (500, 3)) / 255
+    cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
+    cloud.colors = open3d.utility.Vector3dVector(colors)
+    for name, options in (
+        ("a.pcd", {"compressed": True}),
+        ("b.pcd", {}),
+        ("c.pcd", {"write_ascii": True}),
+        ("a.xyzrgb", {}),
+        ("a.ply", {}),
+        ("b.ply", {"write_ascii": True}),
+    ):
         assert open3d.io.write_point_cloud(str(tmp_path / name), cloud, **options)
-        assert np.allclose(read_points(tmp_path / name)[0], POINTS)
+        found = read_cloud(tmp_path / name)
+        assert np.allclose(found.points, points), name
+        assert np.allclose(found.fields["color"], colors, atol=1e-6), name
 
 
 @pytest.mark.parametrize(

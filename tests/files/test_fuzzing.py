@@ -83,12 +83,28 @@ XYZ = text_of(np.arange(12.0).reshape(4, 3))
 G6 = b">>graph6<<Bw\nC~\nDhc\n"
 EXP_TEXT = b"2\n3 1\n0 1 1\n1 2 0 2\n0 1 1\n3 0\n0 2 1 2\n1 2 0 2\n1 2 0 1\n"
 
+STL = b"solid a\n" + b"".join(
+    b"facet normal 0 0 1\nouter loop\n%sendloop\nendfacet\n"
+    % (b"vertex 0 0 0\nvertex 1 0 %d\nvertex 0 1 0\n" % i)
+    for i in range(3)
+)
+BINARY_STL = bytes(80) + b"\2\0\0\0" + 2 * (np.eye(4, 3, dtype="<f4").tobytes() + b"\0\0")
+BINARY_OFF = (
+    b"OFF BINARY\n" + np.array([4, 2, 0], ">i4").tobytes() + np.eye(4, 3).astype(">f4").tobytes()
+)
+BINARY_OFF += np.array([3, 0, 1, 2, 0, 4, 0, 1, 2, 3, 0], ">i4").tobytes()
+STRIPS = ply("binary_little_endian").replace(b"face 2", b"tristrips 2")
+
 MESHES = {
     "a.obj": OBJ,
     "a.off": OFF,
     "ascii.ply": ply("ascii"),
     "little.ply": ply("binary_little_endian"),
     "big.ply": ply("binary_big_endian"),
+    "text.stl": STL,
+    "binary.stl": BINARY_STL,
+    "binary.off": BINARY_OFF,
+    "strips.ply": STRIPS,
 }
 CLOUDS = {
     "a.xyz": XYZ,
@@ -335,7 +351,7 @@ def test_noise_is_refused_or_read(tmp_path_factory, data, name):
 @pytest.mark.parametrize("ends", [b"\r\n", b"\r"], ids=["crlf", "cr"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "bom"])
 def test_line_ends_and_byte_order_marks_change_nothing(name, ends, mark, tmp_path):
-    binary = name in ("a.bin", "little.ply", "big.ply", "binary.pcd")
+    binary = name in ("a.bin", "little.ply", "big.ply", "strips.ply") or name.startswith("binary")
     if binary or (ends == b"\r" and name[-3:] in ("ply", "pcd")) or (mark and "." in name[5:]):
         return  # PLY and PCD headers end with \n and begin with their own mark
     expected = read_or_refuse(read_points, tmp_path / name, CLOUDS[name])

@@ -195,12 +195,10 @@ FACES = "element face {}\nproperty list {} int vertex_indices\nend_header\n"
         ("a.obj", "", "no vertex"),
         ("a.obj", "v 0 0 0\nf 1 1 99999999999999999999\n", "cannot read the face"),
         ("a.obj", "v 0 0 0\nf -2 1 1\n", "corners"),
-        ("a.obj", "v 0 0 0\nw 1 0 0\n", "line 2: 'w' is no keyword"),
         ("a.obj", "v 0 0 0\nv \N{ARABIC-INDIC DIGIT THREE} 0 0\n", "vertex 1"),
         ("a.ply", HEAD.format("ascii", 10**15) + "end_header\n1 2 3\n", "ends inside"),
         ("a.ply", HEAD.format("binary_little_endian", 10**15) + "end_header\n123", "ends inside"),
         ("a.ply", HEAD.format("ascii", -1) + "end_header\n", "-1 elements"),
-        ("a.ply", HEAD.format("ascii", 1) + "end_header\n1 2 3 4\n", "1 numbers follow"),
         ("a.ply", HEAD.format("ascii", 1) + "end_header\n1 nan 3\n", "not finite"),
         ("a.ply", HEAD.format("ascii", 1) + "end_header\n1 x 3\n", "elements 'vertex'"),
         (
@@ -232,6 +230,24 @@ def test_what_is_wrong_is_said(name, data, message, tmp_path):
     path.write_text(data, encoding="utf-8")
     with pytest.raises(ValueError, match=f"{name}.*{message}"):
         read_points(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.obj", "v 0 0 0\nw 1 0 0\n", "line 2: 'w' is no keyword"),
+        ("a.ply", HEAD.format("ascii", 1) + "end_header\n0 0 0 4\n", "1 numbers follow"),
+        (
+            "a.ply",
+            HEAD.format("binary_little_endian", 1) + "end_header\n" + "\0" * 12 + "XY",
+            "2 bytes",
+        ),
+    ],
+)
+def test_what_is_left_alone_is_said(name, data, message, tmp_path):
+    (tmp_path / name).write_text(data, encoding="utf-8")
+    with pytest.warns(UserWarning, match=f"{name}.*{message}"):
+        assert read_points(tmp_path / name)[0].tolist() == [[0, 0, 0]]
 
 
 def pcd(points, encoding="ascii", body="0 0 0\n1 1 1\n", fields="x y z", counts="1 1 1") -> str:

@@ -43,7 +43,8 @@ def features(points, faces, config):
         for f, c in ((i, ci), (j, cj)):
             area, _, lengths = geometry[f]
             e = lengths[c]
-            sides.append((e * e / (2 * area), e / lengths[(c + 2) % 3], e / lengths[(c + 1) % 3]))
+            ratios = (e * e / (2 * area), e / lengths[(c + 2) % 3], e / lengths[(c + 1) % 3])
+            sides.append(tuple(math.log(ratio) for ratio in ratios))
         edge = points[faces[i][(ci + 1) % 3]] - points[faces[i][ci]]
         edge = edge / math.sqrt(float(edge @ edge))
         normal_j = geometry[j][1]
@@ -53,18 +54,14 @@ def features(points, faces, config):
         h1 = np.cross(geometry[i][1], edge)
         h2 = -np.cross(normal_j, edge)
         y, x = float(h1 @ -np.cross(edge, h2)), float(h1 @ h2)
-        angle = math.atan2(y, x) % (2 * math.pi)
+        angle = math.atan2(y, x)
+        turn = [math.sin(angle), math.cos(angle)]
         if config == "A":
-            low, high = sides
-            for a, b in zip(sides[0], sides[1], strict=True):
-                if abs(a - b) > 1e-9 * max(a, b):
-                    if a > b:
-                        low, high = high, low
-                    break
-            dual[frozenset((i, j))] = [angle, low[0], high[0], low[1], high[1], low[2], high[2]]
+            in_order = [sorted(two) for two in zip(*sides, strict=True)]
+            dual[frozenset((i, j))] = turn + [value for two in in_order for value in two]
         else:
-            dual[i, j] = [angle, *sides[0]]
-            dual[j, i] = [angle, *sides[1]]
+            dual[i, j] = [*turn, *sides[0]]
+            dual[j, i] = [*turn, *sides[1]]
     return primal, dual
 
 

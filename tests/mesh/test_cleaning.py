@@ -47,12 +47,12 @@ def test_holes():
     assert graph.topology().num_edges < 480
 
 
-def test_a_non_manifold_fan_loses_the_later_faces():
-    points = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, 0, 0.0]])
+def test_a_non_manifold_fan_loses_its_smallest_face():
+    points = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 2, 0], [-3, 0, 0.0]])
     graph, mesh = through_everything(points, [[0, 1, 2], [1, 0, 3], [0, 1, 4]], [7, 8, 9])
-    assert mesh.report.non_manifold_faces.tolist() == [2]
-    assert mesh.report.isolated_vertices.tolist() == [4]
-    assert graph.y.tolist() == [7, 8]
+    assert mesh.report.non_manifold_faces.tolist() == [0]
+    assert mesh.report.isolated_vertices.tolist() == [2]
+    assert graph.y.tolist() == [8, 9]
 
 
 def test_flipped_faces_are_turned_back_or_dropped():

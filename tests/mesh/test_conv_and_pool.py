@@ -62,7 +62,7 @@ def test_attention_sums_to_one_per_face_and_head_and_lonely_faces_get_the_bias()
     graph = primal_dual(
         np.random.default_rng(0).normal(size=(9, 3)), [[0, 1, 2], [2, 1, 3], [4, 5, 6]]
     )
-    layer = PrimalDualConv((1, 7), (4, 4), heads=3)
+    layer = PrimalDualConv((1, 8), (4, 4), heads=3)
     torch.nn.init.normal_(layer.primal_bias)
     out = layer(graph.x, graph.x_dual, graph.topology())
     total = torch.zeros(3, 3).index_add(0, graph.edge_index[1], out.attention)
@@ -73,13 +73,13 @@ def test_attention_sums_to_one_per_face_and_head_and_lonely_faces_get_the_bias()
 def test_dropout_changes_training_only_and_self_loops_change_the_dual_stream():
     graph = primal_dual(*icosphere(1))
     topology = graph.topology()
-    layer = PrimalDualConv((1, 7), (4, 4), dropout=0.5)
+    layer = PrimalDualConv((1, 8), (4, 4), dropout=0.5)
     layer.eval()
     plain = layer(graph.x, graph.x_dual, topology)
     layer.train()
     dropped = layer(graph.x, graph.x_dual, topology)
     assert (dropped.attention == 0).any() and not (plain.attention == 0).any()
-    loops = PrimalDualConv((1, 7), (4, 4), dual_self_loops=True)
+    loops = PrimalDualConv((1, 8), (4, 4), dual_self_loops=True)
     loops.load_state_dict(layer.state_dict())
     assert not torch.allclose(loops(graph.x, graph.x_dual, topology).dual, plain.dual)
 
@@ -96,7 +96,7 @@ def test_gradients_of_the_convolution():
 def test_residual_unit_is_its_formula():
     graph = primal_dual(*icosphere(1))
     topology = graph.topology()
-    unit = PrimalDualResidual((1, 7), (4, 4), heads=2, num_skips=1, bias=False).eval()
+    unit = PrimalDualResidual((1, 8), (4, 4), heads=2, num_skips=1, bias=False).eval()
     start = unit.first(graph.x, graph.x_dual, topology)
     again = unit.convs[0](
         unit.primal_norms[0](start.primal.relu()), unit.dual_norms[0](start.dual.relu()), topology
@@ -162,7 +162,7 @@ def random_attention(topology, seed=0):
 def test_keeping_everything_changes_nothing():
     graph = primal_dual(*icosphere(1))
     topology = graph.topology()
-    pool = FaceClusterPool((1, 7), keep=1.0)
+    pool = FaceClusterPool((1, 8), keep=1.0)
     pooled = pool(graph.x, graph.x_dual, topology, random_attention(topology))
     torch.testing.assert_close(pooled.primal, graph.x)
     torch.testing.assert_close(pooled.dual, graph.x_dual)
@@ -172,14 +172,14 @@ def test_keeping_everything_changes_nothing():
 def test_sums_are_conserved_and_clusterwise_constants_survive_the_way_back():
     graph = primal_dual(*icosphere(2))
     topology = graph.topology()
-    pool = FaceClusterPool((1, 7), keep=0.6, reduce="sum")
+    pool = FaceClusterPool((1, 8), keep=0.6, reduce="sum")
     pooled = pool(graph.x, graph.x_dual, topology, random_attention(topology))
     torch.testing.assert_close(pooled.primal.sum(0), graph.x.sum(0))
     clusters = pooled.clusters
     constant = torch.randn(pooled.topology.num_faces, 3)[clusters.cluster]
-    mean = FaceClusterPool((3, 7), keep=0.6)
+    mean = FaceClusterPool((3, 8), keep=0.6)
     again = mean(constant, graph.x_dual, topology, random_attention(topology))
-    back, dual = FaceClusterUnpool(7)(again.primal, again.dual, again.clusters)
+    back, dual = FaceClusterUnpool(8)(again.primal, again.dual, again.clusters)
     torch.testing.assert_close(back, constant)
     gone = clusters.dual_assignment < 0
     assert gone.any() and torch.equal(dual[gone], dual[gone][:1].expand(int(gone.sum()), -1))
@@ -192,10 +192,10 @@ def test_a_batch_pools_like_its_meshes():
     batch = Batch.from_data_list(graphs)
     topology = batch.topology()
     attention = random_attention(topology)
-    pooled = FaceClusterPool((1, 4), keep=0.7)(batch.x, batch.x_dual, topology, attention)
+    pooled = FaceClusterPool((1, 5), keep=0.7)(batch.x, batch.x_dual, topology, attention)
     starts = (0, *np.cumsum([g.edge_index.size(1) for g in graphs]))
     parts = [
-        FaceClusterPool((1, 4), keep=0.7)(g.x, g.x_dual, g.topology(), attention[a:b])
+        FaceClusterPool((1, 5), keep=0.7)(g.x, g.x_dual, g.topology(), attention[a:b])
         for g, a, b in zip(graphs, starts, starts[1:], strict=False)
     ]
     torch.testing.assert_close(pooled.primal, torch.cat([p.primal for p in parts]))
@@ -207,7 +207,7 @@ def test_a_batch_pools_like_its_meshes():
 def test_any_aggregation_reduces(reduce):
     graph = primal_dual(*icosphere(1))
     topology = graph.topology()
-    pool = FaceClusterPool((1, 7), keep=0.7, reduce=reduce)
+    pool = FaceClusterPool((1, 8), keep=0.7, reduce=reduce)
     pooled = pool(graph.x, graph.x_dual, topology, random_attention(topology))
     assert pooled.primal.shape == (pooled.topology.num_faces, pool.out_channels[0])
     if not isinstance(reduce, str) or reduce == "max":
@@ -215,7 +215,7 @@ def test_any_aggregation_reduces(reduce):
         torch.testing.assert_close(pooled.primal[0], graph.x[members].max(0).values)
 
 
-@pytest.mark.parametrize("config, channels", [("A", 7), ("B", 4), ("C", 4)])
+@pytest.mark.parametrize("config, channels", [("A", 8), ("B", 5), ("C", 5)])
 def test_score_gradient_changes_no_value_and_reaches_the_attention(config, channels):
     graph = primal_dual(*icosphere(1), config)
     topology = graph.topology()
@@ -271,12 +271,12 @@ def test_a_blow_up_of_the_dual_graph_is_refused():
 def test_wrong_arguments_are_named():
     topology = primal_dual(*icosphere(0)).topology()
     with pytest.raises(ValueError, match="`select`"):
-        FaceClusterPool((1, 7), select="some")
+        FaceClusterPool((1, 8), select="some")
     with pytest.raises(ValueError, match=r"\[0, 1\]; got 1.5"):
-        FaceClusterPool((1, 7), keep=1.5)
+        FaceClusterPool((1, 8), keep=1.5)
     with pytest.raises(ValueError, match="`consecutive=False`"):
         select_edges(torch.rand(30), topology, "threshold", 0.5, consecutive=False)
     with pytest.raises(ValueError, match="`attention`"):
-        FaceClusterPool((1, 7))(torch.rand(20, 1), torch.rand(30, 7), topology, torch.rand(30, 1))
+        FaceClusterPool((1, 8))(torch.rand(20, 1), torch.rand(30, 8), topology, torch.rand(30, 1))
     with pytest.raises(ValueError, match=r"`primal` must have shape \[20, 2\]"):
-        PrimalDualConv((2, 7), (4, 4))(torch.rand(20, 1), torch.rand(30, 7), topology)
+        PrimalDualConv((2, 8), (4, 4))(torch.rand(20, 1), torch.rand(30, 8), topology)

@@ -96,7 +96,8 @@ def test_colors_per_face_are_stored(tmp_path):
         ("a.ply", "ply\nformat ascii 1.0\n", "not a PLY file"),
         ("a.ply", "ply\nformat odd 1.0\nend_header\n", "header line 'format odd 1.0'"),
         ("a.ply", PLY_HEAD.format("ascii", 2) + "property float x\nend_header\n1\n", "ends inside"),
-        ("a.stl", "solid", "unknown mesh format '.stl'"),
+        ("a.stl", "solid", "no vertex"),
+        ("a.vtk", "solid", "unknown mesh format '.vtk'"),
     ],
 )
 def test_malformed_files_say_where(tmp_path, name, text, message):

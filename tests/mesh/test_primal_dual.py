@@ -47,15 +47,16 @@ def test_graphs_of_real_meshes_are_those_of_the_loops(loops, shrec_files, config
 
 def test_a_cube_has_convex_edges_and_flat_diagonals():
     graph = primal_dual(CUBE, CUBE_FACES)
-    angle, low, high = graph.x_dual[:, :3].t()
-    flat = (angle - math.pi).abs() < 1e-5
+    sine, cosine, low, high = graph.x_dual[:, :4].t()
+    flat = (cosine + 1).abs() < 1e-6
     assert int(flat.sum()) == 6
-    torch.testing.assert_close(angle[~flat], torch.full((12,), 1.5 * math.pi))
+    torch.testing.assert_close(sine, torch.where(flat, 0.0, -1.0))  # 3 pi / 2
+    torch.testing.assert_close(cosine, torch.where(flat, -1.0, 0.0))
     for ratio in (low, high):
-        torch.testing.assert_close(ratio[flat], torch.full((6,), 2.0))
-        torch.testing.assert_close(ratio[~flat], torch.full((12,), 1.0))
-    inward = primal_dual(CUBE, CUBE_FACES[:, ::-1].copy()).x_dual[:, 0]
-    torch.testing.assert_close(inward, 2 * math.pi - angle, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ratio, torch.where(flat, math.log(2), 0.0))
+    inward = primal_dual(CUBE, CUBE_FACES[:, ::-1].copy()).x_dual
+    torch.testing.assert_close(inward[:, 0], -sine)
+    torch.testing.assert_close(inward[:, 1], cosine)
 
 
 @pytest.mark.parametrize("config, per_edge", [("A", 4), ("B", 8), ("C", 4)])
@@ -101,8 +102,9 @@ def test_orientation_flips_exchange_before_and_after():
     vertices, faces = icosphere(1)
     vertices = vertices * [1.0, 1.3, 0.7]
     one, two = (primal_dual(vertices, f, "B").x_dual for f in (faces, faces[:, ::-1].copy()))
-    torch.testing.assert_close(one[:, 1], two[:, 1])
-    torch.testing.assert_close(one[:, 2:], two[:, [3, 2]])
+    torch.testing.assert_close(one[:, 0], -two[:, 0])
+    torch.testing.assert_close(one[:, 1:3], two[:, 1:3])
+    torch.testing.assert_close(one[:, 3:], two[:, [4, 3]])
 
 
 def test_one_flipped_face_has_the_features_of_an_unflipped_one():
@@ -151,7 +153,7 @@ def test_mixed_configurations_do_not_batch():
 
 def test_a_single_triangle_and_two_faces_with_two_common_edges():
     triangle = primal_dual(np.eye(3), [[0, 1, 2]])
-    assert triangle.edge_index.shape == (2, 0) and triangle.x_dual.shape == (0, 7)
+    assert triangle.edge_index.shape == (2, 0) and triangle.x_dual.shape == (0, 8)
     points = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.0], [1, 1, 1]])
     pillow = primal_dual(points, [[0, 1, 2], [0, 2, 1], [1, 2, 3]][:2])
     assert pillow.topology().num_edges == 1
