@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 from torch_geometric.nn import aggr as pyg_aggr
 
+from graphpool.ops.inputs import Gather, gathered
 from graphpool.segments import Segments
 
 
@@ -114,6 +115,7 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
         dim: int = -2,
         max_num_elements: int | None = None,
         weight: Tensor | None = None,
+        gather: Gather | None = None,
         **kwargs: Any,
     ) -> Any:
         """Pools ``x``.
@@ -128,6 +130,8 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
             max_num_elements: An upper bound on the size of a bag, which PyG's layers pass along; it is
                 checked, not needed.
             weight: ``[E]``: how often each element counts.
+            gather: ``[E]`` int64, or :class:`~graphpool.Segments` over the rows of ``x``: element ``e`` is
+                row ``gather[e]``. Pools that can (:attr:`supports_gather`) never make the elements.
             **kwargs: Whatever else :meth:`pool` of the subclass takes.
 
         Raises:
@@ -137,7 +141,11 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
         x, moved = _elements_first(x, dim)
         if not (x.is_floating_point() or self.accepts_integers):
             raise TypeError(f"{type(self).__name__} takes floating point elements; got {x.dtype}.")
-        segments = as_segments(x, index, ptr, dim_size)
+        if gather is not None and not self.supports_gather:
+            x, gather = gathered(x, gather), None
+        if gather is not None:
+            kwargs["gather"] = gather
+        segments = as_segments(x, index, ptr, dim_size, gather)
         _check_bound(segments, max_num_elements)
         if self.channels == -1:
             self._build_now(x.size(-1))
@@ -196,29 +204,36 @@ def as_segments(
     index: Tensor | Segments | None,
     ptr: Tensor | None = None,
     dim_size: int | None = None,
+    gather: Gather | None = None,
 ) -> Segments:
-    """The bags that PyG's arguments describe, for elements on dimension 0 of ``x``.
+    """The bags that PyG's arguments describe, for elements on dimension 0 of ``x``, or rows of it that
+    ``gather`` names.
 
     Raises:
         ValueError: ``index``, ``ptr``, ``dim_size`` and ``x`` contradict one another.
     """
+    if gather is None:
+        elements = x.size(0)
+    else:
+        elements = gather.num_elements if isinstance(gather, Segments) else gather.numel()
     if isinstance(index, Segments):
         if dim_size is not None and dim_size != index.num_segments:
             raise ValueError(f"`dim_size` is {dim_size}, but there are {index.num_segments} bags.")
         if ptr is not None:
             raise ValueError("`ptr` must be absent where `index` is a graphpool.Segments.")
-        if index.num_elements != x.size(0):
+        if index.num_elements != elements:
             raise ValueError(
-                f"`index` is a Segments over {index.num_elements} elements; `x` has {x.size(0)}."
+                f"`index` is a Segments over {index.num_elements} elements; "
+                f"`{'x' if gather is None else 'gather'}` has {elements}."
             )
         return index
     if index is None and ptr is None:
         if dim_size not in (None, 1):
             raise ValueError(f"`dim_size` is {dim_size}, but without `index` there is one bag.")
-        index, dim_size = torch.zeros(x.size(0), dtype=torch.long, device=x.device), 1
+        index, dim_size = torch.zeros(elements, dtype=torch.long, device=x.device), 1
     if index is not None and ptr is None and dim_size is None:
         dim_size = int(index.max()) + 1 if index.numel() else 0
-    return Segments(index=index, ptr=ptr, num_segments=dim_size, num_elements=x.size(0))
+    return Segments(index=index, ptr=ptr, num_segments=dim_size, num_elements=elements)
 
 
 def _elements_first(x: Tensor, dim: int) -> tuple[Tensor, int | None]:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import torch
 import torch_geometric.nn as pyg
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
 
 from graphpool.relational.copies import distances
 from graphpool.relational.graphs import GraphBatch
@@ -78,7 +77,7 @@ def accepts_copy_axis(gnn: nn.Module) -> bool:
 @contextmanager
 def copy_axis(gnn: nn.Module) -> Iterator[None]:
     """Message passing along dimension 0 instead of -2, which is the same for 2-D features."""
-    layers = [module for module in gnn.modules() if isinstance(module, MessagePassing)]
+    layers = [module for module in gnn.modules() if hasattr(module, "node_dim")]
     before = [layer.node_dim for layer in layers]
     for layer in layers:
         layer.node_dim = 0
