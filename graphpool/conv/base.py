@@ -112,19 +112,12 @@ class PoolingConv(MessagePassing):
         given = [part for part in nodes if part is not None]
         if any(part.dim() < 2 for part in given):
             raise ValueError(f"`x` must be [num_nodes, channels]; got shape {_shapes(nodes)}")
-        alone = isinstance(self.in_channels, int)
-        widths = (self.in_channels,) * 2 if alone else self.in_channels
-        for part, width in zip(nodes, widths, strict=True):
+        for part, width in zip(nodes, width_pair(self.in_channels), strict=True):
             if part is not None and width > 0 and part.size(-1) != width:
                 raise ValueError(
                     f"`x` must have {self.in_channels} channels (in_channels); "
                     f"got shape {_shapes(nodes)}"
                 )
-        if alone and len({part.size(-1) for part in given}) > 1:
-            raise ValueError(
-                f"senders and receivers of different width need in_channels=(senders, receivers); "
-                f"it is {self.in_channels}, and `x` has shape {_shapes(nodes)}"
-            )
         return nodes
 
     def _counts(
