@@ -155,7 +155,7 @@ class Segments:
     def ptr(self) -> Tensor:
         """The offsets of the bags in sorted order, ``[S + 1]`` int64."""
         if _is_missing(self._ptr):
-            if self.is_sorted and not torch.compiler.is_compiling():
+            if self.is_sorted and not _debug.being_traced():
                 with _outlives_inference_mode():
                     self._ptr = torch._convert_indices_from_coo_to_csr(
                         self.index, self.num_segments
@@ -180,7 +180,7 @@ class Segments:
     def is_sorted(self) -> bool:
         """Whether the elements lie in the order of their bags."""
         if self._sorted is None:
-            if torch.compiler.is_compiling():
+            if _debug.being_traced():
                 # A traced program may not depend on values: sorting what is sorted does no harm.
                 return False
             index = self.index
@@ -278,7 +278,8 @@ def as_size(value: Any, name: str) -> int:
         TypeError: It is not an integer.
         ValueError: It is negative.
     """
-    if isinstance(value, torch.SymInt):
+    if isinstance(value, torch.SymInt) or (torch.jit.is_tracing() and isinstance(value, Tensor)):
+        # A traced program takes other sizes, too.
         return value  # type: ignore[return-value]
     truth = isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool)
     try:

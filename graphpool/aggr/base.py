@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.aggr.absent import absent_as_zero, some_may_be_absent
 from graphpool.aggr.lazy import ChannelModule, as_integer
 from graphpool.ops.inputs import Gather, check_elements, gathered
@@ -261,7 +262,7 @@ def _put_back(y: Any, dim: int | None) -> Any:
 
 def _check_bound(segments: Segments, bound: int | None) -> None:
     bound = None if bound is None else as_integer(bound, "max_num_elements")
-    if bound is None or torch.compiler.is_compiling() or segments.device.type != "cpu":
+    if bound is None or _debug.being_traced() or segments.device.type != "cpu":
         return
     if segments.num_segments and int(segments.counts.max()) > bound:
         raise ValueError(
