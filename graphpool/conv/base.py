@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
-from torch_geometric.nn import Linear, MessagePassing
+from torch_geometric import nn as pyg
 from torch_geometric.utils import is_sparse
 
 from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
@@ -35,7 +36,7 @@ class Incoming(NamedTuple):
     weight: Tensor | None
 
 
-class PoolingConv(MessagePassing):
+class PoolingConv(pyg.MessagePassing):
     """Message passing whose aggregation is any pool of :mod:`graphpool.aggr`.
 
     The bags are found once per graph and shared by all layers (see
@@ -93,7 +94,9 @@ class PoolingConv(MessagePassing):
             bags, nodes = bags.reverse(), nodes[::-1]
         senders, receivers = nodes
         if senders is None:
-            raise ValueError("the features of the nodes that send, in `x`, must be a tensor; got None")
+            raise ValueError(
+                "the features of the nodes that send, in `x`, must be a tensor; got None"
+            )
         if edge_weight is not None and edge_weight.shape != (bags.num_edges,):
             raise ValueError(
                 f"edge_weight must be [{bags.num_edges}], one weight per edge; "
@@ -216,6 +219,14 @@ def edge_features(
         shape[node_dim], shape[-1] = edge_attr.shape
         edge_attr = edge_attr.reshape(shape)
     return edge_attr
+
+
+class Linear(pyg.Linear):
+    """PyG's, which can be trained if its first input came in inference mode, too."""
+
+    def initialize_parameters(self, module: nn.Module, input: tuple[Tensor, ...]) -> None:
+        with torch.inference_mode(False):
+            super().initialize_parameters(module, input)
 
 
 def _values_of(

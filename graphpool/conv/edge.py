@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch_geometric.nn import Linear
 from torch_geometric.nn.inits import reset
 
 from graphpool.conv.base import (
     Incoming,
+    Linear,
     Nodes,
     PoolingConv,
     Size,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
+from torch_geometric import EdgeIndex
 from torch_geometric import nn as pyg
+from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptTensor, PairTensor
 from torch_geometric.utils import is_sparse
 
@@ -99,10 +102,13 @@ class GATv2Conv(pyg.GATv2Conv):
                 "GATv2Conv needs `x` [num_nodes, channels] of senders and of receivers; "
                 f"got {shapes[0] if len(shapes) == 1 else tuple(shapes)}"
             )
+        self._build(parts[0], parts[-1])
         values, edges = None, None
         if isinstance(edge_index, Neighborhoods):
             neighborhoods(edge_index, parts[0].size(0), parts[-1].size(0))
             values, edge_index = edge_index.values, edge_index.edge_index
+        elif isinstance(edge_index, EdgeIndex):
+            edge_index = edge_index.as_tensor()
         elif is_sparse(edge_index):
             source, _, values = entries(edge_index)
             edges = source.numel()
@@ -117,6 +123,14 @@ class GATv2Conv(pyg.GATv2Conv):
             edge_index.size(-1) if edges is None else edges,
         )
         return super().forward(x, edge_index, edge_attr, return_attention_weights)
+
+    def _build(self, senders: Tensor, receivers: Tensor) -> None:
+        """Makes the weights that awaited the first input, such that they can be trained if that comes in
+        inference mode."""
+        for layer, part in ((self.lin_l, senders), (self.lin_r, receivers), (self.res, receivers)):
+            if layer is not None and is_uninitialized_parameter(layer.weight):
+                with torch.inference_mode(False):
+                    layer.initialize_parameters(layer, (part,))
 
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int | None = None) -> Tensor:
         if dim_size is None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import Linear
 from torch_geometric.nn.inits import reset
 
 from graphpool.aggr.foreign import keeps_width
 from graphpool.conv.base import (
+    Linear,
     Nodes,
     PoolingConv,
     Size,
@@ -111,6 +111,8 @@ class GINConv(PoolingConv):
         pooled, own = self.pool_neighbors(call, torch.relu), call.receivers
         if isinstance(self.project, torch.nn.LazyLinear):
             self.project.out_features = (pooled if own is None else own).size(-1)
+            with torch.inference_mode(False):
+                self.project.initialize_parameters(pooled)
         if self.project is not None:
             pooled = self.project(pooled)
         if own is not None and own.size(-1) != pooled.size(-1):

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch_geometric.nn import Linear
 
-from graphpool.conv.base import Nodes, PoolingConv, Size, Width, edge_layer, width_pair
+from graphpool.conv.base import (
+    Linear,
+    Nodes,
+    PoolingConv,
+    Size,
+    Width,
+    edge_layer,
+    width_pair,
+)
 
 
 class SAGEConv(PoolingConv):

@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import Linear
 from torch_geometric.nn.inits import reset
 
 from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
-from graphpool.conv.base import PoolingConv, perceptron
+from graphpool.conv.base import Linear, PoolingConv, perceptron
 from graphpool.conv.neighborhoods import neighborhoods
 from graphpool.segments import Segments, as_size
 
@@ -274,9 +273,7 @@ def _as_segments(
     if isinstance(batch, Segments):
         return batch
     if batch is None:
-        return Segments(
-            ptr=torch.tensor([0, num_nodes], device=device), num_elements=num_nodes
-        )
+        return Segments(ptr=torch.tensor([0, num_nodes], device=device), num_elements=num_nodes)
     return Segments(index=batch, num_segments=graphs)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
+import sys
 import warnings
 
 import numpy as np
@@ -64,7 +65,9 @@ WRITES = {
     "storage": _swap,
     "copy_": lambda e: e.copy_(STAR),
     "inference mode": lambda e: torch.inference_mode()(lambda: e.copy_(STAR))(),
-    "raw pointer": lambda e: torch.frombuffer(e.numpy().data, dtype=torch.int64).copy_(STAR.flatten()),
+    "raw pointer": lambda e: torch.frombuffer(e.numpy().data, dtype=torch.int64).copy_(
+        STAR.flatten()
+    ),
 }
 
 
@@ -161,8 +164,7 @@ def test_a_model_takes_neighborhoods(conv):
 
 
 def test_the_layers_of_a_model_share_one_sorting(monkeypatch):
-    from graphpool.conv import neighborhoods as module
-
+    module = sys.modules["graphpool.conv.neighborhoods"]
     made = []
     original = module.Neighborhoods.__init__
     monkeypatch.setattr(
@@ -320,7 +322,7 @@ FOREIGN = {
     "scaler": lambda: pyg.DegreeScalerAggregation(
         ["mean", "max"], ["identity", "linear"], deg=torch.tensor([1, 2, 3])
     ),
-    "unknowing": lambda: aggr.Multi(["mean", "max"]),
+    "unknowing": lambda: aggr.Multi(members=["mean", "max"]),
     "lazy": lambda: aggr.KMax(k=2, channels=-1),
     "member": lambda: pyg.MultiAggregation([aggr.GNP(8), "mean"]),
 }
@@ -410,7 +412,8 @@ def test_sizes_of_any_integer_type(size):
 
 
 @pytest.mark.parametrize(
-    "size", [3.0, torch.tensor(3.0), True, torch.tensor(True), "3", torch.tensor([3, 3]), None.__class__]
+    "size",
+    [3.0, torch.tensor(3.0), True, torch.tensor(True), "3", torch.tensor([3, 3]), None.__class__],
 )
 def test_what_is_no_size(size):
     with pytest.raises(TypeError, match="num_segments.*integer"):
@@ -457,7 +460,10 @@ def test_attention_takes_no_edge_weight():
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"batch": torch.zeros(3).long(), "batch_size": 1}, "batch must have one entry per node, 4"),
+        (
+            {"batch": torch.zeros(3).long(), "batch_size": 1},
+            "batch must have one entry per node, 4",
+        ),
         ({"batch": Segments(ptr=torch.tensor([0, 3]))}, "batch must have one entry per node, 4"),
         ({"batch": Segments(ptr=torch.tensor([0, 4])), "batch_size": 2}, "batch_size is 2"),
         ({"batch_size": 2}, "batch_size is 2"),
@@ -503,9 +509,7 @@ def test_gathered_rows_through_the_call(name):
     x[0] = torch.inf  # read by an absent element, and by one that is not
     given = pool(x, bags, gather=rows, weight=weight)
     expected = pool(x[rows], bags, weight=weight)
-    torch.testing.assert_close(
-        first(given), first(expected), rtol=1e-4, atol=1e-5, equal_nan=True
-    )
+    torch.testing.assert_close(first(given), first(expected), rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def test_the_width_is_checked_where_rows_are_read_in_place():
