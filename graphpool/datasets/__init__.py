@@ -10,6 +10,7 @@ from .generated_meshes import GeneratedMeshes, LabelledMesh, generate_mesh
 from .graph6 import graphs_from_graph6, read_graph6, to_graph6
 from .mesh_folders import MeshClassificationFolder, MeshSegmentationFolder
 from .nbody import NBody
+from .neighbor_sampling import UniformNeighborSampler
 from .planar_sat import CEXP, EXP
 from .point_clouds import PackedPointClouds, PointClouds
 from .point_files import load_cloud, read_points
@@ -47,6 +48,7 @@ __all__ = [
     "ShortestPath",
     "SubstructureCounts",
     "TUGraphs",
+    "UniformNeighborSampler",
     "brec_ranges",
     "cfi_graph",
     "cfi_pair",
