@@ -137,11 +137,11 @@ class Aggregation(ChannelModule):
             )
         if weight is not None:
             check_elements(x, segments, weight, gather, integers=self.accepts_integers)
-        absent = weight is not None and some_may_be_absent(weight)
-        if gather is not None and (absent or not self.supports_gather):
+        absent = weight if weight is not None and some_may_be_absent(weight) else None
+        if gather is not None and (absent is not None or not self.supports_gather):
             x, gather = gathered(x, gather), None
-        if absent:
-            x = absent_as_zero(x, weight)
+        if absent is not None:
+            x = absent_as_zero(x, absent)
         if gather is not None:
             kwargs["gather"] = gather
         return _put_back(self.pool(x, segments, weight, **kwargs), moved)

@@ -90,7 +90,7 @@ def pooled_width(aggr: nn.Module, channels: int) -> int:
     # Whatever a stranger's pool raises, it has not told its width.
     except Exception as error:
         if hasattr(aggr, "get_out_channels"):
-            return int(aggr.get_out_channels(channels))
+            return int(aggr.get_out_channels(channels))  # type: ignore[operator]
         if said is not None:
             return said
         raise ValueError(

@@ -126,16 +126,15 @@ class PoolingConv(pyg.MessagePassing):
     def _counts(
         self, nodes: tuple[Tensor | None, Tensor | None], edge_index: Any, size: Size
     ) -> tuple[int, int]:
-        said: tuple[int | None, int | None] = (None, None) if size is None else tuple(size)
+        said = (None, None) if size is None else size
+        known: tuple[int | None, int | None] = (None, None)
         if isinstance(edge_index, Neighborhoods):
             known = (edge_index.senders.num_segments, edge_index.receivers.num_segments)
         elif is_sparse(edge_index):
             known = (edge_index.size(1), edge_index.size(0))
         elif hasattr(edge_index, "sparse_size"):
             known = edge_index.sparse_size()
-        else:
-            known = (None, None)
-        counts = []
+        counts: list[Any] = []
         for i, part in enumerate(nodes):
             count = said[i] if part is None else part.size(self.node_dim)
             if part is not None and said[i] is not None and said[i] != count:
@@ -248,7 +247,7 @@ def _shapes(nodes: tuple[Tensor | None, ...]) -> str:
 
 def width_pair(in_channels: Width) -> tuple[int, int]:
     """Widths of senders and of receivers: one number is both."""
-    return (in_channels, in_channels) if isinstance(in_channels, int) else tuple(in_channels)
+    return (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
 
 
 def together(*widths: int | None) -> int:

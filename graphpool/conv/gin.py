@@ -96,7 +96,7 @@ class GINConv(PoolingConv):
         self.eps.data.fill_(self.initial_eps)
         for layer in (self.lin_edge, self.project):
             if layer is not None:
-                layer.reset_parameters()
+                reset(layer)
 
     def forward(
         self,
