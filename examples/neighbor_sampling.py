@@ -2,7 +2,8 @@
 
 A graph of a million nodes and ten million edges does not pass through a network at once. PyG's
 ``NeighborLoader`` samples in compiled code (pyg-lib or torch-sparse); its base class takes any sampler,
-so the one below, in PyTorch alone, needs neither. The network and its pools do not change.
+and ``graphpool.datasets.UniformNeighborSampler``, in PyTorch alone, needs neither. The network and its
+pools do not change.
 
 Each node has a value x and a label: the mean over its neighbours of the largest value among theirs.
 The right pools are max in the first layer and mean in the second. A pool that learns where it stands
@@ -25,79 +26,14 @@ from _common import format_table, make_parser, out_dir, seed_everything
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.loader import NodeLoader
-from torch_geometric.sampler import BaseSampler, NodeSamplerInput, SamplerOutput
 from tqdm import tqdm
 
 from graphpool import Segments, ops
 from graphpool import aggr as pools
 from graphpool.aggr import exponent_parameter_groups
+from graphpool.datasets import UniformNeighborSampler
 from graphpool.models import GraphModel
 from graphpool.plot.colors import HUES
-
-
-class UniformNeighborSampler(BaseSampler):
-    """Draws up to ``fanout`` in-neighbours of each node, without replacement, hop after hop.
-
-    Args:
-        edge_index: ``[2, E]``, edges from ``edge_index[0]`` to ``edge_index[1]``, in any order.
-        num_nodes: Number of nodes.
-        fanouts: Largest number of neighbours drawn for a node, one entry per hop.
-    """
-
-    def __init__(self, edge_index: Tensor, num_nodes: int, fanouts: list[int]) -> None:
-        receivers = Segments(index=edge_index[1], num_segments=num_nodes)
-        self.ptr, self.edge = receivers.ptr, receivers.perm
-        self.source = edge_index[0] if self.edge is None else edge_index[0][self.edge]
-        self.fanouts = fanouts
-        # Where each node stands in the current sample; -1 if it is not part of it.
-        self.place = torch.full((num_nodes,), -1)
-
-    @property
-    def edge_permutation(self) -> Tensor | None:
-        return self.edge
-
-    def sample_from_nodes(self, inputs: NodeSamplerInput, **kwargs: object) -> SamplerOutput:
-        seeds = inputs.node
-        nodes, rows, cols, edges = [seeds], [], [], []
-        self.place[seeds] = torch.arange(seeds.numel())
-        known, begin = seeds.numel(), 0
-        for fanout in self.fanouts:
-            frontier = nodes[-1]
-            edge, owner = self._draw(frontier, fanout)
-            neighbour = self.source[edge]
-            fresh = neighbour[self.place[neighbour] < 0].unique()
-            self.place[fresh] = torch.arange(known, known + fresh.numel())
-            rows.append(self.place[neighbour])
-            cols.append(owner + begin)
-            edges.append(edge)
-            nodes.append(fresh)
-            begin, known = known, known + fresh.numel()
-        node = torch.cat(nodes)
-        self.place[node] = -1
-        return SamplerOutput(
-            node=node,
-            row=torch.cat(rows),
-            col=torch.cat(cols),
-            edge=torch.cat(edges),
-            num_sampled_nodes=[part.numel() for part in nodes],
-            num_sampled_edges=[part.numel() for part in edges],
-            metadata=(inputs.input_id, inputs.time),
-        )
-
-    def sample_from_edges(self, *args: object, **kwargs: object) -> SamplerOutput:
-        raise TypeError("UniformNeighborSampler starts from nodes; use a NodeLoader")
-
-    def _draw(self, nodes: Tensor, fanout: int) -> tuple[Tensor, Tensor]:
-        """Drawn edges (positions in receiver order), and which entry of ``nodes`` each belongs to."""
-        count = self.ptr[nodes + 1] - self.ptr[nodes]
-        bags = Segments.from_counts(count)
-        owner = bags.index
-        edge = torch.arange(owner.numel()) - bags.ptr[owner] + self.ptr[nodes][owner]
-        # The smallest random keys of a bag are a uniform choice without replacement.
-        order = (owner + torch.rand(owner.numel(), dtype=torch.float64)).argsort()
-        rank = torch.arange(owner.numel()) - bags.ptr[owner]
-        kept = order[rank < fanout]
-        return edge[kept], owner[kept]
 
 
 def make_graph(num_nodes: int, degree: int, seed: int) -> Data:

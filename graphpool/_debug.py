@@ -41,7 +41,13 @@ def inside_vmap() -> bool:
     )
 
 
+def being_traced() -> bool:
+    """Whether the call is being recorded, by ``torch.compile``, ``torch.export`` or ``torch.jit.trace``, as a
+    program for other values: none of its branches may depend on those at hand."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def values_are_checked(device: torch.device) -> bool:
-    if torch.compiler.is_compiling() or inside_vmap():
+    if being_traced() or inside_vmap():
         return False
     return device.type == "cpu" or (_enabled and device.type != "meta")

@@ -21,7 +21,7 @@ Every pool is made by its name, by its class, or as a module, and works in every
 aggr.resolve("gnp", channels=64)                      # a module, to call or to hand to a layer
 SAGEConv(64, aggr="pma")                              # neighbours
 GraphModel(7, 64, 2, aggr="max", readout="attsets")   # a readout
-aggr.Multi(["sum", "max", "bilinear"], channels=64)   # several, side by side
+aggr.Multi(64, members=["sum", "max", "bilinear"])    # several, side by side
 ```
 
 ## How to choose
@@ -90,7 +90,7 @@ def _entry(name: str) -> Entry:
         name=name,
         cls=cls.__name__,
         summary=summary(cls),
-        learnable=cls.learnable,
+        learnable=bool(cls.learnable),
         invariant=cls.invariant,
         multiplicity_aware=cls.multiplicity_aware,
         needs_positions=cls.needs_positions,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,13 +22,16 @@ class Segments:
     * :meth:`from_padded`: a boolean mask ``[S, N]`` of a padded tensor.
 
     What follows from them (:attr:`counts`, :attr:`perm`, the other form) is computed on first use and
-    kept, so that one object can serve every layer of a network.
+    kept, so that one object can serve every layer of a network, in training what was first used under
+    ``torch.inference_mode()`` too. The object copies ``index`` and ``ptr``: what is written to them
+    later changes nothing here. Do not write to what its properties return.
 
     Args:
         index: The bag of each element, an integer tensor ``[E]`` with values in ``[0, num_segments)``.
         ptr: The offsets of the bags, an integer tensor ``[S + 1]`` that starts at 0 and never falls.
-        num_segments: The number of bags ``S``. Required with ``index``: it is never guessed from the
-            largest value, because empty bags at the end would vanish.
+        num_segments: The number of bags ``S``, an integer of any kind (Python's, NumPy's, a tensor with
+            one element). Required with ``index``: it is never guessed from the largest value, because
+            empty bags at the end would vanish.
         num_elements: The number of elements, where it is known without reading ``ptr``.
         is_sorted: States that ``index`` is sorted; found out when ``None``.
 
@@ -60,6 +65,10 @@ class Segments:
         self._counts: Tensor | None = None
         self._perm: Tensor | None = None
         self._sorted = True if ptr is not None else is_sorted
+        if num_segments is not None:
+            num_segments = as_size(num_segments, "num_segments")
+        if num_elements is not None:
+            num_elements = as_size(num_elements, "num_elements")
         if self._ptr is not None:
             if self._ptr.numel() == 0:
                 raise ValueError("`ptr` must have num_segments + 1 >= 1 entries; got none.")
@@ -76,12 +85,6 @@ class Segments:
                     "`num_segments` is required with `index`: the largest index does not tell how many "
                     "bags there are, because the last ones may be empty."
                 )
-            if isinstance(num_segments, bool) or not isinstance(num_segments, (int, torch.SymInt)):
-                raise TypeError(
-                    f"`num_segments` must be an int; got {type(num_segments).__name__}."
-                )
-            if num_segments < 0:
-                raise ValueError(f"`num_segments` must be >= 0; got {num_segments}.")
             self.num_segments = num_segments
         self._num_elements = self._index.numel() if self._index is not None else num_elements
         if (
@@ -141,17 +144,22 @@ class Segments:
     @property
     def index(self) -> Tensor:
         """The bag of each element, ``[E]`` int64, in the order of the elements."""
-        if self._index is None:
-            bags = torch.arange(self.num_segments, device=self.device)
-            self._index = bags.repeat_interleave(self.counts, output_size=self.num_elements)
-        return self._index
+        if _is_missing(self._index):
+            counts = self.counts
+            with _outlives_inference_mode():
+                bags = torch.arange(self.num_segments, device=self.device)
+                self._index = bags.repeat_interleave(counts, output_size=self.num_elements)
+        return self._index  # type: ignore[return-value]
 
     @property
     def ptr(self) -> Tensor:
         """The offsets of the bags in sorted order, ``[S + 1]`` int64."""
-        if self._ptr is None:
-            if self.is_sorted and not torch.compiler.is_compiling():
-                self._ptr = torch._convert_indices_from_coo_to_csr(self.index, self.num_segments)
+        if _is_missing(self._ptr):
+            if self.is_sorted and not _debug.being_traced():
+                with _outlives_inference_mode():
+                    self._ptr = torch._convert_indices_from_coo_to_csr(
+                        self.index, self.num_segments
+                    )
             else:
                 self._sort()
         return self._pointer
@@ -159,19 +167,20 @@ class Segments:
     @property
     def counts(self) -> Tensor:
         """The number of elements of each bag, ``[S]`` int64."""
-        if self._counts is None:
-            if self._ptr is not None:
-                self._counts = self._ptr[1:] - self._ptr[:-1]
-            else:
-                zeros = self.index.new_zeros(self.num_segments)
-                self._counts = zeros.scatter_add(0, self.index, torch.ones_like(self.index))
-        return self._counts
+        if _is_missing(self._counts):
+            with _outlives_inference_mode():
+                if self._ptr is not None:
+                    self._counts = self._ptr[1:] - self._ptr[:-1]
+                else:
+                    zeros = self.index.new_zeros(self.num_segments)
+                    self._counts = zeros.scatter_add(0, self.index, torch.ones_like(self.index))
+        return self._counts  # type: ignore[return-value]
 
     @property
     def is_sorted(self) -> bool:
         """Whether the elements lie in the order of their bags."""
         if self._sorted is None:
-            if torch.compiler.is_compiling():
+            if _debug.being_traced():
                 # A traced program may not depend on values: sorting what is sorted does no harm.
                 return False
             index = self.index
@@ -183,14 +192,15 @@ class Segments:
         """``[E]`` such that ``index[perm]`` is sorted (a stable sort), or ``None`` if it is already."""
         if self.is_sorted:
             return None
-        if self._perm is None:
+        if _is_missing(self._perm):
             self._sort()
         return self._perm
 
     def _sort(self) -> None:
         from graphpool.sorting import sort_index
 
-        self._ptr, self._perm = sort_index(self.index, self.num_segments)
+        with _outlives_inference_mode():
+            self._ptr, self._perm = sort_index(self.index, self.num_segments)
 
     def bag_order(self, x: Tensor) -> Tensor:
         """``x`` ``[E, ...]`` with its elements brought into the order of their bags."""
@@ -200,8 +210,9 @@ class Segments:
     def to(self, device: torch.device | str) -> Segments:
         """The same bags on another device, with all that has been computed so far."""
         moved = object.__new__(type(self))
-        for name, value in self.__dict__.items():
-            setattr(moved, name, value.to(device) if isinstance(value, Tensor) else value)
+        with _outlives_inference_mode():
+            for name, value in self.__dict__.items():
+                setattr(moved, name, value.to(device) if isinstance(value, Tensor) else value)
         return moved
 
     def __len__(self) -> int:
@@ -260,6 +271,44 @@ class Segments:
                 )
 
 
+def as_size(value: Any, name: str) -> int:
+    """A number of things, given as an integer of any kind.
+
+    Raises:
+        TypeError: It is not an integer.
+        ValueError: It is negative.
+    """
+    if isinstance(value, torch.SymInt) or (torch.jit.is_tracing() and isinstance(value, Tensor)):
+        # A traced program takes other sizes, too.
+        return value  # type: ignore[return-value]
+    truth = isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool)
+    try:
+        size = None if truth else operator.index(value)
+    except (TypeError, ValueError):
+        size = None
+    if size is None:
+        raise TypeError(f"`{name}` must be an integer; got {_describe(value)}.")
+    if size < 0:
+        raise ValueError(f"`{name}` must be >= 0; got {size}.")
+    return size
+
+
+def _is_missing(kept: Tensor | None) -> bool:
+    """Whether a kept tensor must be made (again): what a compiled program made under inference mode
+    is of no use to autograd."""
+    if kept is None or torch.compiler.is_compiling():
+        return kept is None
+    return kept.is_inference() and not torch.is_inference_mode_enabled()
+
+
+def _outlives_inference_mode() -> AbstractContextManager[None]:
+    """Inside, tensors are made that autograd may use later, whatever mode the caller is in."""
+    # A traced program cannot ask which mode it runs in.
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return nullcontext()
+    return torch.inference_mode(False)
+
+
 def _ptr_from_counts(counts: Tensor) -> Tensor:
     ptr = counts.new_zeros(counts.numel() + 1)
     torch.cumsum(counts, 0, out=ptr[1:])
@@ -274,7 +323,8 @@ def _as_integers(value: Any, name: str) -> Tensor:
     if value.dim() != 1:
         raise ValueError(f"`{name}` must have one dimension; got shape {tuple(value.shape)}.")
     # Kernels read the storage in order: a column of a matrix would be read across.
-    return value.long().contiguous()
+    with _outlives_inference_mode():
+        return value.to(torch.int64, copy=True, memory_format=torch.contiguous_format)
 
 
 def _describe(value: Any) -> str:

@@ -18,7 +18,7 @@ def use(sort: Sort) -> None:
 
 def sort_index(index: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
     """Stable sort of ``index`` ``[E]``: ``(ptr, perm)``, ``index[perm]`` sorted, ``ptr`` its offsets."""
-    if _fast and index.device.type == "cpu":
+    if _fast and index.device.type == "cpu" and not torch.jit.is_tracing():
         return _fast[0](index, num_segments)
     counts = index.new_zeros(num_segments).scatter_add(0, index, torch.ones_like(index))
     ptr = torch.cat([index.new_zeros(1), counts.cumsum(0)])

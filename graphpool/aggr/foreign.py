@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import resolve
+from graphpool.ops.inputs import gathered
+from graphpool.ops.kernels.backends import use_backend
 from graphpool.segments import Segments
 
 
@@ -26,20 +31,34 @@ def resolve_pool(query: Any, channels: int, **kwargs: Any) -> nn.Module:
     return module
 
 
-def pool(aggr: nn.Module, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+def pool(
+    aggr: nn.Module,
+    x: Tensor,
+    segments: Segments,
+    weight: Tensor | None = None,
+    *,
+    gather: Segments | None = None,
+    dim: int = 0,
+) -> Tensor:
     """Pools ``x`` with an aggregation of this package or of PyTorch Geometric.
+
+    Of a pool that returns more than the pooled values, such as its attention, a layer takes the values;
+    a forward hook on the pool sees the rest.
 
     Args:
         aggr: The aggregation.
-        x: Elements ``[E, ..., C]`` in the order of ``segments``.
+        x: Elements in the order of ``segments``, on dimension ``dim``.
         segments: The bags.
         weight: Weight of each element ``[E]``.
+        gather: The row of ``x`` that each element reads.
+        dim: The dimension that counts the elements, or the rows.
 
     Raises:
         ValueError: If a weight is given to an aggregation of PyTorch Geometric, which knows none.
     """
     if isinstance(aggr, Aggregation):
-        return aggr(x, segments, dim=0, weight=weight)
+        pooled = aggr(x, segments, dim=dim, weight=weight, gather=gather)
+        return pooled[0] if isinstance(pooled, tuple) else pooled
     if weight is not None:
         raise ValueError(
             f"`weight` was given, but {type(aggr).__name__} is not an aggregation of graphpool "
@@ -47,10 +66,54 @@ def pool(aggr: nn.Module, x: Tensor, segments: Segments, weight: Tensor | None =
         )
     # Several of them insist on a sorted index.
     index = segments.bag_order(segments.index)
-    return aggr(segments.bag_order(x), index, dim_size=segments.num_segments, dim=0)
+    x = segments.bag_order(gathered(x.movedim(dim, 0), gather))
+    return aggr(x, index, dim_size=segments.num_segments, dim=0).movedim(0, dim)
 
 
 def pooled_width(aggr: nn.Module, channels: int) -> int:
-    """Channels that come out of an aggregation of ``channels`` channels; the same where it does not say."""
-    width = getattr(aggr, "out_channels", None)
-    return channels if width is None or width == -1 else int(width)
+    """Channels that come out of an aggregation of ``channels`` channels; -1 if these are not known.
+
+    A pool of this package that knows its channels says it. Any other is tried: a copy of it pools
+    three elements.
+
+    Raises:
+        ValueError: If a pool cannot be tried, and does not say how wide its output is.
+    """
+    said = getattr(aggr, "out_channels", None)
+    said = said if isinstance(said, int) and said > 0 else None
+    if isinstance(aggr, Aggregation) and (aggr.channels or -1) > 0 and said is not None:
+        return said
+    if channels < 0:
+        return -1
+    try:
+        return _tried_width(aggr, channels)
+    # Whatever a stranger's pool raises, it has not told its width.
+    except Exception as error:
+        if hasattr(aggr, "get_out_channels"):
+            return int(aggr.get_out_channels(channels))  # type: ignore[operator]
+        if said is not None:
+            return said
+        raise ValueError(
+            f"how wide the output of {type(aggr).__name__} is cannot be found out: pooling three "
+            f"elements of {channels} channels raised {type(error).__name__} ({error}). If the pool is "
+            "right, give it an attribute `out_channels`."
+        ) from error
+
+
+def keeps_width(aggr: nn.Module) -> bool:
+    """Whether as many channels come out of an aggregation as go in."""
+    known = getattr(aggr, "channels", None)
+    widths = (known,) if isinstance(known, int) and known > 0 else (16, 32)
+    return all(pooled_width(aggr, width) == width for width in widths)
+
+
+def _tried_width(aggr: nn.Module, channels: int) -> int:
+    # A lazy pool must stay lazy, one with a memory keep it, and the random numbers their order.
+    trial = copy.deepcopy(aggr).eval()
+    floats = (t for t in chain(trial.parameters(), trial.buffers()) if t.is_floating_point())
+    like = next(floats, torch.empty(0))
+    elements = torch.ones(3, channels, dtype=like.dtype, device=like.device)
+    bags = Segments(index=torch.tensor([0, 0, 1], device=like.device), num_segments=2)
+    devices = [like.device] if like.is_cuda else []
+    with torch.random.fork_rng(devices), torch.no_grad(), use_backend("torch"):
+        return pool(trial, elements, bags).size(-1)

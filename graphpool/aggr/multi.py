@@ -28,19 +28,21 @@ class Multi(Aggregation):
 
     Corso et al., "Principal neighbourhood aggregation for graph nets", 2020, for the concatenation.
 
+    ``aggr.resolve(["mean", "max"])`` makes one of a list.
+
     Args:
+        channels: See :class:`Aggregation`; handed to every member.
         members: Names, modules or classes, as :func:`~graphpool.aggr.resolve` takes them.
         mode: ``"cat"`` or ``"mixture"``.
-        channels: See :class:`Aggregation`; handed to every member.
 
     Raises:
         ValueError: There is no member, the mode is unknown, or widths differ in a mixture.
 
     Example:
         >>> from graphpool import aggr
-        >>> aggr.Multi(["mean", "max", "mean"])(torch.tensor([[1.0], [3.0]]))
+        >>> aggr.Multi(members=["mean", "max", "mean"])(torch.tensor([[1.0], [3.0]]))
         tensor([[2., 3., 2.]])
-        >>> aggr.Multi(["mean", "max"], mode="mixture").mixture
+        >>> aggr.Multi(members=["mean", "max"], mode="mixture").mixture
         {'mean': 0.5, 'max': 0.5}
     """
 
@@ -51,9 +53,10 @@ class Multi(Aggregation):
 
     def __init__(
         self,
+        channels: int | None = None,
+        *,
         members: Sequence[Any] = ("sum", "mean", "max"),
         mode: str = "cat",
-        channels: int | None = None,
     ) -> None:
         super().__init__(None if channels == -1 else channels)
         if isinstance(members, str) or not members:

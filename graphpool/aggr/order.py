@@ -15,16 +15,16 @@ class Quantile(Aggregation):
     """Quantile per channel, see :func:`graphpool.ops.segment_quantile`.
 
     Args:
+        channels: See :class:`Aggregation`.
         q: Which quantile, in ``[0, 1]``: 0 is the minimum, 0.5 the median, 1 the maximum.
         interpolation: ``"linear"``, ``"lower"``, ``"higher"``, ``"midpoint"`` or ``"nearest"``.
-        channels: See :class:`Aggregation`.
 
     Raises:
         ValueError: ``q`` or ``interpolation`` is out of range.
 
     Example:
         >>> from graphpool import aggr
-        >>> aggr.Quantile(0.75)(torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0]]))
+        >>> aggr.Quantile(q=0.75)(torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0]]))
         tensor([[4.]])
     """
 
@@ -32,7 +32,7 @@ class Quantile(Aggregation):
     exempt = {"ties": "the derivative goes to one of the equal elements, as in torch.quantile"}
 
     def __init__(
-        self, q: float = 0.5, interpolation: str = "linear", channels: int | None = None
+        self, channels: int | None = None, *, q: float = 0.5, interpolation: str = "linear"
     ) -> None:
         super().__init__(channels)
         if not 0 <= q <= 1:
@@ -62,7 +62,7 @@ class Median(Quantile):
     """
 
     def __init__(self, channels: int | None = None) -> None:
-        super().__init__(0.5, "lower", channels)
+        super().__init__(channels, q=0.5, interpolation="lower")
 
     def extra_repr(self) -> str:
         return ""

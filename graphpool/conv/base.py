@@ -3,28 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
-from torch_geometric.nn import Linear, MessagePassing
+from torch_geometric import nn as pyg
+from torch_geometric.utils import is_sparse
 
 from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
 from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods
 
-Nodes = Tensor | tuple[Tensor, Tensor]
+Nodes = Tensor | tuple[Tensor, Tensor | None]
+Width = int | tuple[int, int]
+Size = tuple[int | None, int | None] | None
 
 
-class PoolingConv(MessagePassing):
+class Incoming(NamedTuple):
+    """What one call of a convolution pools, checked.
+
+    Attributes:
+        senders: Features of the nodes that send.
+        receivers: Features of the nodes that receive, ``None`` where they have none.
+        bags: Who sends to whom.
+        edge_attr: One row per edge, laid out like the nodes.
+        weight: ``[E]``: weight of each edge.
+    """
+
+    senders: Tensor
+    receivers: Tensor | None
+    bags: Neighborhoods
+    edge_attr: Tensor | None
+    weight: Tensor | None
+
+
+class PoolingConv(pyg.MessagePassing):
     """Message passing whose aggregation is any pool of :mod:`graphpool.aggr`.
 
     The bags are found once per graph and shared by all layers (see
     :func:`~graphpool.conv.neighborhoods.neighborhoods`). Where the message is a row of a node
-    tensor, the pool reads it in place and no message is ever stored.
+    tensor, the pool reads it in place and no message is ever stored. PyG's hooks on ``propagate`` and
+    ``message`` therefore have nothing to see here; hooks on the pool and on the layer fire.
 
     Args:
         aggr: A registered name, a module, a class, or a list of them (concatenated).
         channels: Width of the messages; -1 where it is not known yet.
         aggr_kwargs: Passed on to :func:`graphpool.aggr.resolve`.
+        flow: ``"source_to_target"``, or ``"target_to_source"`` to send along the edges backwards.
+        node_dim: The dimension of ``x`` that counts nodes. With -2, ``[B, N, C]`` are B sets of
+            features of one graph; with 0, ``[N, S, C]`` are S sets.
     """
 
     def __init__(
@@ -32,63 +58,201 @@ class PoolingConv(MessagePassing):
         aggr: Any,
         channels: int,
         aggr_kwargs: dict[str, Any] | None = None,
+        flow: str = "source_to_target",
+        node_dim: int = -2,
     ) -> None:
         module = resolve_pool(aggr, channels=channels, **(aggr_kwargs or {}))
-        super().__init__(aggr=module)
+        super().__init__(aggr=module, flow=flow, node_dim=node_dim)
 
-    def neighborhoods(self, x: tuple[Tensor, Tensor], edge_index: Tensor) -> Neighborhoods:
-        """The bags of the graph that connects the senders ``x[0]`` with the receivers ``x[1]``."""
-        return neighborhoods(edge_index, x[0].size(0), x[1].size(0))
+    in_channels: Width
+    edge_dim: int | None = None
 
-    def pool_senders(
-        self, x: tuple[Tensor, Tensor], edge_index: Tensor, weight: Tensor | None = None
-    ) -> Tensor:
-        """Pools, for each receiver, the rows of ``x[0]`` that its neighbours hold."""
-        bags = self.neighborhoods(x, edge_index)
-        aggr = self.aggr_module
-        # A pool that has yet to find out its channels does so in its ordinary call, and an
-        # explainer must see messages.
-        built = getattr(aggr, "channels", None) != -1
-        if getattr(aggr, "supports_gather", False) and built and not self.explain:
-            return aggr.pool(x[0], bags.receivers, weight=weight, gather=bags.senders)
-        return self.pool_messages(x[0].index_select(0, bags.senders.index), bags, weight)
+    def incoming(
+        self,
+        x: Nodes,
+        edge_index: Any,
+        edge_attr: Tensor | None,
+        edge_weight: Tensor | None,
+        size: Size,
+    ) -> Incoming:
+        """Checks the arguments of a call, and brings them into one form.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If numbers of nodes, edges or channels do not fit; the message names the argument.
+        """
+        nodes = self._nodes(x)
+        counts = self._counts(nodes, edge_index, size)
+        if is_sparse(edge_index) and self.flow == "target_to_source":
+            raise ValueError(
+                "a sparse adjacency says who receives; give its transpose in place of "
+                "flow='target_to_source'"
+            )
+        bags = neighborhoods(edge_index, *counts)
+        edge_attr, edge_weight = _values_of(bags, edge_attr, edge_weight)
+        if self.flow == "target_to_source":
+            bags, nodes = bags.reverse(), nodes[::-1]
+        senders, receivers = nodes
+        if senders is None:
+            raise ValueError(
+                "the features of the nodes that send, in `x`, must be a tensor; got None"
+            )
+        if edge_weight is not None and edge_weight.shape != (bags.num_edges,):
+            raise ValueError(
+                f"edge_weight must be [{bags.num_edges}], one weight per edge; "
+                f"got shape {tuple(edge_weight.shape)}"
+            )
+        edge_attr = edge_features(
+            edge_attr, self.edge_dim, bags.num_edges, senders.dim(), self.node_dim
+        )
+        return Incoming(senders, receivers, bags, edge_attr, edge_weight)
+
+    def _nodes(self, x: Nodes) -> tuple[Tensor | None, Tensor | None]:
+        """Features of the nodes in row 0 and in row 1 of ``edge_index``: one tensor plays both parts."""
+        nodes = (x, x) if isinstance(x, Tensor) else tuple(x)
+        if len(nodes) != 2 or all(part is None for part in nodes):
+            raise ValueError(f"`x` must be a tensor, or a pair of them; got {_shapes(nodes)}")
+        given = [part for part in nodes if part is not None]
+        if any(part.dim() < 2 for part in given):
+            raise ValueError(f"`x` must be [num_nodes, channels]; got shape {_shapes(nodes)}")
+        for part, width in zip(nodes, width_pair(self.in_channels), strict=True):
+            if part is not None and width > 0 and part.size(-1) != width:
+                raise ValueError(
+                    f"`x` must have {self.in_channels} channels (in_channels); "
+                    f"got shape {_shapes(nodes)}"
+                )
+        return nodes
+
+    def _counts(
+        self, nodes: tuple[Tensor | None, Tensor | None], edge_index: Any, size: Size
+    ) -> tuple[int, int]:
+        said = (None, None) if size is None else size
+        known: tuple[int | None, int | None] = (None, None)
+        if isinstance(edge_index, Neighborhoods):
+            known = (edge_index.senders.num_segments, edge_index.receivers.num_segments)
+        elif is_sparse(edge_index):
+            known = (edge_index.size(1), edge_index.size(0))
+        elif hasattr(edge_index, "sparse_size"):
+            known = edge_index.sparse_size()
+        counts: list[Any] = []
+        for i, part in enumerate(nodes):
+            count = said[i] if part is None else part.size(self.node_dim)
+            if part is not None and said[i] is not None and said[i] != count:
+                raise ValueError(
+                    f"size says {tuple(said)} nodes, but `x` has shape {_shapes(nodes)}"
+                )
+            if count is None:
+                count = known[i]
+            if count is None:
+                raise ValueError(
+                    "size=(num_senders, num_receivers) must be given where one of them has no "
+                    "features in `x`: the largest index does not tell how many nodes there are"
+                )
+            counts.append(count)
+        return counts[0], counts[1]
+
+    def at_senders(self, values: Tensor, bags: Neighborhoods) -> Tensor:
+        """For each edge, the row of its sender."""
+        return values.index_select(self.node_dim, bags.senders.index)
+
+    def at_receivers(self, values: Tensor, bags: Neighborhoods) -> Tensor:
+        """For each edge, the row of its receiver."""
+        return values.index_select(self.node_dim, bags.receivers.index)
 
     def pool_neighbors(
-        self,
-        x: tuple[Tensor, Tensor],
-        edge_index: Tensor,
-        edge_attr: Tensor | None,
-        weight: Tensor | None,
-        activation: Callable[[Tensor], Tensor] | None = None,
+        self, call: Incoming, activation: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
         """Pools the rows of the senders, plus ``lin_edge`` of the edge features where there are any."""
-        self.check_edge_features(edge_attr)
-        if edge_attr is None:
-            return self.pool_senders(x, edge_index, weight)
-        bags = self.neighborhoods(x, edge_index)
-        sent = x[0].index_select(0, bags.senders.index) + self.lin_edge(edge_attr)
-        return self.pool_messages(activation(sent) if activation else sent, bags, weight)
+        if call.edge_attr is None and not self.explain:
+            return pool(
+                self.aggr_module,
+                call.senders,
+                call.bags.receivers,
+                call.weight,
+                gather=call.bags.senders,
+                dim=self.node_dim,
+            )
+        sent = self.at_senders(call.senders, call.bags)
+        if call.edge_attr is not None:
+            sent = sent + self.lin_edge(call.edge_attr)
+            sent = activation(sent) if activation else sent
+        return self.pool_messages(sent, call)
 
-    def pool_messages(
-        self, messages: Tensor, bags: Neighborhoods, weight: Tensor | None = None
-    ) -> Tensor:
+    def pool_messages(self, messages: Tensor, call: Incoming) -> Tensor:
         """Pools one message per edge at the receivers."""
+        receivers = call.bags.receivers
         if self.explain:
-            messages = self.explain_message(messages, bags.receivers.num_segments)
-        return pool(self.aggr_module, messages, bags.receivers, weight)
+            messages = self.explain_message(messages, receivers.num_segments)
+        return pool(self.aggr_module, messages, receivers, call.weight, dim=self.node_dim)
 
     def pooled_channels(self, channels: int) -> int:
         """Width of what the pool makes out of ``channels``."""
         return pooled_width(self.aggr_module, channels)
 
-    def check_edge_features(self, edge_attr: Tensor | None) -> None:
-        """Raises unless edge features come exactly if the layer was made for them."""
-        expected = getattr(self, "edge_dim", None)
-        if expected is None and edge_attr is not None:
-            raise ValueError("edge_attr was given, but the layer was made without edge_dim")
-        if expected is not None and (edge_attr is None or edge_attr.shape[1:] != (expected,)):
-            got = "none" if edge_attr is None else f"shape {tuple(edge_attr.shape)}"
-            raise ValueError(f"edge_attr must be [num_edges, {expected}] (edge_dim); got {got}")
+
+def edge_features(
+    edge_attr: Tensor | None, edge_dim: int | None, num_edges: int, dims: int = 2, node_dim: int = 0
+) -> Tensor | None:
+    """``edge_attr`` laid out like nodes of ``dims`` dimensions.
+
+    Raises:
+        ValueError: Unless it has a row for each edge, exactly if the layer was made for it.
+    """
+    if edge_dim is None and edge_attr is not None:
+        raise ValueError("edge_attr was given, but the layer was made without edge_dim")
+    if edge_dim is None:
+        return None
+    if (
+        edge_attr is None
+        or not 2 <= edge_attr.dim() <= dims
+        or edge_attr.size(-1) != edge_dim
+        or edge_attr.size(0 if edge_attr.dim() == 2 else node_dim) != num_edges
+    ):
+        got = "none" if edge_attr is None else f"shape {tuple(edge_attr.shape)}"
+        raise ValueError(
+            f"edge_attr must be [num_edges, {edge_dim}] (edge_dim), here [{num_edges}, {edge_dim}]; "
+            f"got {got}"
+        )
+    if edge_attr.dim() < dims:
+        shape = [1] * dims
+        shape[node_dim], shape[-1] = edge_attr.shape
+        edge_attr = edge_attr.reshape(shape)
+    return edge_attr
+
+
+class Linear(pyg.Linear):
+    """PyG's, which can be trained if its first input came in inference mode, too."""
+
+    def initialize_parameters(self, module: nn.Module, input: tuple[Tensor, ...]) -> None:
+        with torch.inference_mode(False):
+            super().initialize_parameters(module, input)
+
+
+def _values_of(
+    bags: Neighborhoods, edge_attr: Tensor | None, edge_weight: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Edge features and weights, which a sparse adjacency may bring along."""
+    if bags.values is None:
+        return edge_attr, edge_weight
+    name = "edge_weight" if bags.values.dim() == 1 else "edge_attr"
+    if (edge_weight if name == "edge_weight" else edge_attr) is not None:
+        raise ValueError(f"{name} was given, but the sparse adjacency holds values of its own")
+    return (edge_attr, bags.values) if name == "edge_weight" else (bags.values, edge_weight)
+
+
+def _shapes(nodes: tuple[Tensor | None, ...]) -> str:
+    shapes = [None if part is None else tuple(part.shape) for part in nodes]
+    return str(shapes[0] if len(nodes) == 2 and nodes[0] is nodes[1] else tuple(shapes))
+
+
+def width_pair(in_channels: Width) -> tuple[int, int]:
+    """Widths of senders and of receivers: one number is both."""
+    return (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
+
+
+def together(*widths: int | None) -> int:
+    """The width of several parts side by side, -1 if one is not known."""
+    return -1 if any(w is not None and w < 0 for w in widths) else sum(w or 0 for w in widths)
 
 
 def edge_layer(edge_dim: int | None, channels: int) -> Linear | None:
@@ -96,11 +260,6 @@ def edge_layer(edge_dim: int | None, channels: int) -> Linear | None:
     if edge_dim is not None and channels < 0:
         raise ValueError("in_channels must be known where there are edge features; got -1")
     return None if edge_dim is None else Linear(edge_dim, channels)
-
-
-def as_pair(x: Nodes) -> tuple[Tensor, Tensor]:
-    """Senders and receivers: one tensor plays both parts."""
-    return (x, x) if isinstance(x, Tensor) else x
 
 
 def perceptron(channels: list[int], last_activation: bool = False) -> nn.Sequential:

@@ -7,10 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch_geometric.nn import Linear
 from torch_geometric.nn.inits import reset
 
-from graphpool.conv.base import Nodes, PoolingConv, as_pair, perceptron
+from graphpool.conv.base import (
+    Incoming,
+    Linear,
+    Nodes,
+    PoolingConv,
+    Size,
+    Width,
+    perceptron,
+    together,
+    width_pair,
+)
 
 
 class EdgeConv(PoolingConv):
@@ -22,13 +31,15 @@ class EdgeConv(PoolingConv):
     ACM TOG 2019).
 
     Args:
-        in_channels: Width of the nodes, -1 to find out at the first call.
+        in_channels: Width of the nodes, -1 to find out at the first call; or a pair, of the senders
+            and of the receivers, which must agree, because they are subtracted.
         out_channels: Width of a message.
         aggr: Any pool: a name, module, class, or list.
         nn: The network h; default Linear, ReLU, Linear of width ``out_channels``. It sees
             ``2 * in_channels + edge_dim`` features.
         edge_dim: Width of the edge features, if there are any.
         aggr_kwargs: Arguments of the pool.
+        **kwargs: ``flow`` and ``node_dim``, see :class:`~graphpool.conv.base.PoolingConv`.
 
     The output is as wide as the pool makes it (:attr:`out_channels`).
 
@@ -41,17 +52,23 @@ class EdgeConv(PoolingConv):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: Width,
         out_channels: int,
         aggr: Any = "max",
         nn: nn.Module | None = None,
         edge_dim: int | None = None,
         aggr_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(aggr, out_channels, aggr_kwargs)
+        super().__init__(aggr, out_channels, aggr_kwargs, **kwargs)
         self.in_channels, self.edge_dim = in_channels, edge_dim
         self.out_channels = self.pooled_channels(out_channels)
-        seen = -1 if in_channels < 0 else 2 * in_channels + (edge_dim or 0)
+        sent, received = width_pair(in_channels)
+        if sent > 0 and received > 0 and sent != received:
+            raise ValueError(
+                f"EdgeConv subtracts senders and receivers; in_channels must agree, got {in_channels}"
+            )
+        seen = together(sent, received, edge_dim)
         self.nn = perceptron([seen, out_channels, out_channels]) if nn is None else nn
         self.reset_parameters()
 
@@ -62,19 +79,33 @@ class EdgeConv(PoolingConv):
     def forward(
         self,
         x: Nodes,
-        edge_index: Tensor,
+        edge_index: Any,
         edge_attr: Tensor | None = None,
         edge_weight: Tensor | None = None,
+        size: Size = None,
     ) -> Tensor:
-        """Maps nodes ``[N, in_channels]``, or (senders, receivers), to ``[N, out_channels]``."""
-        nodes = as_pair(x)
-        self.check_edge_features(edge_attr)
-        bags = self.neighborhoods(nodes, edge_index)
-        own = nodes[1].index_select(0, bags.receivers.index)
-        parts = [own, nodes[0].index_select(0, bags.senders.index) - own]
-        if edge_attr is not None:
-            parts.append(edge_attr)
-        return self.pool_messages(self.nn(torch.cat(parts, dim=-1)), bags, edge_weight)
+        """Maps nodes ``[..., N, in_channels]``, or (senders, receivers), to ``[..., N, out_channels]``."""
+        call = self.incoming(x, edge_index, edge_attr, edge_weight, size)
+        receivers = features_of_receivers(call)
+        if call.senders.size(-1) != receivers.size(-1):
+            raise ValueError(
+                "EdgeConv subtracts senders and receivers; `x` must have one width, got "
+                f"{call.senders.size(-1)} and {receivers.size(-1)}"
+            )
+        own = self.at_receivers(receivers, call.bags)
+        parts = [own, self.at_senders(call.senders, call.bags) - own]
+        if call.edge_attr is not None:
+            parts.append(call.edge_attr.expand(*own.shape[:-1], -1))
+        return self.pool_messages(self.nn(torch.cat(parts, dim=-1)), call)
+
+
+def features_of_receivers(call: Incoming) -> Tensor:
+    if call.receivers is None:
+        raise ValueError(
+            "the message sees both ends of an edge: the features of the nodes that receive, in `x`, "
+            "must be a tensor; got None"
+        )
+    return call.receivers
 
 
 class PairMLPConv(PoolingConv):
@@ -89,12 +120,14 @@ class PairMLPConv(PoolingConv):
     not per edge.
 
     Args:
-        in_channels: Width of the nodes, -1 to find out at the first call.
+        in_channels: Width of the nodes, -1 to find out at the first call; or a pair, of the senders
+            and of the receivers.
         out_channels: Width of a message.
         aggr: Any pool: a name, module, class, or list.
         num_layers: Linear layers of the perceptron, at least 1.
         edge_dim: Width of the edge features, if there are any.
         aggr_kwargs: Arguments of the pool.
+        **kwargs: ``flow`` and ``node_dim``, see :class:`~graphpool.conv.base.PoolingConv`.
 
     The output is as wide as the pool makes it (:attr:`out_channels`).
 
@@ -110,19 +143,20 @@ class PairMLPConv(PoolingConv):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: Width,
         out_channels: int,
         aggr: Any = "sum",
         num_layers: int = 2,
         edge_dim: int | None = None,
         aggr_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         if num_layers < 1:
             raise ValueError(f"num_layers must be at least 1, got {num_layers}")
-        super().__init__(aggr, out_channels, aggr_kwargs)
+        super().__init__(aggr, out_channels, aggr_kwargs, **kwargs)
         self.in_channels, self.edge_dim = in_channels, edge_dim
         self.out_channels = self.pooled_channels(out_channels)
-        seen = -1 if in_channels < 0 else 2 * in_channels + (edge_dim or 0)
+        seen = together(*width_pair(in_channels), edge_dim)
         self.first = Linear(seen, out_channels)
         widths = [out_channels] * num_layers
         self.rest = perceptron(widths, last_activation=True) if num_layers > 1 else nn.Identity()
@@ -135,23 +169,22 @@ class PairMLPConv(PoolingConv):
     def forward(
         self,
         x: Nodes,
-        edge_index: Tensor,
+        edge_index: Any,
         edge_attr: Tensor | None = None,
         edge_weight: Tensor | None = None,
+        size: Size = None,
     ) -> Tensor:
-        """Maps nodes ``[N, in_channels]``, or (senders, receivers), to ``[N, out_channels]``."""
-        nodes = as_pair(x)
-        self.check_edge_features(edge_attr)
-        width = nodes[0].size(-1)
+        """Maps nodes ``[..., N, in_channels]``, or (senders, receivers), to ``[..., N, out_channels]``."""
+        call = self.incoming(x, edge_index, edge_attr, edge_weight, size)
+        receivers = features_of_receivers(call)
+        widths = [receivers.size(-1), call.senders.size(-1), self.edge_dim or 0]
         if isinstance(self.first.weight, UninitializedParameter):
-            seen = nodes[0].new_empty(0, 2 * width + (self.edge_dim or 0))
+            seen = receivers.new_empty(0, sum(widths))
             self.first.initialize_parameters(self.first, (seen,))
-        parts = self.first.weight.split([width, width, self.edge_dim or 0], dim=1)
-        received = nn.functional.linear(nodes[1], parts[0], self.first.bias)
-        sent = nn.functional.linear(nodes[0], parts[1])
-        bags = self.neighborhoods(nodes, edge_index)
-        hidden = received.index_select(0, bags.receivers.index)
-        hidden = hidden + sent.index_select(0, bags.senders.index)
-        if edge_attr is not None:
-            hidden = hidden + nn.functional.linear(edge_attr, parts[2])
-        return self.pool_messages(self.rest(hidden.relu()), bags, edge_weight)
+        parts = self.first.weight.split(widths, dim=1)
+        received = nn.functional.linear(receivers, parts[0], self.first.bias)
+        sent = nn.functional.linear(call.senders, parts[1])
+        hidden = self.at_receivers(received, call.bags) + self.at_senders(sent, call.bags)
+        if call.edge_attr is not None:
+            hidden = hidden + nn.functional.linear(call.edge_attr, parts[2])
+        return self.pool_messages(self.rest(hidden.relu()), call)

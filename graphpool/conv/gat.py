@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
+from torch_geometric import EdgeIndex
 from torch_geometric import nn as pyg
+from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptTensor, PairTensor
+from torch_geometric.utils import is_sparse
 
 from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
+from graphpool.conv.base import edge_features
+from graphpool.conv.neighborhoods import Neighborhoods, entries, neighborhoods
 from graphpool.segments import Segments
 
 
@@ -23,7 +29,8 @@ class GATv2Conv(pyg.GATv2Conv):
     channels as it gets (``heads * out_channels``).
 
     Args:
-        in_channels: Width of the nodes, -1 to find out at the first call.
+        in_channels: Width of the nodes, -1 to find out at the first call; or a pair, of the senders
+            and of the receivers.
         out_channels: Width of each head.
         heads: Number of heads.
         aggr: Any pool: a name, module or class.
@@ -54,6 +61,8 @@ class GATv2Conv(pyg.GATv2Conv):
         aggr_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if kwargs.pop("node_dim", 0) != 0:
+            raise ValueError("GATv2Conv takes x of shape [num_nodes, channels] only, no node_dim")
         channels = heads * out_channels
         module = resolve_pool(aggr, channels=channels, **(aggr_kwargs or {}))
         pooled = pooled_width(module, channels)
@@ -62,6 +71,66 @@ class GATv2Conv(pyg.GATv2Conv):
                 f"aggr must return the {channels} channels of the {heads} heads; got {pooled}"
             )
         super().__init__(in_channels, out_channels, heads, aggr=module, **kwargs)
+
+    def forward(
+        self,
+        x: Any,
+        edge_index: Any,
+        edge_attr: Tensor | None = None,
+        return_attention_weights: bool | None = None,
+        edge_weight: None = None,
+    ) -> Any:
+        """Maps nodes ``[N, in_channels]``, or (senders, receivers), to ``[N, heads * out_channels]``.
+
+        Args:
+            x: Node features, or a pair of them.
+            edge_index: ``[2, E]``, a sparse adjacency ``[receivers, senders]``, or
+                :class:`~graphpool.conv.Neighborhoods`.
+            edge_attr: Edge features ``[E, edge_dim]``, exactly if the layer was made for them.
+            return_attention_weights: Returns ``(edge_index, attention)`` as well.
+            edge_weight: Not taken: the attention weights the edges.
+
+        Raises:
+            ValueError: If an argument does not fit; the message names it.
+        """
+        if edge_weight is not None:
+            raise ValueError("GATv2Conv takes no edge_weight: the attention weights the edges")
+        parts = (x,) if isinstance(x, Tensor) else tuple(x)
+        if any(part is None or part.dim() != 2 for part in parts):
+            shapes = [None if part is None else tuple(part.shape) for part in parts]
+            raise ValueError(
+                "GATv2Conv needs `x` [num_nodes, channels] of senders and of receivers; "
+                f"got {shapes[0] if len(shapes) == 1 else tuple(shapes)}"
+            )
+        self._build(parts[0], parts[-1])
+        values, edges = None, None
+        if isinstance(edge_index, Neighborhoods):
+            neighborhoods(edge_index, parts[0].size(0), parts[-1].size(0))
+            values, edge_index = edge_index.values, edge_index.edge_index
+        elif isinstance(edge_index, EdgeIndex):
+            edge_index = edge_index.as_tensor()
+        elif is_sparse(edge_index):
+            source, _, values = entries(edge_index)
+            edges = source.numel()
+        if values is not None and (edge_attr is not None or values.dim() != 2):
+            raise ValueError(
+                "of a sparse adjacency GATv2Conv takes values [num_edges, edge_dim] as edge_attr, "
+                f"in place of it; got values of shape {tuple(values.shape)}"
+            )
+        edge_attr = edge_features(
+            edge_attr if values is None else values,
+            self.edge_dim,
+            edge_index.size(-1) if edges is None else edges,
+        )
+        return super().forward(x, edge_index, edge_attr, return_attention_weights)
+
+    def _build(self, senders: Tensor, receivers: Tensor) -> None:
+        """Makes the weights that awaited the first input, such that they can be trained if that comes in
+        inference mode."""
+        for layer, part in ((self.lin_l, senders), (self.lin_r, receivers), (self.res, receivers)):
+            if layer is not None and is_uninitialized_parameter(layer.weight):
+                with torch.inference_mode(False):
+                    layer.initialize_parameters(layer, (part,))
 
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int | None = None) -> Tensor:
         if dim_size is None:

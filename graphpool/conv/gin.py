@@ -6,10 +6,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import Linear
 from torch_geometric.nn.inits import reset
 
-from graphpool.conv.base import Nodes, PoolingConv, as_pair, edge_layer, perceptron
+from graphpool.aggr.foreign import keeps_width
+from graphpool.conv.base import (
+    Linear,
+    Nodes,
+    PoolingConv,
+    Size,
+    Width,
+    edge_layer,
+    perceptron,
+    width_pair,
+)
 
 
 class GINConv(PoolingConv):
@@ -23,7 +32,8 @@ class GINConv(PoolingConv):
     ICLR 2020.
 
     Args:
-        in_channels: Width of the nodes, -1 to find out at the first call.
+        in_channels: Width of the nodes, -1 to find out at the first call; or a pair, of the senders
+            and of the receivers.
         out_channels: Width of the output.
         aggr: Any pool: a name, module, class, or list.
         nn: The network h; default Linear, ReLU, Linear of width ``out_channels``.
@@ -31,9 +41,12 @@ class GINConv(PoolingConv):
         train_eps: Whether epsilon is learned.
         edge_dim: Width of the edge features, if there are any.
         aggr_kwargs: Arguments of the pool.
+        **kwargs: ``flow`` and ``node_dim``, see :class:`~graphpool.conv.base.PoolingConv`.
 
-    A pool whose output is wider than its input (such as a list) is projected back by a linear
-    layer. ``edge_weight`` in the call weights the elements of the bag, so that 2 counts like a
+    What a pool gives (such as a list) that is not as wide as the receivers is brought to their width by
+    a linear layer; so is, always, what a pool makes of senders whose width is a pair not known yet.
+    Receivers without features, ``x=(senders, None)`` with ``size``, leave out the first term.
+    ``edge_weight`` in the call weights the elements of the bag, so that 2 counts like a
     double edge.
 
     Example:
@@ -45,7 +58,7 @@ class GINConv(PoolingConv):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: Width,
         out_channels: int,
         aggr: Any = "sum",
         nn: nn.Module | None = None,
@@ -53,10 +66,12 @@ class GINConv(PoolingConv):
         train_eps: bool = False,
         edge_dim: int | None = None,
         aggr_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(aggr, in_channels, aggr_kwargs)
+        sent, received = width_pair(in_channels)
+        super().__init__(aggr, sent, aggr_kwargs, **kwargs)
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.nn = perceptron([in_channels, out_channels, out_channels]) if nn is None else nn
+        self.nn = perceptron([received, out_channels, out_channels]) if nn is None else nn
         self.initial_eps = eps
         epsilon = torch.tensor([float(eps)])
         if train_eps:
@@ -64,9 +79,15 @@ class GINConv(PoolingConv):
         else:
             self.register_buffer("eps", epsilon)
         self.edge_dim = edge_dim
-        self.lin_edge = edge_layer(edge_dim, in_channels)
-        pooled = self.pooled_channels(in_channels)
-        self.project = None if pooled == in_channels else Linear(pooled, in_channels)
+        self.lin_edge = edge_layer(edge_dim, sent)
+        self.project: torch.nn.Module | None = None
+        if sent > 0 and received > 0:
+            pooled = self.pooled_channels(sent)
+            if pooled != received:
+                self.project = Linear(pooled, received)
+        elif not isinstance(in_channels, int) or not keeps_width(self.aggr_module):
+            # Its output is set at the first call, which tells both widths.
+            self.project = torch.nn.LazyLinear(0)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -75,18 +96,28 @@ class GINConv(PoolingConv):
         self.eps.data.fill_(self.initial_eps)
         for layer in (self.lin_edge, self.project):
             if layer is not None:
-                layer.reset_parameters()
+                reset(layer)
 
     def forward(
         self,
         x: Nodes,
-        edge_index: Tensor,
+        edge_index: Any,
         edge_attr: Tensor | None = None,
         edge_weight: Tensor | None = None,
+        size: Size = None,
     ) -> Tensor:
-        """Maps nodes ``[N, in_channels]``, or (senders, receivers), to ``[N, out_channels]``."""
-        nodes = as_pair(x)
-        pooled = self.pool_neighbors(nodes, edge_index, edge_attr, edge_weight, torch.relu)
+        """Maps nodes ``[..., N, in_channels]``, or (senders, receivers), to ``[..., N, out_channels]``."""
+        call = self.incoming(x, edge_index, edge_attr, edge_weight, size)
+        pooled, own = self.pool_neighbors(call, torch.relu), call.receivers
+        if isinstance(self.project, torch.nn.LazyLinear):
+            self.project.out_features = (pooled if own is None else own).size(-1)
+            with torch.inference_mode(False):
+                self.project.initialize_parameters(pooled)
         if self.project is not None:
             pooled = self.project(pooled)
-        return self.nn((1 + self.eps) * nodes[1] + pooled)
+        if own is not None and own.size(-1) != pooled.size(-1):
+            raise ValueError(
+                f"receivers of {own.size(-1)} channels, and {pooled.size(-1)} pooled from their senders, "
+                f"cannot be added: give in_channels=(senders, receivers); it is {self.in_channels}"
+            )
+        return self.nn(pooled if own is None else (1 + self.eps) * own + pooled)

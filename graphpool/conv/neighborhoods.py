@@ -5,20 +5,28 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.utils import is_sparse, is_torch_sparse_tensor, to_edge_index
 
-from graphpool.segments import Segments
+from graphpool import _debug
+from graphpool.segments import Segments, as_size
 
 
 class Neighborhoods:
     """The edges of a graph as bags: one bag per receiving node, its elements read from the sending
     nodes.
 
+    Every convolution, and :class:`~graphpool.models.GraphModel`, takes one in place of ``edge_index``.
+    It sorts the edges once, however many layers and epochs read it, and is its own copy: what is
+    written to ``edge_index`` later changes nothing here.
+
     Args:
         edge_index: ``[2, E]``, senders in row 0 and receivers in row 1, in any order; a
-            :class:`torch_geometric.EdgeIndex` too.
+            :class:`torch_geometric.EdgeIndex` too. Or a sparse adjacency ``[receivers, senders]``
+            (``adj_t`` in PyG): ``torch.sparse`` COO, CSR or CSC, or ``torch_sparse.SparseTensor``.
         num_senders: Number of nodes that may send.
         num_receivers: Number of nodes that may receive; default ``num_senders``.
 
@@ -26,40 +34,120 @@ class Neighborhoods:
         receivers: The bag of each edge.
         senders: The node that each edge reads, as segments over the senders, so that it carries the
             transposed order that the backward pass needs.
+        values: What a sparse adjacency holds for each edge, ``[E, ...]``; ``None`` where it holds
+            nothing, or only ones.
 
     Raises:
-        ValueError: If ``edge_index`` is not ``[2, E]`` or holds a node out of range.
+        TypeError: If ``edge_index`` is none of these.
+        ValueError: If its shape does not fit, or it holds a node out of range.
+
+    Example:
+        >>> graph = Neighborhoods(torch.tensor([[0, 1, 2], [1, 0, 1]]), 3)
+        >>> graph.receivers.counts
+        tensor([1, 2, 0])
+        >>> graph
+        Neighborhoods(num_senders=3, num_receivers=3, num_edges=3)
     """
 
-    def __init__(
-        self, edge_index: Tensor, num_senders: int, num_receivers: int | None = None
-    ) -> None:
-        if edge_index.dim() != 2 or edge_index.size(0) != 2:
-            raise ValueError(
-                f"`edge_index` must have shape [2, num_edges]; got {tuple(edge_index.shape)}."
-            )
-        if hasattr(edge_index, "as_tensor"):  # torch_geometric.EdgeIndex
-            edge_index = edge_index.as_tensor()
+    def __init__(self, edge_index: Any, num_senders: int, num_receivers: int | None = None) -> None:
+        num_senders = as_size(num_senders, "num_senders")
         if num_receivers is None:
             num_receivers = num_senders
-        self.receivers = Segments(index=edge_index[1], num_segments=num_receivers)
-        self.senders = Segments(index=edge_index[0], num_segments=num_senders)
+        num_receivers = as_size(num_receivers, "num_receivers")
+        self.values: Tensor | None = None
+        if is_sparse(edge_index):
+            shape = (int(edge_index.size(0)), int(edge_index.size(1)))
+            if shape != (num_receivers, num_senders):
+                raise ValueError(
+                    f"a sparse adjacency must be [receivers, senders] = "
+                    f"[{num_receivers}, {num_senders}]; got {list(shape)}"
+                )
+            source, target, self.values = entries(edge_index)
+        else:
+            source, target = _rows(edge_index)
+        self.receivers = Segments(index=target, num_segments=num_receivers)
+        self.senders = Segments(index=source, num_segments=num_senders)
 
     @property
     def num_edges(self) -> int:
         return self.receivers.num_elements
 
+    @property
+    def device(self) -> torch.device:
+        return self.receivers.device
 
-class _Cache:
-    """The last few neighbourhoods, by identity of ``edge_index``.
+    @property
+    def edge_index(self) -> Tensor:
+        """``[2, E]``: the edges, in their order."""
+        return torch.stack([self.senders.index, self.receivers.index])
 
-    All layers of a network, and all epochs over a full graph, then share one sorting. An entry
-    holds the tensor weakly, and counts only while the tensor has not been written to.
+    def reverse(self) -> Neighborhoods:
+        """The graph with every edge turned round."""
+        other = object.__new__(type(self))
+        other.senders, other.receivers, other.values = self.receivers, self.senders, self.values
+        return other
+
+    def to(self, device: torch.device | str) -> Neighborhoods:
+        """The same graph on another device, with the orders found so far."""
+        other = object.__new__(type(self))
+        other.senders, other.receivers = self.senders.to(device), self.receivers.to(device)
+        other.values = None if self.values is None else self.values.to(device)
+        return other
+
+    def holds(self, edge_index: Tensor) -> bool:
+        """Whether these are the edges of ``edge_index`` ``[2, E]``, in the same order."""
+        if edge_index.device != self.device or edge_index.shape != (2, self.num_edges):
+            return False
+        source, target = (row.long() for row in _rows(edge_index))
+        return torch.equal(source, self.senders.index) and torch.equal(target, self.receivers.index)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(num_senders={self.senders.num_segments}, "
+            f"num_receivers={self.receivers.num_segments}, num_edges={self.num_edges})"
+        )
+
+
+def _rows(edge_index: Any) -> tuple[Tensor, Tensor]:
+    if hasattr(edge_index, "as_tensor"):  # torch_geometric.EdgeIndex
+        edge_index = edge_index.as_tensor()
+    if not isinstance(edge_index, Tensor):
+        raise TypeError(
+            "`edge_index` must be an integer tensor [2, num_edges], a sparse adjacency "
+            f"or Neighborhoods; got {type(edge_index).__name__}."
+        )
+    if edge_index.dim() != 2 or edge_index.size(0) != 2:
+        raise ValueError(
+            f"`edge_index` must have shape [2, num_edges]; got {tuple(edge_index.shape)}."
+        )
+    return edge_index[0], edge_index[1]
+
+
+def entries(adjacency: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Senders, receivers and values of a sparse ``[receivers, senders]``."""
+    if not is_torch_sparse_tensor(adjacency):  # torch_sparse.SparseTensor
+        target, source, values = adjacency.coo()
+    elif adjacency.layout == torch.sparse_coo:
+        # Coalescing would add up the values of double edges.
+        (target, source), values = adjacency._indices(), adjacency._values()
+    else:
+        (target, source), values = to_edge_index(adjacency)
+    ones = values is None or (values.dim() == 1 and bool((values == 1).all()))
+    return source, target, None if ones else values
+
+
+class _Memory:
+    """The last few neighbourhoods on the CPU, found by the tensor that described them.
+
+    All layers of a network, and all epochs over a full graph, then share one sorting. A tensor can be
+    written to in ways that leave no trace (``.data``, NumPy, another process), so that an entry
+    counts only where the tensor still holds what was sorted: one pass, cheap beside the sorting. It
+    holds the tensor weakly.
     """
 
     def __init__(self, capacity: int = 8) -> None:
         self._entries: OrderedDict[
-            tuple[int, int, int], tuple[weakref.ref[Tensor], int, Neighborhoods]
+            tuple[int, int, int], tuple[weakref.ref[Tensor], Neighborhoods]
         ] = OrderedDict()
         self._capacity = capacity
         self._lock = threading.Lock()
@@ -68,32 +156,39 @@ class _Cache:
         key = (id(edge_index), num_senders, num_receivers)
         with self._lock:
             entry = self._entries.get(key)
-            if entry is not None and entry[0]() is edge_index and entry[1] == edge_index._version:
+            if entry is not None:
                 self._entries.move_to_end(key)
-                return entry[2]
+        if entry is not None and entry[0]() is edge_index and entry[1].holds(edge_index):
+            return entry[1]
         found = Neighborhoods(edge_index, num_senders, num_receivers)
         with self._lock:
-            for stale in [k for k, (ref, _, _) in self._entries.items() if ref() is None]:
-                del self._entries[stale]
-            self._entries[key] = (weakref.ref(edge_index), edge_index._version, found)
+            for dead in [k for k, (ref, _) in self._entries.items() if ref() is None]:
+                del self._entries[dead]
+            self._entries[key] = (weakref.ref(edge_index), found)
             while len(self._entries) > self._capacity:
                 self._entries.popitem(last=False)
         return found
 
 
-_CACHE = _Cache()
+_MEMORY = _Memory()
 
 
 def neighborhoods(
-    edge_index: Tensor, num_senders: int, num_receivers: int | None = None
+    edge_index: Any, num_senders: int, num_receivers: int | None = None
 ) -> Neighborhoods:
-    """The :class:`Neighborhoods` of a graph; the same object as long as ``edge_index`` is the same
-    tensor.
+    """The :class:`Neighborhoods` of a graph.
+
+    On the CPU the same object comes back as long as ``edge_index`` is the same tensor with the same
+    contents. Elsewhere, comparing them would stall the device: each call sorts again, unless one
+    :class:`Neighborhoods` is made and passed on.
 
     Args:
-        edge_index: ``[2, E]``.
+        edge_index: ``[2, E]``, a sparse adjacency, or :class:`Neighborhoods`, returned as they are.
         num_senders: Number of nodes that may send.
         num_receivers: Number of nodes that may receive; default ``num_senders``.
+
+    Raises:
+        ValueError: If :class:`Neighborhoods` were made for other numbers of nodes.
 
     Example:
         >>> edge_index = torch.tensor([[0, 1, 2], [1, 0, 1]])
@@ -104,7 +199,23 @@ def neighborhoods(
     """
     if num_receivers is None:
         num_receivers = num_senders
-    if torch.compiler.is_compiling() or edge_index.is_inference():
-        # A traced program has no identities, and an inference tensor no version, to go by.
-        return Neighborhoods(edge_index, num_senders, num_receivers)
-    return _CACHE.get(edge_index, num_senders, num_receivers)
+    if isinstance(edge_index, Neighborhoods):
+        made_for = (edge_index.senders.num_segments, edge_index.receivers.num_segments)
+        if made_for != (num_senders, num_receivers):
+            raise ValueError(
+                f"`edge_index` is Neighborhoods of {made_for[0]} senders and {made_for[1]} receivers, "
+                f"but `x` has {num_senders} and {num_receivers}."
+            )
+        return edge_index
+    if _can_be_compared(edge_index):
+        return _MEMORY.get(edge_index, num_senders, num_receivers)
+    return Neighborhoods(edge_index, num_senders, num_receivers)
+
+
+def _can_be_compared(edge_index: Any) -> bool:
+    return (
+        isinstance(edge_index, Tensor)
+        and not is_torch_sparse_tensor(edge_index)
+        and _debug.values_are_checked(edge_index.device)
+        and edge_index.device.type == "cpu"
+    )

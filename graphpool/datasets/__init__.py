@@ -23,6 +23,7 @@ from graphpool.datasets.mesh_folders import (
     MeshFolder,
     MeshSegmentationFolder,
 )
+from graphpool.datasets.neighbor_sampling import UniformNeighborSampler
 from graphpool.datasets.point_clouds import HDF5PointClouds, PackedPointClouds, PointClouds
 from graphpool.datasets.point_fields import CloudArrays
 from graphpool.datasets.point_files import load_cloud, read_cloud, read_points, write_cloud
@@ -60,6 +61,7 @@ __all__ = [
     "ShortestPath",
     "SubstructureCounts",
     "TUGraphs",
+    "UniformNeighborSampler",
     "brec_ranges",
     "cfi_graph",
     "cfi_pair",

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import Linear
 from torch_geometric.nn.inits import reset
 
 from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
-from graphpool.conv import EdgeConv, GATv2Conv, GINConv, PairMLPConv, SAGEConv
-from graphpool.conv.base import perceptron
-from graphpool.segments import Segments
+from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
+from graphpool.conv.base import Linear, PoolingConv, perceptron
+from graphpool.conv.neighborhoods import neighborhoods
+from graphpool.segments import Segments, as_size
 
 #: Convolutions that :class:`GraphModel` knows by name.
 CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {
@@ -49,10 +49,13 @@ class GraphModel(nn.Module):
         out_channels: Width of the output.
         num_layers: Number of convolutions, at least 1.
         conv: ``"gin"``, ``"sage"``, ``"edge"``, ``"gatv2"``, ``"pair_mlp"``, or a function called
-            with ``(in_channels, out_channels, aggr=..., edge_dim=...)``.
+            with ``(in_channels, out_channels, aggr=..., edge_dim=...)``, and ``aggr_kwargs`` and
+            ``node_dim`` where they are given here.
         aggr: Pool over neighbours: a name, class, module (copied for each layer) or list
             (concatenated), the same in each layer; or a tuple with one of these per layer.
+        aggr_kwargs: Arguments of the pools over neighbours, where ``aggr`` names or is a class.
         readout: Pool over the nodes of a graph, or ``None`` for labels of nodes.
+        readout_kwargs: Arguments of the readout, likewise.
         edge_dim: Width of the edge features, if there are any.
         encoder: ``"linear"``, ``"mlp"``, a module, or ``None`` for no encoder.
         norm: ``"batch"``, ``"layer"`` or ``None``: after each convolution.
@@ -63,6 +66,11 @@ class GraphModel(nn.Module):
         node_layers: Linear layers, each followed by a ReLU, between the convolutions and the
             readout.
         head: ``"linear"``, ``"mlp"`` or a module.
+        node_dim: The dimension of ``x`` that counts nodes. With -2, ``[B, N, C]`` are B sets of features
+            of one graph and give ``[B, num_graphs, out_channels]``; with 0, ``[N, S, C]`` are S sets.
+
+    With ``readout=None``, :func:`torch_geometric.nn.to_hetero` makes of the model one for graphs with
+    several types of nodes and edges.
 
     Raises:
         ValueError: If an argument is not one of those above; the message names it.
@@ -92,6 +100,9 @@ class GraphModel(nn.Module):
         jumping: str = "last",
         node_layers: int = 0,
         head: str | nn.Module = "linear",
+        node_dim: int = -2,
+        aggr_kwargs: dict[str, Any] | None = None,
+        readout_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if num_layers < 1:
@@ -110,8 +121,13 @@ class GraphModel(nn.Module):
                 f"aggr, as a tuple, must have one entry for each of the {num_layers} layers; "
                 f"got {len(aggrs)}"
             )
-        self.jumping, self.dropout, self.activation = jumping, dropout, activation
+        self.jumping, self.activation, self.node_dim = jumping, activation, node_dim
         self.takes_edges = edge_dim is not None
+        # A module, which notices train() and eval() where the model is traced.
+        self.dropout = nn.Dropout(dropout)
+        more: dict[str, Any] = {} if aggr_kwargs is None else {"aggr_kwargs": aggr_kwargs}
+        if node_dim != -2:
+            more["node_dim"] = node_dim
 
         hidden = hidden_channels
         self.encoder, width = _encoder(encoder, in_channels, hidden)
@@ -120,7 +136,7 @@ class GraphModel(nn.Module):
         widths: list[int] = []
         for layer_aggr in aggrs:
             # A module given once must not become one module shared by all layers.
-            layer = make(width, hidden, aggr=copy.deepcopy(layer_aggr), edge_dim=edge_dim)
+            layer = make(width, hidden, aggr=copy.deepcopy(layer_aggr), edge_dim=edge_dim, **more)
             width = getattr(layer, "out_channels", hidden)
             self.convs.append(layer)
             self.norms.append(_norm(norm, width))
@@ -135,7 +151,9 @@ class GraphModel(nn.Module):
             width = hidden
         self.readout: nn.Module | None = None
         if readout is not None:
-            self.readout = resolve_pool(copy.deepcopy(readout), channels=width)
+            self.readout = resolve_pool(
+                copy.deepcopy(readout), channels=width, **(readout_kwargs or {})
+            )
             width = pooled_width(self.readout, width)
         self.head = _head(head, width, hidden, out_channels)
 
@@ -158,30 +176,43 @@ class GraphModel(nn.Module):
     def embed(
         self,
         x: Tensor,
-        edge_index: Tensor,
+        edge_index: Any,
         edge_attr: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> Tensor:
         """The node vectors that the readout pools."""
-        extra: dict[str, Tensor] = {}
-        if self.takes_edges and edge_attr is not None:
-            extra["edge_attr"] = edge_attr
-        if edge_weight is not None:
-            extra["edge_weight"] = edge_weight
         h = self.encoder(x)
+        graph = self._sorted_once(edge_index, x)
         states: list[Tensor] = []
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            h = norm(conv(h, edge_index, **extra))
+            if isinstance(conv, PoolingConv | GATv2Conv):
+                extra = {"edge_attr": edge_attr, "edge_weight": edge_weight}
+                edges = graph
+            else:
+                edges = graph.edge_index if isinstance(graph, Neighborhoods) else graph
+                extra = {}
+                if self.takes_edges and edge_attr is not None:
+                    extra["edge_attr"] = edge_attr
+                if edge_weight is not None:
+                    extra["edge_weight"] = edge_weight
+            h = norm(conv(h, edges, **extra))
             if self.activation:
                 h = h.relu()
-            h = nn.functional.dropout(h, self.dropout, self.training)
+            h = self.dropout(h)
             states.append(h)
         return self.node_mlp(_jump(self.jumping, states))
+
+    def _sorted_once(self, edge_index: Any, x: Tensor) -> Any:
+        """The edges as neighbourhoods for all layers to share, where there are layers that read them."""
+        # What traces the model has no tensor here.
+        if not isinstance(x, Tensor) or not any(isinstance(c, PoolingConv) for c in self.convs):
+            return edge_index
+        return neighborhoods(edge_index, x.size(self.node_dim))
 
     def forward(
         self,
         x: Tensor,
-        edge_index: Tensor,
+        edge_index: Any,
         batch: Tensor | Segments | None = None,
         batch_size: int | None = None,
         edge_attr: Tensor | None = None,
@@ -191,8 +222,9 @@ class GraphModel(nn.Module):
         """Predicts one row per graph, or one per node if there is no readout.
 
         Args:
-            x: Node features ``[N, in_channels]``.
-            edge_index: ``[2, E]``, or a :class:`torch_geometric.EdgeIndex`.
+            x: Node features ``[N, in_channels]``, or ``[B, N, in_channels]``.
+            edge_index: ``[2, E]``, a :class:`torch_geometric.EdgeIndex`, a sparse adjacency, or
+                :class:`~graphpool.conv.Neighborhoods`, which are sorted once for all calls.
             batch: The graph of each node, ``[N]`` or :class:`~graphpool.Segments`; one graph if
                 absent.
             batch_size: Number of graphs; required with a tensor ``batch``, since the last graphs
@@ -202,28 +234,47 @@ class GraphModel(nn.Module):
             node_weight: Weight of each node in the readout, ``[N]``.
 
         Raises:
-            ValueError: If ``batch_size`` is missing, or edge features do not fit ``edge_dim``.
+            ValueError: If ``batch_size`` is missing, or sizes do not fit; the message names the argument.
         """
-        if edge_attr is not None and not self.takes_edges:
+        if isinstance(edge_attr, Tensor) and not self.takes_edges:
             raise ValueError("edge_attr was given, but the model was made without edge_dim")
         h = self.embed(x, edge_index, edge_attr, edge_weight)
         if self.readout is None:
+            if isinstance(node_weight, Tensor):
+                raise ValueError("node_weight weights the nodes in the readout; there is none")
             return self.head(h)
-        nodes = _as_segments(batch, batch_size, h)
-        return self.head(pool(self.readout, h, nodes, node_weight))
+        nodes = _as_segments(batch, batch_size, h.size(self.node_dim), h.device)
+        if node_weight is not None and node_weight.shape != (nodes.num_elements,):
+            raise ValueError(
+                f"node_weight must be [{nodes.num_elements}], one weight per node; "
+                f"got shape {tuple(node_weight.shape)}"
+            )
+        return self.head(pool(self.readout, h, nodes, node_weight, dim=self.node_dim))
 
 
-def _as_segments(batch: Tensor | Segments | None, batch_size: int | None, h: Tensor) -> Segments:
+def _as_segments(
+    batch: Tensor | Segments | None, batch_size: int | None, num_nodes: int, device: torch.device
+) -> Segments:
     if isinstance(batch, Segments):
-        return batch
-    if batch is None:
-        return Segments(ptr=torch.tensor([0, h.size(0)], device=h.device), num_elements=h.size(0))
-    if batch_size is None:
+        given, graphs = batch.num_elements, batch.num_segments
+    elif batch is None:
+        given, graphs = num_nodes, 1
+    elif batch_size is None:
         raise ValueError(
             "batch_size must be given with batch: the largest index does not tell how many graphs "
             "there are"
         )
-    return Segments(index=batch, num_segments=batch_size)
+    else:
+        given, graphs = batch.numel(), as_size(batch_size, "batch_size")
+    if given != num_nodes:
+        raise ValueError(f"batch must have one entry per node, {num_nodes}; got {given}")
+    if batch_size is not None and graphs != as_size(batch_size, "batch_size"):
+        raise ValueError(f"batch_size is {batch_size}, but batch makes {graphs} graphs")
+    if isinstance(batch, Segments):
+        return batch
+    if batch is None:
+        return Segments(ptr=torch.tensor([0, num_nodes], device=device), num_elements=num_nodes)
+    return Segments(index=batch, num_segments=graphs)
 
 
 def _encoder(
@@ -253,7 +304,14 @@ def _head(head: str | nn.Module, width: int, hidden: int, out_channels: int) -> 
 def _norm(norm: str | None, width: int) -> nn.Module:
     if norm is None:
         return nn.Identity()
-    return nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width)
+    return _BatchNorm(width) if norm == "batch" else nn.LayerNorm(width)
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of the last dimension, over all others."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.flatten(0, -2)).view(input.shape)
 
 
 def _jump(jumping: str, states: Iterable[Tensor]) -> Tensor:

@@ -137,7 +137,7 @@ def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Segments], output: Tensor)
 
 def _by_column() -> bool:
     """Whether neither blocks, which follow from the sizes of the bags, nor writing in place will do."""
-    return torch.compiler.is_compiling() or _debug.inside_vmap()
+    return _debug.being_traced() or _debug.inside_vmap()
 
 
 class _Outer(torch.autograd.Function):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch_geometric.nn as pyg
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
 
 from graphpool.relational.copies import distances
 from graphpool.relational.graphs import GraphBatch
@@ -78,7 +78,7 @@ def accepts_copy_axis(gnn: nn.Module) -> bool:
 @contextmanager
 def copy_axis(gnn: nn.Module) -> Iterator[None]:
     """Message passing along dimension 0 instead of -2, which is the same for 2-D features."""
-    layers = [module for module in gnn.modules() if isinstance(module, MessagePassing)]
+    layers: list[Any] = [module for module in gnn.modules() if hasattr(module, "node_dim")]
     before = [layer.node_dim for layer in layers]
     for layer in layers:
         layer.node_dim = 0

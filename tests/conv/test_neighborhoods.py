@@ -7,7 +7,7 @@ import torch
 from torch_geometric import EdgeIndex
 
 from graphpool.conv import Neighborhoods, neighborhoods
-from graphpool.conv.neighborhoods import _CACHE
+from graphpool.conv.neighborhoods import _MEMORY
 
 
 def test_bags_of_a_small_graph():
@@ -37,7 +37,7 @@ def test_cache_forgets_dead_graphs():
         assert torch.equal(bags.receivers.index, edge_index[1])
         del edge_index
         gc.collect()
-    assert len(_CACHE._entries) <= 8
+    assert len(_MEMORY._entries) <= 8
 
 
 def test_edge_index_class():

@@ -56,7 +56,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 def composed_backend() -> str:
     """What the composed form stands on: ``"torch"`` or ``"torch_scatter"``."""
-    if _debug.inside_vmap():
+    if _debug.inside_vmap() or torch.jit.is_tracing():
         return "torch"
     if _chosen in ("torch", "torch_scatter"):
         return _chosen
@@ -66,7 +66,7 @@ def composed_backend() -> str:
 
 
 def fused_is_allowed() -> bool:
-    return _chosen in ("auto", "fused")
+    return _chosen in ("auto", "fused") and not torch.jit.is_tracing()
 
 
 def torch_scatter() -> ModuleType:

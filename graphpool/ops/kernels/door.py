@@ -55,6 +55,8 @@ class Path(NamedTuple):
 def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
     """The path that ``op`` takes for elements ``x``."""
     composed = backends.composed_backend()
+    if torch.jit.is_tracing():
+        return Path(composed, "torch.jit.trace records PyTorch's own operations only")
     if not backends.fused_is_allowed():
         return Path(composed, f"use_backend({backends.backend()!r}) is in force")
     if _debug.inside_vmap():
