@@ -136,11 +136,10 @@ class Aggregation(ChannelModule):
             )
         if weight is not None:
             check_elements(x, segments, weight, gather, integers=self.accepts_integers)
-        absent = weight is not None and some_may_be_absent(weight)
-        if gather is not None and (absent or not self.supports_gather):
+        if gather is not None and not self.supports_gather:
             x, gather = gathered(x, gather), None
-        if absent:
-            x = absent_as_zero(x, weight)
+        if weight is not None and some_may_be_absent(weight):
+            x = absent_as_zero(x, weight, gather)
         if gather is not None:
             kwargs["gather"] = gather
         return _put_back(self.pool(x, segments, weight, **kwargs), moved)

@@ -93,7 +93,9 @@ class PoolingConv(MessagePassing):
             bags, nodes = bags.reverse(), nodes[::-1]
         senders, receivers = nodes
         if senders is None:
-            raise ValueError("the features of the nodes that send, in `x`, must be a tensor; got None")
+            raise ValueError(
+                "the features of the nodes that send, in `x`, must be a tensor; got None"
+            )
         if edge_weight is not None and edge_weight.shape != (bags.num_edges,):
             raise ValueError(
                 f"edge_weight must be [{bags.num_edges}], one weight per edge; "

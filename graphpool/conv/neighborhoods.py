@@ -49,9 +49,7 @@ class Neighborhoods:
         Neighborhoods(num_senders=3, num_receivers=3, num_edges=3)
     """
 
-    def __init__(
-        self, edge_index: Any, num_senders: int, num_receivers: int | None = None
-    ) -> None:
+    def __init__(self, edge_index: Any, num_senders: int, num_receivers: int | None = None) -> None:
         num_senders = as_size(num_senders, "num_senders")
         if num_receivers is None:
             num_receivers = num_senders

@@ -274,9 +274,7 @@ def _as_segments(
     if isinstance(batch, Segments):
         return batch
     if batch is None:
-        return Segments(
-            ptr=torch.tensor([0, num_nodes], device=device), num_elements=num_nodes
-        )
+        return Segments(ptr=torch.tensor([0, num_nodes], device=device), num_elements=num_nodes)
     return Segments(index=batch, num_segments=graphs)
 
 
