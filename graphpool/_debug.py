@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.autograd import forward_ad
 
 _enabled = False
 
@@ -41,7 +42,22 @@ def inside_vmap() -> bool:
     )
 
 
+def inside_transform() -> bool:
+    """Whether a transform of :mod:`torch.func` (grad, jvp, vmap, ...) or a level of dual numbers
+    (:mod:`torch.autograd.forward_ad`) is in force.
+
+    These see through PyTorch's own operations only. A kernel has no tangent, which PyTorch would take
+    for 0, and no tensor here knows whether a level further out wants its derivative.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _is_traced() -> bool:
+    # make_fx, and torch.func.linearize with it, records operations on tensors whose values are open.
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+
+
 def values_are_checked(device: torch.device) -> bool:
-    if torch.compiler.is_compiling() or inside_vmap():
+    if torch.compiler.is_compiling() or inside_vmap() or _is_traced():
         return False
     return device.type == "cpu" or (_enabled and device.type != "meta")
