@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from graphpool import _debug
+
+
+def _kept(compute: Callable[[Segments], Any]) -> Callable[[Segments], Any]:
+    """What is kept must be of use when a transform is over; but for bags that differ under it."""
+    outside = _debug.on_values(compute)
+
+    @functools.wraps(compute)
+    def get(self: Segments) -> Any:
+        differ = _debug.is_vectorized(self._index) or _debug.is_vectorized(self._ptr)
+        return compute(self) if differ else outside(self)
+
+    return get
 
 
 class Segments:
@@ -139,6 +153,7 @@ class Segments:
         return self._num_elements
 
     @property
+    @_kept
     def index(self) -> Tensor:
         """The bag of each element, ``[E]`` int64, in the order of the elements."""
         if self._index is None:
@@ -147,6 +162,7 @@ class Segments:
         return self._index
 
     @property
+    @_kept
     def ptr(self) -> Tensor:
         """The offsets of the bags in sorted order, ``[S + 1]`` int64."""
         if self._ptr is None:
@@ -157,6 +173,7 @@ class Segments:
         return self._pointer
 
     @property
+    @_kept
     def counts(self) -> Tensor:
         """The number of elements of each bag, ``[S]`` int64."""
         if self._counts is None:
@@ -171,7 +188,7 @@ class Segments:
     def is_sorted(self) -> bool:
         """Whether the elements lie in the order of their bags."""
         if self._sorted is None:
-            if torch.compiler.is_compiling():
+            if torch.compiler.is_compiling() or _debug.is_traced():
                 # A traced program may not depend on values: sorting what is sorted does no harm.
                 return False
             index = self.index
@@ -179,6 +196,7 @@ class Segments:
         return self._sorted
 
     @property
+    @_kept
     def perm(self) -> Tensor | None:
         """``[E]`` such that ``index[perm]`` is sorted (a stable sort), or ``None`` if it is already."""
         if self.is_sorted:
@@ -274,7 +292,8 @@ def _as_integers(value: Any, name: str) -> Tensor:
     if value.dim() != 1:
         raise ValueError(f"`{name}` must have one dimension; got shape {tuple(value.shape)}.")
     # Kernels read the storage in order: a column of a matrix would be read across.
-    return value.long().contiguous()
+    value = value.long().contiguous()
+    return value if _debug.is_vectorized(value) else _debug.unwrapped(value)
 
 
 def _describe(value: Any) -> str:

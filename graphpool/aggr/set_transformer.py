@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool.aggr.attention_ops import attend_over_elements, attend_to_bag
-from graphpool.aggr.flat import FlatAggregation, check_count, check_divides, reset
+from graphpool.aggr.flat import FlatAggregation, LayerNorm, check_count, check_divides, reset
 from graphpool.aggr.registry import register
 from graphpool.segments import Segments
 
@@ -21,8 +21,8 @@ class _Residual(torch.nn.Module):
     def __init__(self, channels: int, layer_norm: bool) -> None:
         super().__init__()
         self.out = torch.nn.Linear(channels, channels)
-        self.norm0 = torch.nn.LayerNorm(channels) if layer_norm else torch.nn.Identity()
-        self.norm1 = torch.nn.LayerNorm(channels) if layer_norm else torch.nn.Identity()
+        self.norm0 = LayerNorm(channels) if layer_norm else torch.nn.Identity()
+        self.norm1 = LayerNorm(channels) if layer_norm else torch.nn.Identity()
 
     def forward(self, query: Tensor, attended: Tensor) -> Tensor:
         o = self.norm0(query + attended)

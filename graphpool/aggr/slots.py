@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, bag_sizes, check_count, perceptron, reset
+from graphpool.aggr.flat import (
+    FlatAggregation,
+    LayerNorm,
+    bag_sizes,
+    check_count,
+    perceptron,
+    reset,
+)
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import working
 from graphpool.ops.kernels.primitives import bag_gather
@@ -55,13 +62,13 @@ class _Slots(FlatAggregation):
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(self.num_slots, size, generator=generator)
         self.register_buffer("noise", noise)
-        self.input_norm = torch.nn.LayerNorm(channels)
+        self.input_norm = LayerNorm(channels)
         self.key = torch.nn.Linear(channels, width, bias=False)
         self.value = torch.nn.Linear(channels, width, bias=False)
         self.query = torch.nn.Linear(width, width, bias=False)
-        self.slot_norm = torch.nn.LayerNorm(size)
+        self.slot_norm = LayerNorm(size)
         self.gru = torch.nn.GRUCell(width, width)
-        self.mlp_norm = torch.nn.LayerNorm(width)
+        self.mlp_norm = LayerNorm(width)
         self.mlp = perceptron(width, 2 * width, width)
 
     def reset_parameters(self) -> None:
