@@ -105,6 +105,11 @@ def unwrapped(x: Tensor) -> Tensor:
     return x
 
 
+def inside_export() -> bool:
+    """Whether a program is being written that may run where this library is not: export, ONNX."""
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+
+
 def is_traced() -> bool:
     """Whether operations are recorded on tensors whose values are open: :func:`torch.func.linearize`."""
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None

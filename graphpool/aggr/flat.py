@@ -44,7 +44,7 @@ class FlatAggregation(Aggregation):
         flat, bags, w = _fold(x, segments, weight)
         y = self.pool_flat(flat.to(self._dtype(x)), bags, w, **kwargs)
         if w is not None or not self.empty_gives_zero:
-            y = zero_empty(y, bags, w)
+            y = fill_empty(y, bags, w)
         y = y.to(x.dtype)
         return y.reshape(segments.num_segments, *middle, *y.shape[1:]) if middle else y
 
@@ -76,10 +76,12 @@ def bag_sizes(segments: Segments, weight: Tensor | None, like: Tensor) -> Tensor
     return align(torch.where(n == 0, 1, n).to(like.dtype), like)
 
 
-def zero_empty(y: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-    """``y`` with 0 for bags that have no element, or none whose weight is not 0."""
+def fill_empty(
+    y: Tensor, segments: Segments, weight: Tensor | None = None, value: float = 0.0
+) -> Tensor:
+    """``y`` with ``value`` for bags that have no element, or none whose weight is not 0."""
     n = segments.counts if weight is None else segment_sum((weight != 0).long(), segments)
-    return torch.where(align(n == 0, y), 0, y)
+    return torch.where(align(n == 0, y), value, y)
 
 
 class LayerNorm(torch.nn.LayerNorm):

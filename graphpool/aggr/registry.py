@@ -85,7 +85,8 @@ def resolve(
 
     Args:
         query: A registered name (:func:`names`) or one of PyG's; a module, returned as it is; a class;
-            or a list of these, whose results are concatenated (:class:`~graphpool.aggr.Multi`).
+            a list of these, whose results are concatenated (:class:`~graphpool.aggr.Multi`); or names
+            with ``+`` between them, whose results are added (``"max+mean"``).
         channels: Number of channels of the elements, -1 to infer it; passed on to classes that take it.
         **kwargs: Passed on to the class.
 
@@ -112,6 +113,11 @@ def resolve(
         return _make(_REGISTRY["multi"], channels, {"members": list(query), **kwargs})
     if isinstance(query, str):
         key = _key(query)
+        if key is None and "+" in query:
+            members = [name.strip() for name in query.split("+")]
+            return _make(
+                _REGISTRY["multi"], channels, {"members": members, "mode": "sum", **kwargs}
+            )
         if key is None:
             return _resolve_pyg(query, kwargs)
         query = _REGISTRY[key]

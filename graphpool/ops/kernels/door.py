@@ -57,6 +57,8 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
     composed = backends.composed_backend()
     if _debug.inside_transform():
         return Path(composed, "torch.func and dual numbers transform PyTorch's own operations only")
+    if _debug.inside_export():
+        return Path(composed, "what is exported must run where the kernels are not")
     if not backends.fused_is_allowed():
         return Path(composed, f"use_backend({backends.backend()!r}) is in force")
     if trouble := load():
