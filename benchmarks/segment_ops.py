@@ -77,7 +77,7 @@ class Problem:
             "max": aggr.Max(),
             "mean": aggr.Mean(),
             "sum": aggr.Sum(),
-            "four": aggr.Multi(list(FOUR)),
+            "four": aggr.Multi(members=list(FOUR)),
         }
         self.pyg_pools = {
             "softmax": pyg.SoftmaxAggregation(learn=True),

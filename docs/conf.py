@@ -48,3 +48,12 @@ torch.manual_seed(0)
 suppress_warnings = ["myst.header", "ref.python"]
 
 generated_pages.write_all(Path(__file__).parent)
+
+
+def skip_shared_forward(app, what, name, obj, skip, options):
+    """Every pool has a copy of the one ``forward``; it is described once, at ``Aggregation``."""
+    return True if getattr(obj, "copied_from", None) else None
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skip_shared_forward)

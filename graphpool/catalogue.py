@@ -25,7 +25,7 @@ from graphpool.models import GraphModel
 aggr.resolve("gnp", channels=64)                      # a module, to call or to hand to a layer
 SAGEConv(64, 64, aggr="pma")                          # neighbours
 GraphModel(7, 64, 2, aggr="max", readout="attsets")   # a readout
-aggr.Multi(members=["sum", "bilinear"], channels=64)  # several, side by side
+aggr.Multi(64, members=["sum", "max", "bilinear"])    # several, side by side
 aggr.resolve("max+mean", channels=64)                 # several, added
 ```
 
@@ -95,7 +95,7 @@ def _entry(name: str) -> Entry:
         name=name,
         cls=cls.__name__,
         summary=summary(cls),
-        learnable=cls.learnable,
+        learnable=bool(cls.learnable),
         invariant=cls.invariant,
         multiplicity_aware=cls.multiplicity_aware,
         needs_positions=cls.needs_positions,

@@ -57,6 +57,7 @@ class AdaPool(Aggregation):
     def __init__(
         self,
         channels: int,
+        *,
         similarity: str = "channel",
         per_channel: bool = True,
         semi_grad: bool = False,
@@ -67,14 +68,12 @@ class AdaPool(Aggregation):
         self.similarity = similarity
         self.per_channel = per_channel
         self.semi_grad = semi_grad
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         self.logit = torch.nn.Parameter(torch.empty(channels if self.per_channel else 1))
 
     def reset_parameters(self) -> None:
-        if hasattr(self, "logit"):
-            torch.nn.init.zeros_(self.logit)
+        torch.nn.init.zeros_(self.logit)
 
     @property
     def beta(self) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
+from graphpool.aggr.flat import check_count
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import Gather, gathered
 from graphpool.ops.softmax import segment_softmax, segment_softmax_sum
@@ -54,21 +55,19 @@ class AttSets(Aggregation):
     def __init__(
         self,
         channels: int,
+        *,
         num_outputs: int = 1,
         activation: str | None = None,
         return_weights: bool = False,
     ) -> None:
         super().__init__(channels)
-        if isinstance(num_outputs, bool) or not isinstance(num_outputs, int) or num_outputs < 1:
-            raise ValueError(f"`num_outputs` must be an int of at least 1; got {num_outputs!r}.")
         if activation not in ACTIVATIONS:
             raise ValueError(
                 f"`activation` must be one of {list(ACTIVATIONS)}; got {activation!r}."
             )
-        self.num_outputs = num_outputs
+        self.num_outputs = check_count(num_outputs, "num_outputs")
         self.activation = activation
         self.return_weights = return_weights
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         self.score = torch.nn.Linear(channels, self.num_outputs * channels)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping
+import difflib
+import inspect
+import types
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import UninitializedParameter
-from torch_geometric.nn import aggr as pyg_aggr
 
+from graphpool.aggr.absent import absent_as_zero
+from graphpool.aggr.lazy import ChannelModule, as_integer
+from graphpool.ops.inputs import check_elements
 from graphpool.segments import Segments
 
 
-class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
+class Aggregation(ChannelModule):
     """A function of a bag of vectors, computed for many bags at once.
 
     A PyG aggregation, so that it works wherever one does, with more guarantees: any order of elements,
@@ -42,8 +46,6 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
           in place of ``C``
     """
 
-    learnable: ClassVar[bool] = False
-    """Whether it has parameters."""
     invariant: ClassVar[bool] = True
     """Whether the order of the elements does not matter."""
     multiplicity_aware: ClassVar[bool] = False
@@ -63,16 +65,15 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
     example_arguments: ClassVar[Mapping[str, Any]] = {}
     """Arguments, besides ``channels``, that make a small instance for the tests and the catalogue."""
 
-    def __init__(self, channels: int | None = None) -> None:
-        super().__init__()
-        if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int)):
-            raise TypeError(f"`channels` must be an int or None; got {type(channels).__name__}.")
-        if channels is not None and channels < 1 and channels != -1:
-            raise ValueError(f"`channels` must be positive, or -1 to infer it; got {channels}.")
-        self.channels = channels
-        if channels == -1:
-            self.register_parameter("_unbuilt", _Unbuilt())
-            self.register_buffer("num_channels", torch.tensor(-1))
+    formula: ClassVar[str] = "pool"
+    """The method whose further arguments a call may give by name."""
+    _arguments: ClassVar[tuple[str, ...] | None] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._arguments = _names(getattr(cls, cls.formula))
+        # torch.compile counts the variants of a piece of code, and gives up at the ninth: one for each class.
+        cls.forward = _copy(cls.forward)  # type: ignore[method-assign]
 
     @abstractmethod
     def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Any:
@@ -84,26 +85,8 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
             weight: ``[E]``: how often each element counts.
         """
 
-    def build(self, channels: int) -> None:
-        """Makes the parameters, once the number of channels is known. ``reset_parameters`` comes after."""
-
-    def reset_parameters(self) -> None:
-        """Restores the initial parameters."""
-
-    @property
-    def out_channels(self) -> int | None:
-        """Number of channels of the output; ``None`` if that of the input was not given."""
-        return self.channels
-
-    def finish_init(self) -> None:
-        """Last line of a subclass's ``__init__``: builds the parameters if the channels are known."""
-        if self.channels is not None and self.channels > 0:
-            self.build(self.channels)
-            self.reset_parameters()
-
     # PyG's own __call__ guesses the number of bags and cannot take 1-D input; forward does all of it.
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return torch.nn.Module.__call__(self, *args, **kwargs)
+    __call__ = torch.nn.Module.__call__
 
     def forward(
         self,
@@ -134,7 +117,9 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
             TypeError: An argument has the wrong type.
             ValueError: Sizes, indices or the number of channels do not fit.
         """
-        x, moved = _elements_first(x, dim)
+        if kwargs:
+            self._check_names(kwargs)
+        x, moved = _elements_first(x, as_integer(dim, "dim"))
         if not (x.is_floating_point() or self.accepts_integers):
             raise TypeError(f"{type(self).__name__} takes floating point elements; got {x.dtype}.")
         segments = as_segments(x, index, ptr, dim_size)
@@ -146,31 +131,22 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
                 f"{type(self).__name__} was made for channels={self.channels}; "
                 f"`x` has {x.size(-1)} in shape {tuple(x.shape)}."
             )
+        if weight is not None:
+            check_elements(x, segments, weight, integers=self.accepts_integers)
+            x = absent_as_zero(x, weight)
         return _put_back(self.pool(x, segments, weight, **kwargs), moved)
 
-    def _build_now(self, channels: int) -> None:
-        placeholder = self._parameters.pop("_unbuilt")
-        self.channels = channels
-        self.num_channels = torch.tensor(channels)
-        self.build(channels)
-        self.reset_parameters()
-        if placeholder is not None:
-            self.to(device=placeholder.device, dtype=placeholder.dtype)
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        stored = state_dict.get(prefix + "num_channels")
-        if self.channels == -1:
-            if stored is None or int(stored) < 1:
-                raise ValueError(
-                    f"This {type(self).__name__} has channels=-1 and has seen no data, and the state "
-                    f"dict does not say how many there are. Give `channels`, or run one batch first."
-                )
-            self._build_now(int(stored))
-        elif "num_channels" not in self._buffers:
-            state_dict.pop(prefix + "num_channels", None)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def _check_names(self, given: Mapping[str, Any]) -> None:
+        known = self._arguments
+        unknown = [] if known is None else [name for name in given if name not in known]
+        if unknown:
+            taken = [name for name in _COMMON if name != "kwargs"] + list(known or ())
+            close = difflib.get_close_matches(unknown[0], taken, n=1)
+            hint = f" Did you mean `{close[0]}`?" if close else ""
+            raise TypeError(
+                f"{type(self).__name__} takes no argument `{unknown[0]}`.{hint} "
+                f"It takes: {', '.join(taken)}."
+            )
 
     def extra_repr(self) -> str:
         return "" if self.channels is None else f"channels={self.channels}"
@@ -179,16 +155,30 @@ class Aggregation(pyg_aggr.Aggregation, metaclass=ABCMeta):
         return torch.nn.Module.__repr__(self)
 
 
-class _Unbuilt(UninitializedParameter):
-    """Stands for parameters that await the first input."""
+_COMMON = tuple(inspect.signature(Aggregation.forward).parameters)[1:]
 
-    @property
-    def is_leaf(self) -> bool:  # type: ignore[override]
-        # Optimizers ask this of every parameter they are given.
-        raise ValueError(
-            "A pool with channels=-1 has no parameters before its first input: run one batch before "
-            "making the optimizer, or give `channels`."
-        )
+
+def _names(formula: Callable[..., Any]) -> tuple[str, ...] | None:
+    """What a formula takes by name besides elements, bags and weight; ``None`` if it takes anything."""
+    parameters = inspect.signature(formula).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return tuple(name for name in parameters if name not in ("self", "x", "segments", "weight"))
+
+
+def _copy(function: Any) -> Any:
+    """The same function with a code object of its own."""
+    copy = types.FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__, copy.__annotations__ = function.__kwdefaults__, function.__annotations__
+    copy.__doc__, copy.__qualname__ = function.__doc__, function.__qualname__
+    copy.copied_from = function  # type: ignore[attr-defined]
+    return copy
 
 
 def as_segments(
@@ -202,6 +192,8 @@ def as_segments(
     Raises:
         ValueError: ``index``, ``ptr``, ``dim_size`` and ``x`` contradict one another.
     """
+    if dim_size is not None:
+        dim_size = as_integer(dim_size, "dim_size")
     if isinstance(index, Segments):
         if dim_size is not None and dim_size != index.num_segments:
             raise ValueError(f"`dim_size` is {dim_size}, but there are {index.num_segments} bags.")
@@ -252,6 +244,7 @@ def _put_back(y: Any, dim: int | None) -> Any:
 
 
 def _check_bound(segments: Segments, bound: int | None) -> None:
+    bound = None if bound is None else as_integer(bound, "max_num_elements")
     if bound is None or torch.compiler.is_compiling() or segments.device.type != "cpu":
         return
     if segments.num_segments and int(segments.counts.max()) > bound:

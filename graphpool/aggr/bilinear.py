@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -79,6 +77,7 @@ class Bilinear(_SecondOrder):
     def __init__(
         self,
         channels: int | None = None,
+        *,
         center: bool = False,
         mean: bool = True,
         sqrt: bool = True,
@@ -87,9 +86,7 @@ class Bilinear(_SecondOrder):
         super().__init__(channels)
         self.center, self.mean, self.sqrt, self.l2 = center, mean, sqrt, l2
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         moment = segment_second_moment(x, segments, weight, mean=False, center=self.center)
         n = bag_sizes(segments, weight, moment) if self.mean else moment.new_ones(len(moment), 1, 1)
         return rowwise(self._vector, moment, n)
@@ -144,15 +141,13 @@ class ISqrtCov(_SecondOrder):
     complexity = "E C^2 + S C^3"
 
     def __init__(
-        self, channels: int | None = None, iterations: int = 5, center: bool = True
+        self, channels: int | None = None, *, iterations: int = 5, center: bool = True
     ) -> None:
         super().__init__(channels)
         self.iterations = check_count(iterations, "iterations")
         self.center = center
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         moment = segment_second_moment(x, segments, weight, mean=False, center=self.center)
         return rowwise(self._root, moment, bag_sizes(segments, weight, moment))
 

@@ -50,6 +50,7 @@ class DeepSets(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         hidden: int | None = None,
         out_channels: int | None = None,
         pool: Any = "sum",
@@ -57,14 +58,10 @@ class DeepSets(FlatAggregation):
         rho: torch.nn.Module | None = None,
     ) -> None:
         super().__init__(channels)
-        for name, width in (("hidden", hidden), ("out_channels", out_channels)):
-            if width is not None:
-                check_count(width, name)
-        self.hidden = hidden
-        self.width = out_channels
+        self.hidden = None if hidden is None else check_count(hidden, "hidden")
+        self.width = None if out_channels is None else check_count(out_channels, "out_channels")
         self.inner = pool
         self._given = (phi, rho)
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         phi, rho = self._given
@@ -75,16 +72,13 @@ class DeepSets(FlatAggregation):
         self.rho = perceptron(width, hidden, out) if rho is None else rho
 
     def reset_parameters(self) -> None:
-        if hasattr(self, "phi"):
-            reset(self.phi, self.inner_pool, self.rho)
+        reset(self.phi, self.inner_pool, self.rho)
 
     @property
     def out_channels(self) -> int | None:
         return self.width or self.channels
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         return self.rho(self.inner_pool(self.phi(x), segments, dim=0, weight=weight))
 
     def extra_repr(self) -> str:
@@ -125,8 +119,8 @@ class SetEquivariant(torch.nn.Module):
         self, in_channels: int, out_channels: int, pool: str = "max", separate: bool = True
     ) -> None:
         super().__init__()
-        check_count(in_channels, "in_channels")
-        check_count(out_channels, "out_channels")
+        in_channels = check_count(in_channels, "in_channels")
+        out_channels = check_count(out_channels, "out_channels")
         if pool not in _POOLS:
             raise ValueError(f"`pool` must be one of {list(_POOLS)}; got {pool!r}.")
         self.pool = pool

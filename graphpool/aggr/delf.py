@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -44,11 +42,12 @@ class DELF(FlatAggregation):
     learnable = True
     complexity = "E C^2"
 
-    def __init__(self, channels: int, hidden: int | None = None, normalize: bool = False) -> None:
+    def __init__(
+        self, channels: int, *, hidden: int | None = None, normalize: bool = False
+    ) -> None:
         super().__init__(channels)
         self.hidden = None if hidden is None else check_count(hidden, "hidden")
         self.normalize = normalize
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         hidden = self.hidden or channels
@@ -63,9 +62,7 @@ class DELF(FlatAggregation):
         """The score of each element, ``[..., C]`` to ``[...]``, positive."""
         return torch.nn.functional.softplus(self.network(x)).squeeze(-1)
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         score = self.scores(x)
         # One factor for each element, not a normalised copy of it.
         y = segment_sum(score.unsqueeze(-1) * inverse_length(x) * x, segments, weight)

@@ -60,6 +60,7 @@ class DSVTPool(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         heads: int = 1,
         num_slots: int | None = None,
         pos_dim: int = 0,
@@ -68,13 +69,10 @@ class DSVTPool(FlatAggregation):
         super().__init__(channels)
         self.heads = check_count(heads, "heads")
         self.num_slots = None if num_slots is None else check_count(num_slots, "num_slots")
-        self.pos_dim = check_positions(channels, pos_dim)
+        self.pos_dim = check_positions(self.channels, pos_dim)
         if unmasked and num_slots is None:
             raise ValueError("`unmasked` needs `num_slots`: without slots none is empty.")
         self.unmasked = unmasked
-        if channels is not None and channels > 0:
-            check_divides(heads, "heads", channels - pos_dim)
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         check_positions(channels, self.pos_dim)
@@ -110,7 +108,6 @@ class DSVTPool(FlatAggregation):
         segments: Segments,
         weight: Tensor | None = None,
         slot: Tensor | None = None,
-        **kwargs: Any,
     ) -> Tensor:
         position, x = split_positions(x, self.pos_dim)
         encoding: Tensor | float = 0.0

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool.aggr.base import Aggregation
+from graphpool.aggr.lazy import as_integer
 from graphpool.ops.inputs import check_elements, working
 from graphpool.ops.kernels.composed import align
 from graphpool.ops.reduce import segment_sum
@@ -23,13 +24,12 @@ class FlatAggregation(Aggregation):
     parameters, and sets empty bags to 0, so that :meth:`pool_flat` holds the formula and nothing else.
     """
 
+    formula = "pool_flat"
     empty_gives_zero: ClassVar[bool] = False
     """Whether the formula itself gives 0 for an empty bag, which saves a copy of a wide result."""
 
     @abstractmethod
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """Pools ``[E, C]`` to ``[S, out_channels]``; what it gives for an empty bag does not matter."""
 
     def pool(
@@ -111,14 +111,18 @@ def inverse_length(x: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def check_count(value: Any, name: str, low: int = 1) -> int:
-    """``value``, if it is an int of at least ``low``.
+    """``value`` as an int, if it is an integer (of any type) of at least ``low``.
 
     Raises:
         ValueError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    try:
+        count = as_integer(value, name)
+    except TypeError:
+        count = low - 1
+    if count < low:
         raise ValueError(f"`{name}` must be an int of at least {low}; got {value!r}.")
-    return value
+    return count
 
 
 def check_divides(value: int, name: str, channels: int) -> None:

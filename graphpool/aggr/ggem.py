@@ -39,9 +39,10 @@ class GGeM(PowerMean):
     def __init__(
         self,
         channels: int,
+        *,
         groups: int = 1,
         p: float = 3.0,
         learn: bool = True,
         negative: str = "clamp",
     ) -> None:
-        super().__init__(channels, p, learn, groups=groups, negative=negative)
+        super().__init__(channels, p=p, learn=learn, groups=groups, negative=negative)

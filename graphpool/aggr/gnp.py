@@ -93,6 +93,7 @@ class GNP(Aggregation):
     def __init__(
         self,
         channels: int | None = None,
+        *,
         sign: str = "both",
         shared: bool = True,
         p: float = 8.0,
@@ -135,13 +136,15 @@ class GNP(Aggregation):
         if channels is None:
             self.build(1)
             self.reset_parameters()
-        else:
-            self.finish_init()
 
     @property
     def signs(self) -> tuple[int, ...]:
         """Sign of ``p`` at each site."""
         return {"both": (1, -1), "plus": (1,), "minus": (-1,)}[self.sign]
+
+    @property
+    def needs_channels(self) -> bool:
+        return self.channels is not None
 
     def build(self, channels: int) -> None:
         width = 1 if self.shared else channels

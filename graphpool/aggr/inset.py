@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -56,6 +54,7 @@ class INSET(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         hidden: int | None = None,
         out_channels: int | None = None,
         context: bool = True,
@@ -70,7 +69,6 @@ class INSET(FlatAggregation):
         self.context = context
         self.combine = combine
         self._given = phi
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         hidden = self.hidden or channels
@@ -94,7 +92,6 @@ class INSET(FlatAggregation):
         segments: Segments,
         weight: Tensor | None = None,
         mask: Tensor | None = None,
-        **kwargs: Any,
     ) -> Tensor:
         embedding = self.phi(x)
         return self.value(embedding, segments, weight, mask)

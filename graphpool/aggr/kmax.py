@@ -29,8 +29,8 @@ class KMax(Aggregation):
     2014, for sequences; values are sorted here, because a bag has no order to keep.
 
     Args:
-        k: How many, at least 1.
         channels: See :class:`Aggregation`.
+        k: How many, at least 1.
 
     Shapes:
         ``[E, ..., C]`` to ``[S, ..., k * C]``; the ``C`` largest values come first.
@@ -40,7 +40,7 @@ class KMax(Aggregation):
 
     Example:
         >>> from graphpool import aggr
-        >>> aggr.KMax(2)(torch.tensor([[1.0], [3.0], [2.0]]))
+        >>> aggr.KMax(k=2)(torch.tensor([[1.0], [3.0], [2.0]]))
         tensor([[3., 2.]])
     """
 
@@ -49,7 +49,7 @@ class KMax(Aggregation):
     example_arguments = {"k": 2}
     exempt = {"ties": _TIES}
 
-    def __init__(self, k: int = 1, channels: int | None = None) -> None:
+    def __init__(self, channels: int | None = None, *, k: int = 1) -> None:
         super().__init__(channels)
         self.k = check_count(k, "k")
 
@@ -86,11 +86,11 @@ class DynamicKMax(Aggregation):
     2014.
 
     Args:
+        channels: See :class:`Aggregation`.
         ratio: Share of the bag that is kept, in (0, 1].
         k: How many to keep at least, where there are so many.
         order: ``"value"``, largest first; or ``"original"``, as in the paper, which makes the result
             depend on the order of the elements.
-        channels: See :class:`Aggregation`.
 
     Raises:
         ValueError: ``ratio``, ``k`` or ``order`` is out of range; or weights are given that are not
@@ -98,7 +98,7 @@ class DynamicKMax(Aggregation):
 
     Example:
         >>> from graphpool import aggr
-        >>> values, bags = aggr.DynamicKMax(0.5)(torch.tensor([[1.0], [3.0], [2.0]]))
+        >>> values, bags = aggr.DynamicKMax(ratio=0.5)(torch.tensor([[1.0], [3.0], [2.0]]))
         >>> values.T, bags.counts
         (tensor([[3., 2.]]), tensor([2]))
     """
@@ -114,11 +114,7 @@ class DynamicKMax(Aggregation):
     }
 
     def __init__(
-        self,
-        ratio: float = 0.5,
-        k: int = 1,
-        order: str = "value",
-        channels: int | None = None,
+        self, channels: int | None = None, *, ratio: float = 0.5, k: int = 1, order: str = "value"
     ) -> None:
         super().__init__(channels)
         if not 0 < ratio <= 1:

@@ -83,15 +83,12 @@ class LatentAttention(FlatAggregation):
     example_arguments = {"num_latents": 4, "heads": 2}
 
     def __init__(
-        self, channels: int, num_latents: int = 32, heads: int = 1, l2: bool = False
+        self, channels: int, *, num_latents: int = 32, heads: int = 1, l2: bool = False
     ) -> None:
         super().__init__(channels)
         self.num_latents = check_count(num_latents, "num_latents")
         self.heads = check_count(heads, "heads")
         self.l2 = l2
-        if channels is not None and channels > 0:
-            check_divides(heads, "heads", channels)
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         check_divides(self.heads, "heads", channels)
@@ -99,13 +96,10 @@ class LatentAttention(FlatAggregation):
         self.block = _CrossAttention(channels, self.heads)
 
     def reset_parameters(self) -> None:
-        if hasattr(self, "block"):
-            torch.nn.init.normal_(self.latents)
-            reset(self.block)
+        torch.nn.init.normal_(self.latents)
+        reset(self.block)
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         y = segment_mean(self.block(x, self.latents), segments, weight)
         return l2_normalize(y) if self.l2 else y
 
@@ -156,6 +150,7 @@ class LayerAttention(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         num_layers: int = 1,
         num_latents: int = 8,
         heads: int = 1,
@@ -168,9 +163,6 @@ class LayerAttention(FlatAggregation):
         self.heads = check_count(heads, "heads")
         self.inner = pool
         self.l2 = l2
-        if channels is not None and channels > 0:
-            self._check(channels)
-        self.finish_init()
 
     def _check(self, channels: int) -> int:
         check_divides(self.num_layers, "num_layers", channels)
@@ -188,19 +180,16 @@ class LayerAttention(FlatAggregation):
         self.block = _CrossAttention(width, self.heads)
 
     def reset_parameters(self) -> None:
-        if hasattr(self, "block"):
-            torch.nn.init.normal_(self.layer)
-            torch.nn.init.normal_(self.latents)
-            reset(self.block, self.inner_pool)
+        torch.nn.init.normal_(self.layer)
+        torch.nn.init.normal_(self.latents)
+        reset(self.block, self.inner_pool)
 
     @property
     def out_channels(self) -> int | None:
         c = self.channels
         return c if c in (None, -1) else c // self.num_layers  # type: ignore[operator]
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         pooled = self.inner_pool(x, segments, dim=0, weight=weight)
         layers = pooled.unflatten(-1, (self.num_layers, -1)) + self.layer
         latents = self.latents.expand(segments.num_segments, -1, -1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -56,6 +54,7 @@ class LowRankBilinear(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         rank: int | None = None,
         out_channels: int | None = None,
         mean: bool = False,
@@ -64,7 +63,6 @@ class LowRankBilinear(FlatAggregation):
         self.rank = None if rank is None else check_count(rank, "rank")
         self.width = None if out_channels is None else check_count(out_channels, "out_channels")
         self.mean = mean
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         rank = self.rank or channels
@@ -79,9 +77,7 @@ class LowRankBilinear(FlatAggregation):
     def out_channels(self) -> int | None:
         return self.width or self.channels
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         total = segment_sum(self.u(x) * self.v(x), segments, weight)
         if self.mean:
             total = total / bag_sizes(segments, weight, total)
@@ -134,6 +130,7 @@ class MFB(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         out_channels: int | None = None,
         factors: int = 5,
         blocks: int = 1,
@@ -148,7 +145,6 @@ class MFB(FlatAggregation):
             raise ValueError(f"`dropout` must lie in [0, 1); got {dropout}.")
         self.dropout = dropout
         self.mean = mean
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         inner = (self.width or channels) * self.factors
@@ -167,9 +163,7 @@ class MFB(FlatAggregation):
         width = self.width or self.channels
         return width if width in (None, -1) else self.blocks * width
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         outputs = []
         before: Tensor | None = None
         for first, second in zip(self.first, self.second, strict=True):
@@ -226,6 +220,7 @@ class CompactBilinear(FlatAggregation):
         torch.Size([1, 16])
     """
 
+    learnable = False
     complexity = "E C^2, or E d log d"
     empty_gives_zero = True
     example_arguments = {"out_channels": 12}
@@ -233,6 +228,7 @@ class CompactBilinear(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         out_channels: int = 1024,
         mean: bool = True,
         sqrt: bool = True,
@@ -245,7 +241,6 @@ class CompactBilinear(FlatAggregation):
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {METHODS}; got {method!r}.")
         self.mean, self.sqrt, self.l2, self.method, self.seed = mean, sqrt, l2, method, seed
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         generator = torch.Generator().manual_seed(self.seed)
@@ -258,9 +253,7 @@ class CompactBilinear(FlatAggregation):
     def out_channels(self) -> int:
         return self.width
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         # Without elements or bags there is nothing to transform.
         nothing = 0 in (x.size(0), segments.num_segments)
         small = self.method == "auto" and x.size(1) ** 2 <= 4 * self.width

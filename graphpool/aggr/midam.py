@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +26,7 @@ class _Stochastic(FlatAggregation):
     visited: Tensor
     shared = True
 
-    def __init__(self, channels: int | None, num_bags: int, gamma: float) -> None:
+    def __init__(self, channels: int | None, *, num_bags: int, gamma: float) -> None:
         super().__init__(channels)
         self.num_bags = check_count(num_bags, "num_bags", low=0)
         if not 0 < gamma <= 1:
@@ -127,16 +126,16 @@ class MIDAMLogSumExp(_Stochastic):
         tensor([[0.]])
     """
 
+    learnable = False
     log_mean: Tensor
 
     def __init__(
-        self, channels: int, tau: float = 0.1, num_bags: int = 0, gamma: float = 0.9
+        self, channels: int, *, tau: float = 0.1, num_bags: int = 0, gamma: float = 0.9
     ) -> None:
-        super().__init__(channels, num_bags, gamma)
+        super().__init__(channels, num_bags=num_bags, gamma=gamma)
         if not 0 < tau < math.inf:
             raise ValueError(f"`tau` must be positive and finite; got {tau}.")
         self.tau = float(tau)
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         self._make_memory(channels, "log_mean")
@@ -147,7 +146,6 @@ class MIDAMLogSumExp(_Stochastic):
         segments: Segments,
         weight: Tensor | None = None,
         bag_id: Tensor | None = None,
-        **kwargs: Any,
     ) -> Tensor:
         log_mean = _log_mean_exp(x / self.tau, segments, weight)
         if bag_id is None or not self.training:
@@ -223,17 +221,17 @@ class MIDAMAttention(_Stochastic):
     def __init__(
         self,
         channels: int,
+        *,
         num_outputs: int = 1,
         hidden: int | None = None,
         sigmoid: bool = True,
         num_bags: int = 0,
         gamma: float = 0.9,
     ) -> None:
-        super().__init__(channels, num_bags, gamma)
+        super().__init__(channels, num_bags=num_bags, gamma=gamma)
         self.num_outputs = check_count(num_outputs, "num_outputs")
         self.hidden = None if hidden is None else check_count(hidden, "hidden")
         self.sigmoid = sigmoid
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         hidden = self.hidden or channels
@@ -256,7 +254,6 @@ class MIDAMAttention(_Stochastic):
         segments: Segments,
         weight: Tensor | None = None,
         bag_id: Tensor | None = None,
-        **kwargs: Any,
     ) -> Tensor:
         gate, delta = self.gate(x), self.delta(x)
         y = segment_softmax_sum(gate, delta, segments, weight)

@@ -92,9 +92,9 @@ class PoNetMixer(torch.nn.Module):
 
     def __init__(self, channels: int, heads: int = 1) -> None:
         super().__init__()
-        check_count(channels, "channels")
-        check_divides(check_count(heads, "heads"), "heads", channels)
-        self.heads = heads
+        channels = check_count(channels, "channels")
+        self.heads = check_count(heads, "heads")
+        check_divides(self.heads, "heads", channels)
         self.query, self.key, self.output, self.segment, self.local = (
             torch.nn.Linear(channels, channels) for _ in range(5)
         )
@@ -171,17 +171,12 @@ class _MixerPool(FlatAggregation):
     example_arguments = {"num_layers": 1}
 
     def __init__(
-        self,
-        channels: int,
-        num_layers: int,
-        readout: Any,
-        pos_dim: int,
-        k: int,
+        self, channels: int, *, num_layers: int, readout: Any, pos_dim: int, k: int
     ) -> None:
         super().__init__(channels)
         self.num_layers = check_count(num_layers, "num_layers")
         self.k = check_count(k, "k")
-        self.pos_dim = check_positions(channels, pos_dim)
+        self.pos_dim = check_positions(self.channels, pos_dim)
         self.inner = readout
 
     @abstractmethod
@@ -213,9 +208,7 @@ class _MixerPool(FlatAggregation):
         groups = knn_groups(position.detach(), self.k, segments=segments)
         return {"edge_index": torch.stack([groups.index, groups.segments.index])}
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         position, x = split_positions(x, self.pos_dim)
         around = self.surroundings(position, segments)
         for block in self.blocks:
@@ -250,13 +243,13 @@ class PoolFormer(_MixerPool):
     def __init__(
         self,
         channels: int,
+        *,
         num_layers: int = 2,
         readout: Any = "mean",
         pos_dim: int = 0,
         k: int = 8,
     ) -> None:
-        super().__init__(channels, num_layers, readout, pos_dim, k)
-        self.finish_init()
+        super().__init__(channels, num_layers=num_layers, readout=readout, pos_dim=pos_dim, k=k)
 
     def make_mixer(self, channels: int) -> torch.nn.Module:
         return PoolMixer()
@@ -294,6 +287,7 @@ class PoNet(_MixerPool):
     def __init__(
         self,
         channels: int,
+        *,
         num_layers: int = 2,
         heads: int = 1,
         readout: Any = "mean",
@@ -301,14 +295,11 @@ class PoNet(_MixerPool):
         voxel: float | None = None,
         k: int = 8,
     ) -> None:
-        super().__init__(channels, num_layers, readout, pos_dim, k)
+        super().__init__(channels, num_layers=num_layers, readout=readout, pos_dim=pos_dim, k=k)
         self.heads = check_count(heads, "heads")
         if pos_dim and (voxel is None or not voxel > 0):
             raise ValueError(f"`voxel`, the edge of a cell, must be positive; got {voxel!r}.")
         self.voxel = voxel
-        if channels is not None and channels > 0:
-            check_divides(heads, "heads", channels - pos_dim)
-        self.finish_init()
 
     def make_mixer(self, channels: int) -> torch.nn.Module:
         return PoNetMixer(channels, self.heads)

@@ -51,11 +51,13 @@ class Multi(Aggregation):
 
     Corso et al., "Principal neighbourhood aggregation for graph nets", 2020, for the concatenation.
 
+    ``aggr.resolve(["mean", "max"])`` makes one of a list.
+
     Args:
+        channels: See :class:`Aggregation`; handed to every member.
         members: Names, modules or classes, as :func:`~graphpool.aggr.resolve` takes them.
         mode: One of the above.
         out_channels: Width of the projection, for ``mode="proj"`` only.
-        channels: See :class:`Aggregation`; handed to every member.
 
     Raises:
         ValueError: There is no member, a member does not give one vector per bag, the mode is unknown,
@@ -63,9 +65,9 @@ class Multi(Aggregation):
 
     Example:
         >>> from graphpool import aggr
-        >>> aggr.Multi(["mean", "max", "mean"])(torch.tensor([[1.0], [3.0]]))
+        >>> aggr.Multi(members=["mean", "max", "mean"])(torch.tensor([[1.0], [3.0]]))
         tensor([[2., 3., 2.]])
-        >>> aggr.Multi(["mean", "max"], mode="mixture").mixture
+        >>> aggr.Multi(members=["mean", "max"], mode="mixture").mixture
         {'mean': 0.5, 'max': 0.5}
         >>> aggr.resolve("max+mean")(torch.tensor([[1.0], [3.0]]))
         tensor([[5.]])
@@ -78,10 +80,10 @@ class Multi(Aggregation):
 
     def __init__(
         self,
-        members: Sequence[Any] = ("sum", "mean", "max"),
-        mode: str = "cat",
         channels: int | None = None,
         *,
+        members: Sequence[Any] = ("sum", "mean", "max"),
+        mode: str = "cat",
         out_channels: int | None = None,
     ) -> None:
         super().__init__(None if channels == -1 else channels)

@@ -19,10 +19,10 @@ class Quantile(Aggregation):
     """Quantile per channel, see :func:`graphpool.ops.segment_quantile`.
 
     Args:
+        channels: See :class:`Aggregation`.
         q: Which quantile, in ``[0, 1]``: 0 is the minimum, 0.5 the median, 1 the maximum. Several, as
             a list, are put side by side.
         interpolation: ``"linear"``, ``"lower"``, ``"higher"``, ``"midpoint"`` or ``"nearest"``.
-        channels: See :class:`Aggregation`.
         fill_value: What an empty bag gives.
 
     Shapes:
@@ -33,7 +33,7 @@ class Quantile(Aggregation):
 
     Example:
         >>> from graphpool import aggr
-        >>> aggr.Quantile(0.75)(torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0]]))
+        >>> aggr.Quantile(q=0.75)(torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0]]))
         tensor([[4.]])
     """
 
@@ -42,10 +42,10 @@ class Quantile(Aggregation):
 
     def __init__(
         self,
-        q: float | Sequence[float] = 0.5,
-        interpolation: str = "linear",
         channels: int | None = None,
         *,
+        q: float | Sequence[float] = 0.5,
+        interpolation: str = "linear",
         fill_value: float = 0.0,
     ) -> None:
         super().__init__(channels)
@@ -89,7 +89,7 @@ class Median(Quantile):
     """
 
     def __init__(self, channels: int | None = None, *, fill_value: float = 0.0) -> None:
-        super().__init__(q=0.5, interpolation="lower", channels=channels, fill_value=fill_value)
+        super().__init__(channels, q=0.5, interpolation="lower", fill_value=fill_value)
 
     def extra_repr(self) -> str:
         return f"fill_value={self.fill_value}" if self.fill_value else ""

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from graphpool.aggr.flat import check_count
+
 
 def check_positions(channels: int | None, pos_dim: Any, low: int = 0) -> int:
     """``pos_dim``, if that many columns of positions leave room for features.
@@ -17,8 +19,7 @@ def check_positions(channels: int | None, pos_dim: Any, low: int = 0) -> int:
     Raises:
         ValueError: They do not, or ``pos_dim`` is less than ``low``.
     """
-    if isinstance(pos_dim, bool) or not isinstance(pos_dim, int) or pos_dim < low:
-        raise ValueError(f"`pos_dim` must be an int of at least {low}; got {pos_dim!r}.")
+    pos_dim = check_count(pos_dim, "pos_dim", low)
     if channels is not None and 0 < channels <= pos_dim:
         raise ValueError(
             f"`channels` must count the {pos_dim} columns of positions and at least one feature; "

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
+from graphpool.aggr.flat import check_count
 from graphpool.aggr.negative import apply_policy, check_policy
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import Gather
@@ -22,6 +23,7 @@ class PowerMean(Aggregation):
     Nothing is clamped; the computation in the log domain does not overflow.
 
     Args:
+        channels: See :class:`Aggregation`; needed for more than one group.
         p: Exponent at the start, not 0.
         learn: Whether ``p`` is learned. It keeps the sign it starts with only as long as the steps are
             small: :class:`~graphpool.aggr.GNP` keeps it by construction.
@@ -29,7 +31,6 @@ class PowerMean(Aggregation):
             Each serves ``channels / groups`` neighbouring channels.
         negative: What becomes of negative elements: ``"abs"``, ``"split"``, ``"clamp"`` or ``"raise"``,
             see :func:`graphpool.aggr.negative.apply_policy`.
-        channels: See :class:`Aggregation`; needed for more than one group.
 
     Raises:
         ValueError: ``p`` is 0, or ``groups`` does not divide ``channels``.
@@ -46,6 +47,7 @@ class PowerMean(Aggregation):
     def __init__(
         self,
         channels: int | None = None,
+        *,
         p: float = 1.0,
         learn: bool = True,
         groups: int = 1,
@@ -54,27 +56,24 @@ class PowerMean(Aggregation):
         super().__init__(channels)
         if p == 0:
             raise ValueError("`p` must not be 0: the power mean has no value there.")
-        if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-            raise ValueError(f"`groups` must be a positive int; got {groups!r}.")
-        if groups > 1 and channels is None:
+        self.groups = check_count(groups, "groups")
+        if self.groups > 1 and channels is None:
             raise ValueError("More than one of `groups` needs `channels`.")
         self.initial_p = float(p)
         self.learn = learn
-        self.groups = groups
         self.negative = check_policy(negative)
-        if channels is not None and channels > 0:
-            self._check_groups(channels)
-        value = torch.empty(groups)
+        value = torch.empty(self.groups)
         if learn:
             self.register_parameter("p", torch.nn.Parameter(value))
         else:
             self.register_buffer("p", value)
         self.reset_parameters()
 
-    def build(self, channels: int) -> None:
-        self._check_groups(channels)
+    @property
+    def needs_channels(self) -> bool:
+        return False
 
-    def _check_groups(self, channels: int) -> None:
+    def build(self, channels: int) -> None:
         if channels % self.groups:
             raise ValueError(
                 f"`groups` must divide `channels`; got groups={self.groups}, channels={channels}. "
@@ -129,8 +128,9 @@ class GeM(PowerMean):
     def __init__(
         self,
         channels: int | None = None,
+        *,
         p: float = 3.0,
         learn: bool = True,
         negative: str = "clamp",
     ) -> None:
-        super().__init__(channels, p, learn, groups=1, negative=negative)
+        super().__init__(channels, p=p, learn=learn, negative=negative)

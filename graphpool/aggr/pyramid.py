@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -69,6 +67,7 @@ class Pyramid(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         pos_dim: int = 3,
         levels: int = 3,
         reduce: str = "max",
@@ -77,7 +76,7 @@ class Pyramid(FlatAggregation):
         cells: str = "grid",
     ) -> None:
         super().__init__(channels)
-        self.pos_dim = check_positions(channels, pos_dim, low=1)
+        self.pos_dim = check_positions(self.channels, pos_dim, low=1)
         self.levels = check_count(levels, "levels")
         if reduce not in _REDUCTIONS:
             raise ValueError(f"`reduce` must be one of {list(_REDUCTIONS)}; got {reduce!r}.")
@@ -85,7 +84,10 @@ class Pyramid(FlatAggregation):
             raise ValueError(f"`cells` must be one of {CELLS}; got {cells!r}.")
         self.reduce, self.cells, self.occupancy = reduce, cells, occupancy
         self.width = None if width is None else check_count(width, "width")
-        self.finish_init()
+
+    @property
+    def needs_channels(self) -> bool:
+        return self.width is not None
 
     def build(self, channels: int) -> None:
         check_positions(channels, self.pos_dim, low=1)
@@ -107,9 +109,7 @@ class Pyramid(FlatAggregation):
         features = self.width or self.channels - self.pos_dim  # type: ignore[operator]
         return self.num_cells * (features + self.occupancy)
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         position, x = split_positions(x, self.pos_dim)
         position = position.detach()
         known = position.isfinite().all(1)

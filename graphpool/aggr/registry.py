@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch_geometric.nn import aggr as pyg_aggr
-from torch_geometric.nn.resolver import aggregation_resolver
 
 from graphpool.aggr.base import Aggregation
 
@@ -88,6 +87,8 @@ def resolve(
             a list of these, whose results are concatenated (:class:`~graphpool.aggr.Multi`); or names
             with ``+`` between them, whose results are added (``"max+mean"``).
         channels: Number of channels of the elements, -1 to infer it; passed on to classes that take it.
+            Those of PyG that take ``in_channels`` get it by that name, and keep the width where they want
+            ``out_channels``, too, unless it is given.
         **kwargs: Passed on to the class.
 
     Raises:
@@ -98,6 +99,8 @@ def resolve(
         >>> from graphpool import aggr
         >>> aggr.resolve("softmax", channels=16)
         SoftPool(channels=16, t=1.0, learn=True)
+        >>> aggr.resolve("lstm", channels=16)
+        LSTMAggregation(16, 16)
         >>> aggr.resolve("sotfmax")
         Traceback (most recent call last):
             ...
@@ -115,12 +118,9 @@ def resolve(
         key = _key(query)
         if key is None and "+" in query:
             members = [name.strip() for name in query.split("+")]
-            return _make(
-                _REGISTRY["multi"], channels, {"members": members, "mode": "sum", **kwargs}
-            )
-        if key is None:
-            return _resolve_pyg(query, kwargs)
-        query = _REGISTRY[key]
+            kwargs = {"members": members, "mode": "sum", **kwargs}
+            key = "multi"
+        query = _pyg_class(query) if key is None else _REGISTRY[key]
     if not (isinstance(query, type) and issubclass(query, pyg_aggr.Aggregation)):
         raise TypeError(
             f"`query` must be a name, an Aggregation or its class, or a list of these; got {query!r}."
@@ -129,32 +129,77 @@ def resolve(
 
 
 def _make(cls: type, channels: int | None, kwargs: dict[str, Any]) -> torch.nn.Module:
-    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
-    if channels is not None and "channels" in parameters and "channels" not in kwargs:
-        kwargs = {"channels": channels, **kwargs}
+    parameters = dict(inspect.signature(cls.__init__).parameters)  # type: ignore[misc]
+    parameters.pop("self")
+    kwargs = {**_channels_for(cls, parameters, channels, kwargs), **kwargs}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     unknown = [] if open_ended else sorted(set(kwargs) - set(parameters))
     if unknown:
-        taken = ", ".join(name for name in parameters if name != "self")
-        raise TypeError(f"{cls.__name__} does not take {', '.join(unknown)}. It takes: {taken}.")
+        close = difflib.get_close_matches(unknown[0], parameters, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise TypeError(
+            f"{cls.__name__} does not take {', '.join(unknown)}.{hint} "
+            f"It takes: {', '.join(parameters) or 'nothing'}."
+        )
     missing = [
         name
         for name, p in parameters.items()
-        if name != "self"
-        and p.default is p.empty
+        if p.default is p.empty
         and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
         and name not in kwargs
     ]
     if missing:
-        raise TypeError(f"{cls.__name__} needs {', '.join(missing)}.")
-    return cls(**kwargs)
-
-
-def _resolve_pyg(name: str, kwargs: dict[str, Any]) -> torch.nn.Module:
+        raise TypeError(f"{cls.__name__} needs {', '.join(missing)}; give it by name.")
+    if not open_ended:
+        return cls(**kwargs)
     try:
-        return aggregation_resolver(name, **kwargs)
-    except ValueError:
-        raise ValueError(_unknown(name)) from None
+        return cls(**kwargs)
+    except TypeError as error:
+        raise TypeError(f"{cls.__name__} cannot be made with {kwargs}: {error}") from error
+
+
+def _channels_for(
+    cls: type, parameters: Mapping[str, Any], channels: int | None, given: Mapping[str, Any]
+) -> dict[str, int]:
+    """What a class calls the number of channels. PyG's say ``in_channels``, and some want to be told
+    what comes out; its ``channels`` with a default is something else, a number of temperatures."""
+    if channels is None:
+        return {}
+    ours = issubclass(cls, Aggregation)
+    found = [
+        name
+        for name in (("channels",) if ours else ("channels", "in_channels", "out_channels"))
+        if name in parameters
+        and name not in given
+        and (ours or parameters[name].default is inspect.Parameter.empty)
+    ]
+    if found and channels == -1 and not ours:
+        raise ValueError(
+            f"{cls.__name__} cannot infer its number of channels; give `channels` instead of -1."
+        )
+    return dict.fromkeys(found, channels)
+
+
+def _pyg_class(name: str) -> type:
+    """The class of PyG that goes by a name, with or without ``Aggregation`` at its end."""
+    found = _pyg_classes().get(_plain(name).removesuffix("aggregation"))
+    if found is None:
+        raise ValueError(_unknown(name))
+    return found
+
+
+def _pyg_classes() -> dict[str, type]:
+    classes = [
+        known
+        for known in vars(pyg_aggr).values()
+        if isinstance(known, type) and issubclass(known, pyg_aggr.Aggregation)
+    ]
+    classes.remove(pyg_aggr.Aggregation)
+    return {_plain(known.__name__).removesuffix("aggregation"): known for known in classes}
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _key(name: str) -> str | None:
@@ -164,6 +209,6 @@ def _key(name: str) -> str | None:
 
 def _unknown(name: str) -> str:
     known = names()
-    close = difflib.get_close_matches(name.lower(), [*known, *_ALIASES], n=3)
+    close = difflib.get_close_matches(name.lower(), {*known, *_ALIASES, *_pyg_classes()}, n=3)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return f"Unknown aggregation {name!r}.{hint} Registered: {', '.join(known)}."

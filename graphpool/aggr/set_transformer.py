@@ -67,12 +67,13 @@ class _ToBag(_Attention):
         return self.residual(q, attended)
 
 
-def _check(channels: int | None, heads: int, scale: str) -> None:
-    check_count(heads, "heads")
+def _check(channels: int | None, heads: int, scale: str) -> int:
+    heads = check_count(heads, "heads")
     if scale not in SCALES:
         raise ValueError(f"`scale` must be one of {SCALES}; got {scale!r}.")
     if channels is not None and channels > 0:
         check_divides(heads, "heads", channels)
+    return heads
 
 
 @register("pma")
@@ -116,6 +117,7 @@ class PMA(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         num_seeds: int = 1,
         heads: int = 1,
         layer_norm: bool = False,
@@ -123,13 +125,11 @@ class PMA(FlatAggregation):
         scale: str = "head",
     ) -> None:
         super().__init__(channels)
-        _check(channels, heads, scale)
+        self.heads = _check(self.channels, heads, scale)
         self.num_seeds = check_count(num_seeds, "num_seeds")
-        self.heads = heads
         self.layer_norm = layer_norm
         self.feed_forward = feed_forward
         self.scale = scale
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         _check(channels, self.heads, self.scale)
@@ -140,17 +140,14 @@ class PMA(FlatAggregation):
             self.first = torch.nn.Sequential(torch.nn.Linear(channels, channels), torch.nn.ReLU())
 
     def reset_parameters(self) -> None:
-        if hasattr(self, "seeds"):
-            torch.nn.init.xavier_uniform_(self.seeds)
-            reset(self.attend, self.first)
+        torch.nn.init.xavier_uniform_(self.seeds)
+        reset(self.attend, self.first)
 
     @property
     def out_channels(self) -> int | None:
         return self.channels if self.channels in (None, -1) else self.num_seeds * self.channels
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         return self.attend(self.seeds, self.first(x), segments, weight).flatten(1)
 
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
@@ -198,9 +195,9 @@ class ISAB(torch.nn.Module):
         scale: str = "head",
     ) -> None:
         super().__init__()
-        check_count(channels, "channels")
-        _check(channels, heads, scale)
-        check_count(num_inducing, "num_inducing")
+        channels = check_count(channels, "channels")
+        heads = _check(channels, heads, scale)
+        num_inducing = check_count(num_inducing, "num_inducing")
         self.inducing = torch.nn.Parameter(torch.empty(num_inducing, channels))
         self.gather = _OverElements(channels, heads, layer_norm, scale)
         self.scatter = _ToBag(channels, heads, layer_norm, scale)
@@ -250,6 +247,7 @@ class SetTransformer(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         num_layers: int = 2,
         num_inducing: int = 16,
         num_seeds: int = 1,
@@ -258,12 +256,11 @@ class SetTransformer(FlatAggregation):
         scale: str = "head",
     ) -> None:
         super().__init__(channels)
-        _check(channels, heads, scale)
+        self.heads = _check(self.channels, heads, scale)
         self.num_layers = check_count(num_layers, "num_layers")
         self.num_inducing = check_count(num_inducing, "num_inducing")
         self.num_seeds = check_count(num_seeds, "num_seeds")
-        self.heads, self.layer_norm, self.scale = heads, layer_norm, scale
-        self.finish_init()
+        self.layer_norm, self.scale = layer_norm, scale
 
     def build(self, channels: int) -> None:
         arguments: dict[str, Any] = {
@@ -274,7 +271,7 @@ class SetTransformer(FlatAggregation):
         self.layers = torch.nn.ModuleList(
             ISAB(channels, self.num_inducing, **arguments) for _ in range(self.num_layers)
         )
-        self.seeds = PMA(channels, self.num_seeds, **arguments)
+        self.seeds = PMA(channels, num_seeds=self.num_seeds, **arguments)
 
     def reset_parameters(self) -> None:
         reset(*self.children())
@@ -283,9 +280,7 @@ class SetTransformer(FlatAggregation):
     def out_channels(self) -> int | None:
         return self.channels if self.channels in (None, -1) else self.num_seeds * self.channels
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         for layer in self.layers:
             x = layer(x, segments, weight)
         return self.seeds.pool_flat(x, segments, weight)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -38,6 +36,7 @@ class _Slots(FlatAggregation):
     def __init__(
         self,
         channels: int,
+        *,
         num_slots: int = 4,
         slot_channels: int | None = None,
         iterations: int = 3,
@@ -52,7 +51,6 @@ class _Slots(FlatAggregation):
         )
         self.iterations = check_count(iterations, "iterations")
         self.sample, self.implicit, self.seed = sample, implicit, seed
-        self.finish_init()
 
     def build(self, channels: int) -> None:
         width = self.slot_channels or channels
@@ -72,10 +70,9 @@ class _Slots(FlatAggregation):
         self.mlp = perceptron(width, 2 * width, width)
 
     def reset_parameters(self) -> None:
-        if hasattr(self, "mean"):
-            torch.nn.init.xavier_uniform_(self.mean)
-            torch.nn.init.xavier_uniform_(self.log_std)
-            reset(*self.children())
+        torch.nn.init.xavier_uniform_(self.mean)
+        torch.nn.init.xavier_uniform_(self.log_std)
+        reset(*self.children())
 
     @property
     def out_channels(self) -> int | None:
@@ -139,9 +136,7 @@ class SlotAttention(_Slots):
         torch.Size([1, 24])
     """
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         x = self.input_norm(x)
         key, value = working(self.key(x)), working(self.value(x))
         slots = self._initial(segments.num_segments)
@@ -212,6 +207,7 @@ class SlotMixture(_Slots):
     def __init__(
         self,
         channels: int,
+        *,
         num_slots: int = 4,
         slot_channels: int | None = None,
         iterations: int = 3,
@@ -220,17 +216,23 @@ class SlotMixture(_Slots):
         seed: int = 0,
         released: bool = False,
     ) -> None:
+        super().__init__(
+            channels,
+            num_slots=num_slots,
+            slot_channels=slot_channels,
+            iterations=iterations,
+            sample=sample,
+            implicit=implicit,
+            seed=seed,
+        )
         self.released = released
-        super().__init__(channels, num_slots, slot_channels, iterations, sample, implicit, seed)
 
     def build(self, channels: int) -> None:
         super().build(channels)
         width = self.slot_channels or channels
         self.out = perceptron(2 * width, 2 * width, width)
 
-    def pool_flat(
-        self, x: Tensor, segments: Segments, weight: Tensor | None = None, **kwargs: Any
-    ) -> Tensor:
+    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         x = self.input_norm(x)
         key, value = working(self.key(x)), working(self.value(x))
         # Variances are differences of squares, so the squares had better be small.

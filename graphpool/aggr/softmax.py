@@ -31,13 +31,13 @@ class SoftPool(Aggregation):
     is from Li et al., "DeeperGCN", 2020.
 
     Args:
+        channels: See :class:`Aggregation`.
         t: Inverse temperature at the start.
         learn: Whether ``t`` is learned.
         per_channel: One ``t`` for each channel; needs ``channels``.
         semi_grad: Treat the weights as constants in the backward pass, as the released code of SoftPool
             does: :math:`\partial y / \partial x_e = a_e` instead of :math:`a_e (1 + t (x_e - y))`, and
             no derivative with respect to ``t``.
-        channels: See :class:`Aggregation`.
 
     Raises:
         ValueError: ``per_channel`` without ``channels``, or ``learn`` with ``semi_grad``.
@@ -54,6 +54,7 @@ class SoftPool(Aggregation):
     def __init__(
         self,
         channels: int | None = None,
+        *,
         t: float = 1.0,
         learn: bool = True,
         per_channel: bool = False,
@@ -70,16 +71,20 @@ class SoftPool(Aggregation):
         self.learn = learn
         self.per_channel = per_channel
         self.semi_grad = semi_grad
-        if per_channel:
-            self.finish_init()
-        else:
-            self.build(1)
+        if not per_channel:
+            self._make(1)
             self.reset_parameters()
 
+    @property
+    def needs_channels(self) -> bool:
+        return self.per_channel
+
     def build(self, channels: int) -> None:
-        if hasattr(self, "t"):
-            return
-        t = torch.empty(channels if self.per_channel else 1)
+        if self.per_channel:
+            self._make(channels)
+
+    def _make(self, size: int) -> None:
+        t = torch.empty(size)
         if self.learn:
             self.t = torch.nn.Parameter(t)
         else:
@@ -122,9 +127,9 @@ class LogSumExp(Aggregation):
     ``tau -> inf`` is the mean.
 
     Args:
+        channels: See :class:`Aggregation`.
         tau: Temperature, positive; the one at the start if it is learned.
         mean: Use the mean of the exponentials, so that repeating the bag changes nothing.
-        channels: See :class:`Aggregation`.
         learn: Whether ``tau`` is learned; it stays positive, because its logarithm is the parameter.
 
     Raises:
@@ -141,10 +146,10 @@ class LogSumExp(Aggregation):
 
     def __init__(
         self,
-        tau: float = 1.0,
-        mean: bool = False,
         channels: int | None = None,
         *,
+        tau: float = 1.0,
+        mean: bool = False,
         learn: bool = False,
     ) -> None:
         super().__init__(channels)

@@ -32,12 +32,12 @@ class WardPool(Aggregation):
     impact via token pooling", 2024 (with ``protect=1``, on vectors of unit length).
 
     Args:
+        channels: See :class:`Aggregation`.
         factor: Reduction factor ``f``, at least 1; 1 keeps all elements.
         protect: The first so many elements of each bag are kept as they are, and come last. This makes the
             result depend on the order of the elements.
         released: Cluster the rows of the matrix of cosine distances, as the released code does, instead of
             the elements themselves.
-        channels: See :class:`Aggregation`.
 
     Raises:
         ValueError: An argument is out of range; or weights are given that are not whole numbers.
@@ -62,10 +62,11 @@ class WardPool(Aggregation):
 
     def __init__(
         self,
+        channels: int | None = None,
+        *,
         factor: float = 2.0,
         protect: int = 0,
         released: bool = False,
-        channels: int | None = None,
     ) -> None:
         super().__init__(channels)
         if not factor >= 1:

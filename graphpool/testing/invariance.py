@@ -121,7 +121,7 @@ def assert_duplicates_agree(aggr: torch.nn.Module, channels: int) -> None:
     x, segments = sample(channels)
     aggr = aggr.double()
     y = pool(aggr, x, segments)
-    twice = Multi([aggr, aggr])(x, segments)
+    twice = Multi(members=[aggr, aggr])(x, segments)
     close(twice, torch.cat([y, y], dim=-1))
 
 

@@ -31,7 +31,9 @@ def test_delf_sees_directions_only():
 @pytest.mark.parametrize("context", [False, True])
 @pytest.mark.parametrize("phi", [None, torch.nn.Linear(5, 6)])
 def test_inset_against_the_formula(combine, context, phi):
-    pool = aggr.INSET(5, 6, 2, context=context, combine=combine, phi=phi).double()
+    pool = aggr.INSET(
+        5, hidden=6, out_channels=2, context=context, combine=combine, phi=phi
+    ).double()
     assert phi is None or pool.phi is phi
     index = torch.tensor([1, 0, 1, 1, 0, 3])
     mask = torch.tensor([1.0, 0.0, 0.5, 0.0, 1.0, 0.0], dtype=torch.float64)

@@ -41,5 +41,5 @@ def test_derivative_by_p_is_never_negative_and_zero_for_singletons():
 def test_bad_groups():
     with pytest.raises(ValueError, match="Choose a divisor of 6"):
         aggr.GGeM(6, groups=4)
-    with pytest.raises(ValueError, match="`groups` must be a positive int"):
+    with pytest.raises(ValueError, match="`groups` must be an int of at least 1"):
         aggr.GGeM(6, groups=0)

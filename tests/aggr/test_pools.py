@@ -29,7 +29,7 @@ def bags(channels=4, positive=False, dtype=torch.float64):
         (aggr.Var(), pyg.VarAggregation()),
         (aggr.Std(), pyg.StdAggregation()),
         (aggr.Median(), pyg.MedianAggregation()),
-        (aggr.Quantile(0.3), pyg.QuantileAggregation(0.3)),
+        (aggr.Quantile(q=0.3), pyg.QuantileAggregation(0.3)),
         (aggr.SoftPool(t=0.7), pyg.SoftmaxAggregation(t=0.7)),
     ],
 )
@@ -252,7 +252,7 @@ def test_logsumexp_bounds():
     x, segments = bags()
     top = ops.segment_max(x, segments)
     slack = 0.5 * COUNTS.clamp(min=1).double().log()[:, None]
-    soft, mean = (aggr.LogSumExp(0.5, mean=m).double()(x, segments) for m in (False, True))
+    soft, mean = (aggr.LogSumExp(tau=0.5, mean=m).double()(x, segments) for m in (False, True))
     assert ((top <= soft + 1e-12) & (soft <= top + slack + 1e-12)).all()
     assert ((top - slack <= mean + 1e-12) & (mean <= top + 1e-12)).all()
 
@@ -288,13 +288,13 @@ class TestAttSets:
 class TestMulti:
     def test_repeated_members(self):
         x, segments = bags()
-        y = aggr.Multi(["mean", "mean", "sum", "std", "std"])(x, segments)
+        y = aggr.Multi(members=["mean", "mean", "sum", "std", "std"])(x, segments)
         singles = [aggr.resolve(n)(x, segments) for n in ("mean", "mean", "sum", "std", "std")]
         torch.testing.assert_close(y, torch.cat(singles, 1))
 
     def test_mixture(self):
         x, segments = bags()
-        pool = aggr.Multi(["sum", "max", "sum"], mode="mixture").double()
+        pool = aggr.Multi(members=["sum", "max", "sum"], mode="mixture").double()
         with torch.no_grad():
             pool.logits.copy_(torch.tensor([0.0, math.log(2), 0.0]))
         assert pool.mixture == pytest.approx({"sum": 0.5, "max": 0.5})
@@ -305,22 +305,22 @@ class TestMulti:
         x, segments = bags()
         order = torch.randperm(9)
         shuffled = Segments(index=segments.index[order], num_segments=4)
-        pool = aggr.Multi(["sum", pyg.SortAggregation(k=2)]).double()
+        pool = aggr.Multi(members=["sum", pyg.SortAggregation(k=2)]).double()
         torch.testing.assert_close(pool(x[order], shuffled), pool(x, segments))
 
     def test_errors(self):
         with pytest.raises(ValueError, match="at least one"):
-            aggr.Multi([])
+            aggr.Multi(members=[])
         with pytest.raises(ValueError, match="'stack'"):
-            aggr.Multi(["sum"], mode="stack")
+            aggr.Multi(members=["sum"], mode="stack")
         with pytest.raises(ValueError, match="equal width"):
-            aggr.Multi(["sum", aggr.AttSets(4, num_outputs=2)], mode="mixture", channels=4)(
+            aggr.Multi(members=["sum", aggr.AttSets(4, num_outputs=2)], mode="mixture", channels=4)(
                 torch.ones(2, 4)
             )
         with pytest.raises(ValueError, match="mixture"):
-            _ = aggr.Multi(["sum"]).mixture
+            _ = aggr.Multi(members=["sum"]).mixture
         with pytest.raises(ValueError, match="takes no `weight`"):
-            aggr.Multi([pyg.SumAggregation()])(torch.ones(2, 4), weight=torch.ones(2))
+            aggr.Multi(members=[pyg.SumAggregation()])(torch.ones(2, 4), weight=torch.ones(2))
 
 
 class TestContributions:

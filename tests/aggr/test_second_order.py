@@ -126,7 +126,7 @@ def test_sketch_keeps_inner_products_on_average():
     exact = (x * y).sum() ** 2
     errors = []
     for seed in range(200):
-        pool = aggr.CompactBilinear(20, 512, sqrt=False, l2=False, seed=seed)
+        pool = aggr.CompactBilinear(20, out_channels=512, sqrt=False, l2=False, seed=seed)
         errors.append((pool(x) * pool(y)).sum() / exact - 1)
     errors = torch.stack(errors)
     assert errors.mean().abs() < 4 * errors.std() / 200**0.5
@@ -134,7 +134,7 @@ def test_sketch_keeps_inner_products_on_average():
 
 
 def test_hashes_are_part_of_the_state():
-    a, b = aggr.CompactBilinear(6, 16, seed=1), aggr.CompactBilinear(6, 16, seed=2)
+    a, b = (aggr.CompactBilinear(6, out_channels=16, seed=seed) for seed in (1, 2))
     x = torch.randn(4, 6)
     assert not torch.allclose(a(x), b(x))
     b.load_state_dict(a.state_dict())

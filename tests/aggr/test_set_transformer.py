@@ -25,7 +25,9 @@ def mab(attention, query, bag, heads, scale):
 @pytest.mark.parametrize("seeds", [1, 2, 5])
 @pytest.mark.parametrize("layer_norm, scale", [(False, "full"), (True, "head")])
 def test_pma_against_a_dense_block(against_oracle, seeds, layer_norm, scale):
-    pool = aggr.PMA(8, seeds, heads=4, layer_norm=layer_norm, scale=scale, feed_forward=True)
+    pool = aggr.PMA(
+        8, num_seeds=seeds, heads=4, layer_norm=layer_norm, scale=scale, feed_forward=True
+    )
     against_oracle(
         pool, lambda bag: mab(pool.attend, pool.seeds, pool.first(bag), 4, scale), atol=1e-8
     )

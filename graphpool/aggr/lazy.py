@@ -1,0 +1,188 @@
+"""What a pool makes once it knows the number of channels, and how it waits for that."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from abc import ABCMeta
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import UninitializedParameter
+from torch_geometric.nn import aggr as pyg_aggr
+
+
+class Finished(ABCMeta):
+    """Lets an object do what needs all of its attributes, once its ``__init__`` is through."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        made._finish()
+        return made
+
+
+class ChannelModule(pyg_aggr.Aggregation, metaclass=Finished):
+    """A module whose parameters depend on the number of channels, which the first input may tell."""
+
+    learnable: ClassVar[bool | None] = None
+    """Whether it has parameters. Left open, a pool that writes :meth:`build` counts as one that has."""
+
+    def __init__(self, channels: int | None = None) -> None:
+        super().__init__()
+        if channels is not None:
+            channels = as_integer(channels, "channels", "an int or None, and all else goes by name")
+            if channels < 1 and channels != -1:
+                raise ValueError(f"`channels` must be positive, or -1 to infer it; got {channels}.")
+        self.channels = channels
+        self._built = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not hasattr(cls.reset_parameters, "_waits"):
+            cls.reset_parameters = _waiting(cls.reset_parameters)  # type: ignore[method-assign]
+
+    def build(self, channels: int) -> None:
+        """Makes the parameters, once the number of channels is known. ``reset_parameters`` comes after."""
+
+    def reset_parameters(self) -> None:
+        """Restores the initial parameters. While they await the first input there is nothing to do."""
+
+    @property
+    def needs_channels(self) -> bool:
+        """Whether :meth:`build` makes anything. Override it where that depends on the arguments."""
+        return type(self).build is not ChannelModule.build
+
+    @property
+    def out_channels(self) -> int | None:
+        """Number of channels of the output; ``None`` if that of the input was not given."""
+        return self.channels
+
+    @property
+    def _waits(self) -> bool:
+        return not self._built and self.needs_channels
+
+    def _finish(self) -> None:
+        if self.channels == -1:
+            self.register_buffer("num_channels", torch.tensor(-1))
+            # Remembers where, and in which precision, the parameters are to be made.
+            self.register_buffer("_like", torch.empty(0), persistent=False)
+            if self.needs_channels and self.learnable is not False:
+                self.register_parameter("_unbuilt", _Unbuilt())
+        elif self.channels is not None:
+            self._build(self.channels)
+        elif self.needs_channels:
+            raise ValueError(f"{type(self).__name__} needs `channels`; give -1 to infer them.")
+
+    def _build(self, channels: int) -> None:
+        self.build(channels)
+        self._built = True
+        if self.needs_channels:
+            self.reset_parameters()
+
+    def _build_now(self, channels: int) -> None:
+        self.channels = channels
+        try:
+            # What is made in inference mode could not be trained later.
+            with torch.inference_mode(False):
+                self._build(channels)
+        except Exception:
+            self.channels = -1
+            raise
+        self._parameters.pop("_unbuilt", None)
+        self.num_channels = torch.tensor(channels)
+        like = self._buffers.pop("_like")
+        if isinstance(like, Tensor):
+            self.to(device=like.device, dtype=like.dtype)
+        self.train(self.training)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        if self._waits:
+            destination[prefix + "num_channels"] = self.num_channels
+        else:
+            super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        key = prefix + "num_channels"
+        stored = int(state_dict[key]) if key in state_dict else None
+        if self.channels == -1 and stored is not None and stored > 0:
+            self._build_now(stored)
+        if self._waits:
+            if stored is None and any(name.startswith(prefix) for name in state_dict):
+                raise ValueError(
+                    f"This {type(self).__name__} has channels=-1 and has seen no data, and the state "
+                    f"dict does not say how many there are. Give `channels`, or run one batch first."
+                )
+            if stored is None and strict:
+                missing_keys.append(key)
+            return
+        if stored == -1 and strict and self.needs_channels:
+            error_msgs.append(
+                f"The state of {prefix or type(self).__name__} is that of a pool before its first "
+                f"input, which holds no parameters; this one has channels={self.channels}."
+            )
+        elif stored not in (None, -1, self.channels) and self.channels is not None:
+            error_msgs.append(
+                f"The state of {prefix or type(self).__name__} is for channels={stored}; this one "
+                f"has channels={self.channels}."
+            )
+        if "num_channels" in self._buffers:
+            state_dict[key] = self.num_channels
+        else:
+            state_dict.pop(key, None)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+class _Unbuilt(UninitializedParameter):
+    """Stands for parameters that await the first input."""
+
+    @property
+    def is_leaf(self) -> bool:  # type: ignore[override]
+        # Optimizers ask this of every parameter they are given.
+        raise ValueError(
+            "A pool with channels=-1 has no parameters before its first input: run one batch before "
+            "making the optimizer, or give `channels`. (A pool of your own whose `build` makes no "
+            "parameters says so with `learnable = False`.)"
+        )
+
+
+def _waiting(reset: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The same method, which does nothing while there is nothing to reset."""
+
+    @functools.wraps(reset)
+    def reset_parameters(self: ChannelModule) -> None:
+        if not self._waits:
+            reset(self)
+
+    reset_parameters._waits = True  # type: ignore[attr-defined]
+    return reset_parameters
+
+
+def as_integer(value: Any, name: str, expected: str = "an int") -> int:
+    """``value`` as an int, whatever its type: numpy's integers and tensors of one are integers, too.
+
+    Raises:
+        TypeError: It is no integer.
+
+    Example:
+        >>> as_integer(torch.tensor(3), "dim_size")
+        3
+    """
+    if isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool):
+        return value  # type: ignore[return-value]
+    try:
+        return operator.index(None if isinstance(value, bool) else value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be {expected}; got {type(value).__name__}.") from None
