@@ -20,13 +20,28 @@ def resolve_pool(query: Any, channels: int, **kwargs: Any) -> nn.Module:
     """:func:`graphpool.aggr.resolve`, for pools that give one vector per bag.
 
     Raises:
-        ValueError: If the pool gives smaller bags, which no layer can use.
+        ValueError: If the pool gives smaller bags or more than one result, which no layer can use.
     """
-    module = resolve(query, channels=channels, **kwargs)
+    return one_vector_per_bag(resolve(query, channels=channels, **kwargs))
+
+
+def one_vector_per_bag(module: nn.Module) -> nn.Module:
+    """``module``, if it is a pool that gives one vector per bag and nothing else.
+
+    Raises:
+        ValueError: It gives smaller bags, or more than one result.
+    """
+    name = type(module).__name__
     if getattr(module, "ragged", False):
         raise ValueError(
-            f"{type(module).__name__} gives a smaller bag, not one vector, for each bag; it cannot "
-            "stand for a neighbour pool or a readout."
+            f"{name} gives a smaller bag, not one vector, for each bag; it cannot stand for a neighbour "
+            "pool, a readout or one pool of several."
+        )
+    if getattr(module, "return_weights", False):
+        raise ValueError(
+            f"{name}(return_weights=True) gives its weights beside the vectors; it cannot stand for a "
+            "neighbour pool, a readout or one pool of several. Make it without, and ask "
+            "graphpool.attention for the weights."
         )
     return module
 

@@ -44,7 +44,7 @@ def segment_sort(
     """
     check_elements(x, segments, gather=gather, integers=True)
     x = gathered(x, gather)
-    if torch.compiler.is_compiling() or _debug.inside_vmap() or not x.numel():
+    if torch.compiler.is_compiling() or _debug.inside_transform() or not x.numel():
         by_value = x.detach().argsort(dim=0, descending=descending, stable=True)
         bag = segments.index[by_value]
         order = by_value.gather(0, bag.argsort(dim=0, stable=True))
