@@ -40,6 +40,25 @@ def bag_extremum(x: Tensor, segments: Segments, largest: bool) -> Tensor:
     return out.scatter_reduce(0, _expand(segments.index, x), x, reduce, include_self=True)
 
 
+def bag_cumsum(x: Tensor, segments: Segments) -> Tensor:
+    """Running total of each bag, for elements that lie in the order of their bags.
+
+    Totals are doubled in reach step by step. The difference of two totals of the whole batch would carry
+    the rounding of all bags before.
+    """
+    index = segments.index
+    # A traced program may not depend on values: steps beyond the longest bag change nothing.
+    traced = torch.compiler.is_compiling() or not index.numel()
+    longest = index.numel() if traced else int(segments.counts.max())
+    reach = 1
+    while reach < longest:
+        same = index[reach:] == index[:-reach]
+        before = torch.where(same.view(-1, *[1] * (x.dim() - 1)), x[:-reach], 0)
+        x = torch.cat([x[:reach], x[reach:] + before])
+        reach *= 2
+    return x
+
+
 def with_value(y: Tensor, value: Tensor) -> Tensor:
     """``value``, with the derivative of ``y``, which is about the same where it is finite."""
     if _debug.inside_transform():
