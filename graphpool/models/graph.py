@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.inits import reset
 
+from graphpool.aggr.flat import LayerNorm
 from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
 from graphpool.conv.base import Linear, PoolingConv, perceptron
@@ -304,7 +305,7 @@ def _head(head: str | nn.Module, width: int, hidden: int, out_channels: int) -> 
 def _norm(norm: str | None, width: int) -> nn.Module:
     if norm is None:
         return nn.Identity()
-    return _BatchNorm(width) if norm == "batch" else nn.LayerNorm(width)
+    return _BatchNorm(width) if norm == "batch" else LayerNorm(width)
 
 
 class _BatchNorm(nn.BatchNorm1d):

@@ -55,12 +55,12 @@ class Path(NamedTuple):
 def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
     """The path that ``op`` takes for elements ``x``."""
     composed = backends.composed_backend()
-    if torch.jit.is_tracing():
-        return Path(composed, "torch.jit.trace records PyTorch's own operations only")
+    if _debug.inside_transform():
+        return Path(composed, "torch.func and dual numbers transform PyTorch's own operations only")
+    if _debug.inside_export():
+        return Path(composed, "what is exported must run where the kernels are not")
     if not backends.fused_is_allowed():
         return Path(composed, f"use_backend({backends.backend()!r}) is in force")
-    if _debug.inside_vmap():
-        return Path(composed, "torch.vmap vectorises PyTorch's own operations only")
     if trouble := load():
         return Path(composed, trouble)
     if op not in FUSED:
