@@ -206,6 +206,7 @@ class Segments:
         return self._perm
 
     def _sort(self) -> None:
+        _debug.refuse_older_onnx("sorting the bags")
         from graphpool.sorting import sort_index
 
         self._ptr, self._perm = sort_index(self.index, self.num_segments)
