@@ -110,6 +110,18 @@ def inside_export() -> bool:
     return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
 
 
+def refuse_older_onnx(what: str) -> None:
+    """Raises inside of ``torch.onnx.export(dynamo=False)``, which writes broken programs of some operations.
+
+    Raises:
+        ValueError: It is at work.
+    """
+    if torch.onnx.is_in_onnx_export() and not torch.compiler.is_exporting():
+        raise ValueError(
+            f"{what} cannot be written by the older ONNX exporter: call torch.onnx.export with dynamo=True."
+        )
+
+
 def is_traced() -> bool:
     """Whether operations are recorded on tensors whose values are open: :func:`torch.func.linearize`,
     :func:`torch.jit.trace`."""

@@ -216,6 +216,7 @@ class Segments:
         return self._perm
 
     def _sort(self) -> None:
+        _debug.refuse_older_onnx("sorting the bags")
         from graphpool.sorting import sort_index
 
         with _outlives_inference_mode():

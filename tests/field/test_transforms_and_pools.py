@@ -392,7 +392,6 @@ def test_modes_of_several_pools(mode):
     stacked = torch.stack([pool(x, SEGMENTS) for pool in pools])
     close(y, MODES[mode](stacked))
     with pytest.raises(ValueError, match="equal width"):
-        aggr.Multi(4, members=["sum", "kmax"], mode=mode)(torch.rand(3, 4)) if mode else None
         aggr.Multi(4, members=["sum", aggr.KMax(4, k=2)], mode=mode)(torch.rand(3, 4))
 
 
@@ -512,21 +511,34 @@ def test_exported_programs_hold_plain_operations(name):
     torch.testing.assert_close(program.module()(x + 1, index), network(x + 1, index))
 
 
+def export_to_onnx(name, file, dynamo):
+    network = WithSize(aggr.resolve(name, channels=4)).eval()
+    x, index = torch.rand(6, 4), torch.tensor([0, 0, 2, 2, 2, 0])
+    torch.onnx.export(network, (x, index), str(file), dynamo=dynamo, input_names=["x", "index"])
+    return network, x, index
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize(
+    ("name", "dynamo"), [("gnp", True), ("attsets", True), ("sum", False), ("std", False)]
+)
 @pytest.mark.filterwarnings("ignore")
-def test_onnx_without_choosing_a_backend(dynamo, tmp_path):
+def test_onnx_without_choosing_a_backend(name, dynamo, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    network = WithSize(aggr.resolve("gnp", channels=4)).eval()
-    x, index = torch.rand(6, 4), torch.tensor([0, 0, 2, 2, 2, 0])
-    file = tmp_path / "pool.onnx"
-    torch.onnx.export(network, (x, index), str(file), dynamo=dynamo, input_names=["x", "index"])
-    session = runtime.InferenceSession(str(file))
-    inputs = {i.name: v.numpy() for i, v in zip(session.get_inputs(), (x, index), strict=True)}
-    torch.testing.assert_close(
-        torch.from_numpy(session.run(None, inputs)[0]), network(x, index).detach()
-    )
+    network, x, index = export_to_onnx(name, tmp_path / "pool.onnx", dynamo)
+    session = runtime.InferenceSession(str(tmp_path / "pool.onnx"))
+    names = [i.name for i in session.get_inputs()]
+    (y,) = session.run(None, dict(zip(names, (x.numpy(), index.numpy()), strict=True)))
+    torch.testing.assert_close(torch.from_numpy(y), network(x, index).detach())
+
+
+@pytest.mark.parametrize("name", ["gnp", "softmax", "median"])
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_older_onnx_exporter_gets_wrong_is_refused(name, tmp_path):
+    pytest.importorskip("onnx")
+    with pytest.raises(ValueError, match="call torch.onnx.export with dynamo=True"):
+        export_to_onnx(name, tmp_path / "pool.onnx", dynamo=False)
 
 
 def test_explain_under_no_transform_is_as_before():

@@ -18,6 +18,9 @@ FUSED: dict[str, Callable[..., Any]] = {}
 ON_CUDA: set[str] = set()
 """Those of :data:`FUSED` that have a CUDA kernel too."""
 
+_SIMPLE = ("segment_sum", "segment_mean", "segment_extremum", "segment_moments")
+"""Those that the older ONNX exporter gets right."""
+
 _trouble: list[str] = []
 
 
@@ -81,5 +84,11 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
 
 
 def fused(op: str, x: Tensor, weight: Tensor | None = None) -> Callable[..., Any] | None:
-    """The fused form of ``op`` if that is the path to take, else ``None``."""
+    """The fused form of ``op`` if that is the path to take, else ``None``.
+
+    Raises:
+        ValueError: The older ONNX exporter is at work, and is known to go wrong for ``op``.
+    """
+    if op not in _SIMPLE:
+        _debug.refuse_older_onnx(op)
     return FUSED[op] if choose(op, x, weight).name in ("numba", "triton") else None
