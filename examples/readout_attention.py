@@ -4,9 +4,9 @@
     python examples/readout_attention.py --readout gnp                  # any pool of one vector per graph
 
 Trains a graph network with the readout on nine tenths of the graphs and draws some of the others, each
-node in the shade of its share: the weights of a pool that weighs its elements, mean over the channels, and
-for others the part of the output that the node accounts for (`graphpool.contributions`). Without
-``--root``, graphs of four random families stand in for molecules.
+node in the shade of its share: the weights of a pool that weighs its elements (`graphpool.attention`), mean
+over the channels, and for others the part of the output that comes from the node
+(`graphpool.contributions`). Without ``--root``, graphs of four random families stand in for molecules.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 from tqdm import tqdm
 
-from graphpool import Segments, aggr, contributions, plot
+from graphpool import Segments, aggr, attention, contributions, plot
 from graphpool.datasets import GraphFamilies, TUGraphs
 from graphpool.models import GraphModel
 from graphpool.train import GraphBatch, GraphBatches, fit
@@ -45,7 +45,8 @@ def shares(model: GraphModel, x: Tensor, edge_index: Tensor) -> Tensor:
     with torch.no_grad():
         h = model.embed(x, edge_index)
     whole = Segments(ptr=torch.tensor([0, len(h)], device=h.device))
-    part = contributions(model.readout, h, whole).abs().mean(1)
+    measure = attention if hasattr(model.readout, "attention") else contributions
+    part = measure(model.readout, h, whole).abs().flatten(1).mean(1)
     return part / part.sum().clamp_min(torch.finfo(part.dtype).tiny)
 
 

@@ -3,7 +3,7 @@
 from graphpool import aggr, ops
 from graphpool._debug import debug
 from graphpool._version import __version__
-from graphpool.aggr.contributions import contributions
+from graphpool.aggr.contributions import attention, contributions
 from graphpool.ops.kernels.backends import backend, use_backend
 from graphpool.ops.kernels.explain import explain
 from graphpool.segments import Segments
@@ -13,6 +13,7 @@ __all__ = [
     "__version__",
     "aggr",
     "backend",
+    "attention",
     "contributions",
     "debug",
     "explain",

@@ -1,13 +1,20 @@
-"""Whether the values of index tensors are looked at before they are used."""
+"""Where the values of tensors may be looked at, and where a derivative would be lost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor
+from torch._functorch import pyfunctorch
+from torch.autograd import forward_ad
 
 _enabled = False
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @contextmanager
@@ -41,13 +48,89 @@ def inside_vmap() -> bool:
     )
 
 
-def being_traced() -> bool:
-    """Whether the call is being recorded, by ``torch.compile``, ``torch.export`` or ``torch.jit.trace``, as a
-    program for other values: none of its branches may depend on those at hand."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+def inside_transform() -> bool:
+    """Whether a transform of :mod:`torch.func` (grad, jvp, vmap, ...) or a level of dual numbers
+    (:mod:`torch.autograd.forward_ad`) is in force.
+
+    These see through PyTorch's own operations only. A kernel has no tangent, which PyTorch would take
+    for 0, and no tensor here knows whether a level further out wants its derivative.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def on_values(function: _Function) -> _Function:
+    """Decorator for what has no derivative: it runs outside of all transforms of :mod:`torch.func`.
+
+    So it may read the storage of its tensors, and what it keeps can be used when the transform is over.
+    """
+    names = tuple(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+            return function(*args, **kwargs)
+        named = {**dict(zip(names, args, strict=False)), **kwargs}
+        for name, value in named.items():
+            if is_vectorized(value):
+                raise ValueError(
+                    f"`{name}` is vectorised by torch.vmap, but what is computed here depends on its "
+                    "values, which may differ from one to the next. Call it for each in a loop."
+                )
+            if isinstance(value, Tensor):
+                named[name] = unwrapped(value)
+        with pyfunctorch.temporarily_clear_interpreter_stack():
+            return function(**named)
+
+    return cast("_Function", call)
+
+
+def is_vectorized(x: Any) -> bool:
+    """Whether ``x`` is a tensor that stands for many at once."""
+    functorch = torch._C._functorch
+    if torch.compiler.is_compiling():
+        return False
+    while isinstance(x, Tensor) and functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+    return False
+
+
+def unwrapped(x: Tensor) -> Tensor:
+    """``x`` without the wrappers of :mod:`torch.func`, for what has no derivative."""
+    if torch.compiler.is_compiling():
+        return x
+    while torch._C._functorch.is_functorch_wrapped_tensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    return x
+
+
+def inside_export() -> bool:
+    """Whether a program is written that may run where this library is not: export, ONNX, ``torch.jit``."""
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+
+
+def refuse_older_onnx(what: str) -> None:
+    """Raises inside of ``torch.onnx.export(dynamo=False)``, which writes broken programs of some operations.
+
+    Raises:
+        ValueError: It is at work.
+    """
+    if torch.onnx.is_in_onnx_export() and not torch.compiler.is_exporting():
+        raise ValueError(
+            f"{what} cannot be written by the older ONNX exporter: call torch.onnx.export with dynamo=True."
+        )
+
+
+def is_traced() -> bool:
+    """Whether operations are recorded on tensors whose values are open: :func:`torch.func.linearize`,
+    :func:`torch.jit.trace`."""
+    if torch.jit.is_tracing():
+        return True
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
 def values_are_checked(device: torch.device) -> bool:
-    if being_traced() or inside_vmap():
+    if torch.compiler.is_compiling() or inside_vmap() or is_traced():
         return False
     return device.type == "cpu" or (_enabled and device.type != "meta")

@@ -18,10 +18,15 @@ _GUIDE = """
 Every pool is made by its name, by its class, or as a module, and works in every place:
 
 ```python
+from graphpool import aggr
+from graphpool.conv import SAGEConv
+from graphpool.models import GraphModel
+
 aggr.resolve("gnp", channels=64)                      # a module, to call or to hand to a layer
-SAGEConv(64, aggr="pma")                              # neighbours
+SAGEConv(64, 64, aggr="pma")                          # neighbours
 GraphModel(7, 64, 2, aggr="max", readout="attsets")   # a readout
 aggr.Multi(64, members=["sum", "max", "bilinear"])    # several, side by side
+aggr.resolve("max+mean", channels=64)                 # several, added
 ```
 
 ## How to choose

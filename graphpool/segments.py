@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import operator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,6 +12,18 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+
+
+def _kept(compute: Callable[[Segments], Any]) -> Callable[[Segments], Any]:
+    """What is kept must be of use when a transform is over; but for bags that differ under it."""
+    outside = _debug.on_values(compute)
+
+    @functools.wraps(compute)
+    def get(self: Segments) -> Any:
+        differ = _debug.is_vectorized(self._index) or _debug.is_vectorized(self._ptr)
+        return compute(self) if differ else outside(self)
+
+    return get
 
 
 class Segments:
@@ -142,6 +156,7 @@ class Segments:
         return self._num_elements
 
     @property
+    @_kept
     def index(self) -> Tensor:
         """The bag of each element, ``[E]`` int64, in the order of the elements."""
         if _is_missing(self._index):
@@ -152,10 +167,12 @@ class Segments:
         return self._index  # type: ignore[return-value]
 
     @property
+    @_kept
     def ptr(self) -> Tensor:
         """The offsets of the bags in sorted order, ``[S + 1]`` int64."""
         if _is_missing(self._ptr):
-            if self.is_sorted and not _debug.being_traced():
+            traced = torch.compiler.is_compiling() or _debug.is_traced()
+            if self.is_sorted and not traced:
                 with _outlives_inference_mode():
                     self._ptr = torch._convert_indices_from_coo_to_csr(
                         self.index, self.num_segments
@@ -165,6 +182,7 @@ class Segments:
         return self._pointer
 
     @property
+    @_kept
     def counts(self) -> Tensor:
         """The number of elements of each bag, ``[S]`` int64."""
         if _is_missing(self._counts):
@@ -180,7 +198,7 @@ class Segments:
     def is_sorted(self) -> bool:
         """Whether the elements lie in the order of their bags."""
         if self._sorted is None:
-            if _debug.being_traced():
+            if torch.compiler.is_compiling() or _debug.is_traced():
                 # A traced program may not depend on values: sorting what is sorted does no harm.
                 return False
             index = self.index
@@ -188,6 +206,7 @@ class Segments:
         return self._sorted
 
     @property
+    @_kept
     def perm(self) -> Tensor | None:
         """``[E]`` such that ``index[perm]`` is sorted (a stable sort), or ``None`` if it is already."""
         if self.is_sorted:
@@ -197,6 +216,7 @@ class Segments:
         return self._perm
 
     def _sort(self) -> None:
+        _debug.refuse_older_onnx("sorting the bags")
         from graphpool.sorting import sort_index
 
         with _outlives_inference_mode():
@@ -316,7 +336,8 @@ def _ptr_from_counts(counts: Tensor) -> Tensor:
 
 
 def _as_integers(value: Any, name: str) -> Tensor:
-    if hasattr(value, "as_tensor"):  # torch_geometric.Index
+    # torch_geometric.Index; older versions of torch.compile cannot ask a plain tensor.
+    if type(value) is not Tensor and hasattr(value, "as_tensor"):
         value = value.as_tensor()
     if not isinstance(value, Tensor) or value.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"`{name}` must be an int64 or int32 tensor; got {_describe(value)}.")
@@ -324,7 +345,8 @@ def _as_integers(value: Any, name: str) -> Tensor:
         raise ValueError(f"`{name}` must have one dimension; got shape {tuple(value.shape)}.")
     # Kernels read the storage in order: a column of a matrix would be read across.
     with _outlives_inference_mode():
-        return value.to(torch.int64, copy=True, memory_format=torch.contiguous_format)
+        value = value.to(torch.int64, copy=True, memory_format=torch.contiguous_format)
+    return value if _debug.is_vectorized(value) else _debug.unwrapped(value)
 
 
 def _describe(value: Any) -> str:

@@ -3,9 +3,9 @@
 from graphpool.aggr.adapool import AdaPool
 from graphpool.aggr.attsets import AttSets
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.basic import Max, Mean, Min, Std, Sum, Var
+from graphpool.aggr.basic import Max, Mean, Min, Mul, Std, Sum, Var
 from graphpool.aggr.bilinear import Bilinear, ISqrtCov
-from graphpool.aggr.contributions import contributions
+from graphpool.aggr.contributions import attention, contributions
 from graphpool.aggr.deepsets import DeepSets, SetEquivariant
 from graphpool.aggr.delf import DELF
 from graphpool.aggr.dsvt import DSVTPool
@@ -57,6 +57,7 @@ __all__ = [
     "Mean",
     "Median",
     "Min",
+    "Mul",
     "MinMaxAUCLoss",
     "Multi",
     "PoNet",
@@ -75,6 +76,7 @@ __all__ = [
     "Sum",
     "Var",
     "WardPool",
+    "attention",
     "contributions",
     "exponent_parameter_groups",
     "faset_parameter_groups",

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool.ops.inputs import Gather
 from graphpool.ops.kernels.composed import align
+from graphpool.segments import Segments
 
 
 def some_may_be_absent(weight: Tensor) -> bool:
@@ -14,22 +16,29 @@ def some_may_be_absent(weight: Tensor) -> bool:
     return not _debug.values_are_checked(weight.device) or bool((weight == 0).any())
 
 
-def absent_as_zero(x: Tensor, weight: Tensor) -> Tensor:
-    """``x`` with 0 in place of elements of weight 0, which are absent, whatever they hold.
+def absent_as_zero(x: Tensor, weight: Tensor, gather: Gather | None = None) -> Tensor:
+    """``x`` with 0 in place of elements of weight 0, which are absent, whatever they hold; of rows that are
+    read in place, those that no present element reads.
 
     A formula would multiply what they hold by 0, and so would its derivative; that is NaN for an infinity
     or a NaN. Where the weight itself is differentiated, finite elements stay: their values are the
     derivative by the weight.
 
     Args:
-        x: Elements ``[E, ...]``.
+        x: Elements ``[E, ...]``, or rows.
         weight: ``[E]``.
+        gather: The row of each element.
 
     Example:
         >>> absent_as_zero(torch.tensor([1.0, torch.nan]), torch.tensor([1, 0]))
         tensor([1., 0.])
     """
-    absent = align(weight == 0, x)
+    absent = weight == 0
+    if gather is not None:
+        rows = gather.index if isinstance(gather, Segments) else gather
+        present = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
+        absent = present.index_add(0, rows, (~absent).long()) == 0
+    absent = align(absent, x)
     if weight.requires_grad or _is_transformed(weight):
         absent = absent & ~x.isfinite()
     return torch.where(absent, 0, x)

@@ -36,11 +36,14 @@ def attend_over_elements(
     Returns:
         ``[S, M, D]``.
     """
-    count, width = query.size(0), query.size(1) // heads
-    keys = key.unflatten(-1, (heads, width))
-    queries = scale * query.unflatten(-1, (heads, width))
-    score = torch.einsum("ehd,mhd->emh", keys, queries)
-    return weighted_values(score, value, segments, weight).view(-1, count, heads * width)
+    score = element_scores(query, key, heads, scale)
+    return weighted_values(score, value, segments, weight).view(-1, *query.shape)
+
+
+def element_scores(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
+    """Scores ``[E, M, H]`` of elements ``[E, D]`` for queries ``[M, D]``."""
+    queries = scale * query.unflatten(-1, (heads, -1))
+    return torch.einsum("ehd,mhd->emh", key.unflatten(-1, (heads, -1)), queries)
 
 
 def weighted_values(

@@ -137,11 +137,10 @@ class Aggregation(ChannelModule):
             )
         if weight is not None:
             check_elements(x, segments, weight, gather, integers=self.accepts_integers)
-        absent = weight if weight is not None and some_may_be_absent(weight) else None
-        if gather is not None and (absent is not None or not self.supports_gather):
+        if gather is not None and not self.supports_gather:
             x, gather = gathered(x, gather), None
-        if absent is not None:
-            x = absent_as_zero(x, absent)
+        if weight is not None and some_may_be_absent(weight):
+            x = absent_as_zero(x, weight, gather)
         if gather is not None:
             kwargs["gather"] = gather
         return _put_back(self.pool(x, segments, weight, **kwargs), moved)
@@ -262,7 +261,8 @@ def _put_back(y: Any, dim: int | None) -> Any:
 
 def _check_bound(segments: Segments, bound: int | None) -> None:
     bound = None if bound is None else as_integer(bound, "max_num_elements")
-    if bound is None or _debug.being_traced() or segments.device.type != "cpu":
+    traced = torch.compiler.is_compiling() or _debug.is_traced()
+    if bound is None or traced or segments.device.type != "cpu":
         return
     if segments.num_segments and int(segments.counts.max()) > bound:
         raise ValueError(

@@ -10,6 +10,7 @@ from torch import Tensor
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import Gather
+from graphpool.ops.product import segment_product
 from graphpool.ops.reduce import (
     segment_max,
     segment_mean,
@@ -131,3 +132,29 @@ class Std(Moment):
 
     moment = "std"
     operation = staticmethod(segment_std)
+
+
+@register("mul", "prod")
+class Mul(Aggregation):
+    r"""Product per channel, :math:`y_s = \prod_{e \in s} x_e`, see :func:`graphpool.ops.segment_product`.
+
+    The derivative is right where elements are 0, too. Takes integers. An empty bag gives 0, as in every
+    pool of this library, and not the empty product.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> aggr.Mul()(torch.tensor([[2.0], [-3.0], [4.0]]), torch.tensor([0, 0, 1]), dim_size=3)
+        tensor([[-6.],
+                [ 4.],
+                [ 0.]])
+    """
+
+    multiplicity_aware = True
+    accepts_integers = True
+    complexity = "E C log n for bags of n"
+    exempt = {
+        "offset": "a product of large numbers overflows, and is not the product plus the offset"
+    }
+
+    def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+        return segment_product(x, segments, weight)

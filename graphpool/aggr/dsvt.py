@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, check_count, check_divides, reset
+from graphpool.aggr.flat import FlatAggregation, LayerNorm, check_count, check_divides, reset
 from graphpool.aggr.positions import check_positions, feature_channels, split_positions
 from graphpool.aggr.registry import register
 from graphpool.ops.kernels.primitives import bag_gather
@@ -83,7 +83,7 @@ class DSVTPool(FlatAggregation):
         self.key = torch.nn.Linear(width, width, bias=False)
         self.value = torch.nn.Linear(width, width)
         self.out = torch.nn.Linear(width, width)
-        self.norm = torch.nn.LayerNorm(width)
+        self.norm = LayerNorm(width)
         if self.num_slots is not None:
             self.slots = torch.nn.Parameter(torch.empty(self.num_slots, width))
         if self.pos_dim:

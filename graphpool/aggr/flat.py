@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.lazy import as_integer
 from graphpool.ops.inputs import check_elements, working
@@ -43,7 +44,7 @@ class FlatAggregation(Aggregation):
         flat, bags, w = _fold(x, segments, weight)
         y = self.pool_flat(flat.to(self._dtype(x)), bags, w, **kwargs)
         if w is not None or not self.empty_gives_zero:
-            y = zero_empty(y, bags, w)
+            y = fill_empty(y, bags, w)
         y = y.to(x.dtype)
         return y.reshape(segments.num_segments, *middle, *y.shape[1:]) if middle else y
 
@@ -75,10 +76,23 @@ def bag_sizes(segments: Segments, weight: Tensor | None, like: Tensor) -> Tensor
     return align(torch.where(n == 0, 1, n).to(like.dtype), like)
 
 
-def zero_empty(y: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-    """``y`` with 0 for bags that have no element, or none whose weight is not 0."""
+def fill_empty(
+    y: Tensor, segments: Segments, weight: Tensor | None = None, value: float = 0.0
+) -> Tensor:
+    """``y`` with ``value`` for bags that have no element, or none whose weight is not 0."""
     n = segments.counts if weight is None else segment_sum((weight != 0).long(), segments)
-    return torch.where(align(n == 0, y), 0, y)
+    return torch.where(align(n == 0, y), value, y)
+
+
+class LayerNorm(torch.nn.LayerNorm):
+    """PyTorch's, but for transforms, where the derivative of its tangent is wrong (PyTorch 2.13)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _debug.inside_transform():
+            return super().forward(x)
+        deviation = x - x.mean(-1, keepdim=True)
+        scale = (deviation.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        return deviation * scale * self.weight + self.bias
 
 
 def signed_sqrt(x: Tensor, eps: float = 1e-6) -> Tensor:

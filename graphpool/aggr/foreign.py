@@ -20,13 +20,28 @@ def resolve_pool(query: Any, channels: int, **kwargs: Any) -> nn.Module:
     """:func:`graphpool.aggr.resolve`, for pools that give one vector per bag.
 
     Raises:
-        ValueError: If the pool gives smaller bags, which no layer can use.
+        ValueError: If the pool gives smaller bags or more than one result, which no layer can use.
     """
-    module = resolve(query, channels=channels, **kwargs)
+    return one_vector_per_bag(resolve(query, channels=channels, **kwargs))
+
+
+def one_vector_per_bag(module: nn.Module) -> nn.Module:
+    """``module``, if it is a pool that gives one vector per bag and nothing else.
+
+    Raises:
+        ValueError: It gives smaller bags, or more than one result.
+    """
+    name = type(module).__name__
     if getattr(module, "ragged", False):
         raise ValueError(
-            f"{type(module).__name__} gives a smaller bag, not one vector, for each bag; it cannot "
-            "stand for a neighbour pool or a readout."
+            f"{name} gives a smaller bag, not one vector, for each bag; it cannot stand for a neighbour "
+            "pool, a readout or one pool of several."
+        )
+    if getattr(module, "return_weights", False):
+        raise ValueError(
+            f"{name}(return_weights=True) gives its weights beside the vectors; it cannot stand for a "
+            "neighbour pool, a readout or one pool of several. Make it without, and ask "
+            "graphpool.attention for the weights."
         )
     return module
 
@@ -42,9 +57,6 @@ def pool(
 ) -> Tensor:
     """Pools ``x`` with an aggregation of this package or of PyTorch Geometric.
 
-    Of a pool that returns more than the pooled values, such as its attention, a layer takes the values;
-    a forward hook on the pool sees the rest.
-
     Args:
         aggr: The aggregation.
         x: Elements in the order of ``segments``, on dimension ``dim``.
@@ -57,8 +69,7 @@ def pool(
         ValueError: If a weight is given to an aggregation of PyTorch Geometric, which knows none.
     """
     if isinstance(aggr, Aggregation):
-        pooled = aggr(x, segments, dim=dim, weight=weight, gather=gather)
-        return pooled[0] if isinstance(pooled, tuple) else pooled
+        return aggr(x, segments, dim=dim, weight=weight, gather=gather)
     if weight is not None:
         raise ValueError(
             f"`weight` was given, but {type(aggr).__name__} is not an aggregation of graphpool "

@@ -10,7 +10,7 @@ from graphpool.aggr.flat import check_count
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import check_elements
 from graphpool.ops.kernels.composed import align
-from graphpool.ops.kernels.primitives import bag_sum
+from graphpool.ops.kernels.primitives import bag_cumsum, bag_sum
 from graphpool.ops.order import segment_sort, segment_topk
 from graphpool.segments import Segments
 
@@ -182,10 +182,7 @@ def _weighted_topk(x: Tensor, segments: Segments, k: int, weight: Tensor) -> Ten
     values, order = segment_sort(x, segments, descending=True)
     bags = Segments(ptr=segments.ptr, num_elements=x.size(0))
     w = weight.detach().double()[order]
-    total = w.cumsum(0)
-    before = torch.cat([torch.zeros_like(total[:1]), total])[bags.ptr[:-1]]
-    index = align(bags.index, w).expand_as(w)
-    reach = total - before.gather(0, index)
+    reach = bag_cumsum(w, bags)
     size = bag_sum(w, bags)
     picked = []
     for place in range(k):

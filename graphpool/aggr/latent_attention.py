@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, check_count, check_divides, l2_normalize, reset
+from graphpool.aggr.flat import (
+    FlatAggregation,
+    LayerNorm,
+    check_count,
+    check_divides,
+    l2_normalize,
+    reset,
+)
 from graphpool.aggr.registry import register, resolve
 from graphpool.ops.reduce import segment_mean
 from graphpool.segments import Segments
@@ -19,13 +26,13 @@ class _CrossAttention(torch.nn.Module):
     def __init__(self, channels: int, heads: int, expansion: int = 4) -> None:
         super().__init__()
         self.heads = heads
-        self.query_norm = torch.nn.LayerNorm(channels)
-        self.context_norm = torch.nn.LayerNorm(channels)
+        self.query_norm = LayerNorm(channels)
+        self.context_norm = LayerNorm(channels)
         self.query = torch.nn.Linear(channels, channels, bias=False)
         self.key = torch.nn.Linear(channels, channels, bias=False)
         self.value = torch.nn.Linear(channels, channels, bias=False)
         self.out = torch.nn.Linear(channels, channels, bias=False)
-        self.norm = torch.nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.expand = torch.nn.Linear(channels, 2 * expansion * channels)
         self.contract = torch.nn.Linear(expansion * channels, channels)
 

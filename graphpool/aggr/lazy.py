@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 from abc import ABCMeta
 from collections.abc import Callable
@@ -40,6 +41,9 @@ class ChannelModule(pyg_aggr.Aggregation, metaclass=Finished):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # The metaclass would show its own.
+        _, *arguments = inspect.signature(cls.__init__).parameters.values()
+        cls.__signature__ = inspect.Signature(arguments)  # type: ignore[attr-defined]
         if not hasattr(cls.reset_parameters, "_waits"):
             cls.reset_parameters = _waiting(cls.reset_parameters)  # type: ignore[method-assign]
 

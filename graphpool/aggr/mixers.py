@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, check_count, check_divides, perceptron, reset
+from graphpool.aggr.flat import (
+    FlatAggregation,
+    LayerNorm,
+    check_count,
+    check_divides,
+    perceptron,
+    reset,
+)
 from graphpool.aggr.positions import check_positions, feature_channels, split_positions
 from graphpool.aggr.registry import register, resolve
 from graphpool.ops.kernels.primitives import bag_gather
@@ -151,7 +158,7 @@ class _Block(torch.nn.Module):
 
     def __init__(self, mixer: torch.nn.Module, channels: int, project: bool) -> None:
         super().__init__()
-        self.norm0, self.norm1 = (torch.nn.LayerNorm(channels) for _ in range(2))
+        self.norm0, self.norm1 = (LayerNorm(channels) for _ in range(2))
         self.mixer = mixer
         self.project = torch.nn.Linear(channels, channels) if project else torch.nn.Identity()
         self.mlp = perceptron(channels, 2 * channels, channels)

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import UninitializedParameter
 
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.basic import Moment
-from graphpool.aggr.foreign import pool
+from graphpool.aggr.flat import check_count
+from graphpool.aggr.foreign import one_vector_per_bag, pool
 from graphpool.aggr.registry import register, resolve
+from graphpool.ops.inputs import working
+from graphpool.ops.kernels.composed import standard_deviation
 from graphpool.ops.reduce import segment_moments
 from graphpool.segments import Segments
 
-MODES = ("cat", "mixture")
+_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda y: y.sum(0),
+    "mean": lambda y: y.mean(0),
+    "max": lambda y: y.amax(0),
+    "min": lambda y: y.amin(0),
+    "std": lambda y: standard_deviation((y - y.mean(0)).square().mean(0)),
+}
+MODES = ("cat", "mixture", "proj", *_REDUCTIONS)
 
 
 @register("multi")
 class Multi(Aggregation):
-    r"""Several pools of the same bag, concatenated, or mixed with learned weights.
+    r"""Several pools of the same bag: concatenated, added, mixed with learned weights, ...
 
-    ``mode="mixture"`` gives :math:`y = \sum_k \pi_k f_k(s)` with :math:`\pi = \mathrm{softmax}(\theta)`,
-    equal at the start; read :attr:`mixture` to see what was learned. A member may come twice. Sum, mean,
-    variance, standard deviation, minimum and maximum among the members are computed in one pass.
+    ============================================= =====================================================
+    ``mode``                                      result
+    ============================================= =====================================================
+    ``"cat"``                                     all side by side
+    ``"proj"``                                    the same, times a learned matrix to ``out_channels``
+    ``"mixture"``                                 a mean with learned weights
+    ``"sum"``, ``"mean"``, ``"max"``, ``"min"``,  of the members, channel by channel
+    ``"std"``
+    ============================================= =====================================================
+
+    All but the first two need members of equal width. ``mode="mixture"`` gives
+    :math:`y = \sum_k \pi_k f_k(s)` with :math:`\pi = \mathrm{softmax}(\theta)`, equal at the start; read
+    :attr:`mixture` to see what was learned. A member may come twice. Sum, mean, variance, standard
+    deviation, minimum and maximum among the members are computed in one pass. Integers are taken where
+    every member takes them, in the modes cat, sum, max and min.
 
     Corso et al., "Principal neighbourhood aggregation for graph nets", 2020, for the concatenation.
 
@@ -33,10 +56,12 @@ class Multi(Aggregation):
     Args:
         channels: See :class:`Aggregation`; handed to every member.
         members: Names, modules or classes, as :func:`~graphpool.aggr.resolve` takes them.
-        mode: ``"cat"`` or ``"mixture"``.
+        mode: One of the above.
+        out_channels: Width of the projection, for ``mode="proj"`` only.
 
     Raises:
-        ValueError: There is no member, the mode is unknown, or widths differ in a mixture.
+        ValueError: There is no member, a member does not give one vector per bag, the mode is unknown,
+            or widths differ where they must not.
 
     Example:
         >>> from graphpool import aggr
@@ -44,6 +69,8 @@ class Multi(Aggregation):
         tensor([[2., 3., 2.]])
         >>> aggr.Multi(members=["mean", "max"], mode="mixture").mixture
         {'mean': 0.5, 'max': 0.5}
+        >>> aggr.resolve("max+mean")(torch.tensor([[1.0], [3.0]]))
+        tensor([[5.]])
     """
 
     learnable = True
@@ -57,6 +84,7 @@ class Multi(Aggregation):
         *,
         members: Sequence[Any] = ("sum", "mean", "max"),
         mode: str = "cat",
+        out_channels: int | None = None,
     ) -> None:
         super().__init__(None if channels == -1 else channels)
         if isinstance(members, str) or not members:
@@ -65,35 +93,58 @@ class Multi(Aggregation):
             raise ValueError(f"`mode` must be one of {MODES}; got {mode!r}.")
         self.mode = mode
         self.labels = [_label(member) for member in members]
-        self.members = torch.nn.ModuleList(resolve(member, channels=channels) for member in members)
+        self.members = torch.nn.ModuleList(
+            one_vector_per_bag(resolve(member, channels=channels)) for member in members
+        )
+        # Exact where all members are, and nothing is done with their results that integers cannot hold.
+        self.accepts_integers = mode in ("cat", "sum", "max", "min") and all(  # type: ignore[misc]
+            getattr(member, "accepts_integers", False) for member in self.members
+        )
+        if (out_channels is None) == (mode == "proj"):
+            raise ValueError(
+                f"`out_channels` goes with mode='proj' and no other; got {out_channels} with {mode!r}."
+            )
+        self.width = None if out_channels is None else check_count(out_channels, "out_channels")
         if mode == "mixture":
             self.logits = torch.nn.Parameter(torch.empty(len(self.members)))
-        self._reset_mixture()
+        elif self.width is not None:
+            widths = self._widths()
+            # Without bias, so that an empty bag gives 0.
+            self.proj = (
+                torch.nn.LazyLinear(self.width, bias=False)
+                if widths is None
+                else torch.nn.Linear(sum(widths), self.width, bias=False)
+            )
+        self._reset_own()
 
-    def _reset_mixture(self) -> None:
+    def _reset_own(self) -> None:
         if self.mode == "mixture":
             torch.nn.init.zeros_(self.logits)
+        elif self.mode == "proj":
+            self.proj.reset_parameters()
 
     def reset_parameters(self) -> None:
         for member in self.members:
             member.reset_parameters()  # type: ignore[operator]
-        self._reset_mixture()
+        self._reset_own()
 
     @property
     def out_channels(self) -> int | None:
-        widths: list[int] = []
-        for member in self.members:
-            width = getattr(member, "out_channels", self.channels)
-            if width in (None, -1):
-                return None
-            widths.append(width)
+        widths = self._widths()
+        if self.width is not None or widths is None:
+            return self.width
         return sum(widths) if self.mode == "cat" else widths[0]
+
+    def _widths(self) -> list[int] | None:
+        widths = [getattr(member, "out_channels", self.channels) for member in self.members]
+        return None if any(width in (None, -1) for width in widths) else widths
 
     @property
     def mixture(self) -> dict[str, float]:
         """The learned weight of each member; of equal ones the sum. Only for ``mode="mixture"``."""
         if self.mode != "mixture":
-            raise ValueError("Only mode='mixture' has mixture weights.")
+            # hasattr() must answer, not raise.
+            raise AttributeError("Only mode='mixture' has mixture weights.")
         total: dict[str, float] = {}
         for label, share in zip(self.labels, self.logits.softmax(0).tolist(), strict=True):
             total[label] = total.get(label, 0.0) + share
@@ -101,13 +152,22 @@ class Multi(Aggregation):
 
     def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         pooled = self._pool_members(x, segments, weight)
-        if self.mode == "cat":
-            return torch.cat(pooled, dim=-1)
+        if self.mode in ("cat", "proj"):
+            y = torch.cat(pooled, dim=-1)
+            return y if self.mode == "cat" else self._project(y).to(x.dtype)
         if len({y.size(-1) for y in pooled}) > 1:
             widths = dict(zip(self.labels, (y.size(-1) for y in pooled), strict=True))
-            raise ValueError(f"A mixture needs members of equal width; got {widths}.")
+            raise ValueError(f"mode={self.mode!r} needs members of equal width; got {widths}.")
+        if self.mode in _REDUCTIONS:
+            stacked = torch.stack(pooled)
+            return _REDUCTIONS[self.mode](working(stacked)).to(x.dtype)
         shares = self.logits.softmax(0)
         return torch.stack([s * y for s, y in zip(shares, pooled, strict=True)]).sum(0).to(x.dtype)
+
+    def _project(self, y: Tensor) -> Tensor:
+        weight = self.proj.weight
+        unbuilt = isinstance(weight, UninitializedParameter)
+        return self.proj(y if unbuilt else y.to(weight.dtype))
 
     def _pool_members(self, x: Tensor, segments: Segments, weight: Tensor | None) -> list[Tensor]:
         moments = [m.moment if isinstance(m, Moment) else None for m in self.members]
@@ -124,7 +184,8 @@ class Multi(Aggregation):
         return pooled
 
     def extra_repr(self) -> str:
-        return f"mode={self.mode!r}"
+        width = "" if self.width is None else f", out_channels={self.width}"
+        return f"mode={self.mode!r}{width}"
 
 
 def _label(member: Any) -> str:

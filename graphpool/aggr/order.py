@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
+from graphpool.aggr.flat import fill_empty
 from graphpool.aggr.registry import register
 from graphpool.ops.order import INTERPOLATIONS, segment_quantile
 from graphpool.segments import Segments
@@ -16,8 +20,13 @@ class Quantile(Aggregation):
 
     Args:
         channels: See :class:`Aggregation`.
-        q: Which quantile, in ``[0, 1]``: 0 is the minimum, 0.5 the median, 1 the maximum.
+        q: Which quantile, in ``[0, 1]``: 0 is the minimum, 0.5 the median, 1 the maximum. Several, as
+            a list, are put side by side.
         interpolation: ``"linear"``, ``"lower"``, ``"higher"``, ``"midpoint"`` or ``"nearest"``.
+        fill_value: What an empty bag gives.
+
+    Shapes:
+        ``[E, ..., C]`` to ``[S, ..., len(q) * C]``; the first quantile of all channels comes first.
 
     Raises:
         ValueError: ``q`` or ``interpolation`` is out of range.
@@ -32,28 +41,46 @@ class Quantile(Aggregation):
     exempt = {"ties": "the derivative goes to one of the equal elements, as in torch.quantile"}
 
     def __init__(
-        self, channels: int | None = None, *, q: float = 0.5, interpolation: str = "linear"
+        self,
+        channels: int | None = None,
+        *,
+        q: float | Sequence[float] = 0.5,
+        interpolation: str = "linear",
+        fill_value: float = 0.0,
     ) -> None:
         super().__init__(channels)
-        if not 0 <= q <= 1:
-            raise ValueError(f"`q` must lie in [0, 1]; got {q}.")
+        self.levels = [float(q)] if isinstance(q, (int, float)) else [float(v) for v in q]
+        if not self.levels or not all(0 <= v <= 1 for v in self.levels):
+            raise ValueError(f"`q` must lie in [0, 1], one or several; got {q}.")
         if interpolation not in INTERPOLATIONS:
             raise ValueError(
                 f"`interpolation` must be one of {INTERPOLATIONS}; got {interpolation!r}."
             )
         self.q = q
         self.interpolation = interpolation
+        self.fill_value = float(fill_value)
+
+    @property
+    def out_channels(self) -> int | None:
+        return self.channels if self.channels in (None, -1) else len(self.levels) * self.channels
 
     def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        return segment_quantile(x, segments, self.q, self.interpolation, weight)
+        found = [segment_quantile(x, segments, q, self.interpolation, weight) for q in self.levels]
+        y = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
+        return fill_empty(y, segments, weight, self.fill_value) if self.fill_value else y
 
     def extra_repr(self) -> str:
-        return f"q={self.q}, interpolation={self.interpolation!r}"
+        fill = f", fill_value={self.fill_value}" if self.fill_value else ""
+        return f"q={self.q}, interpolation={self.interpolation!r}{fill}"
 
 
 @register("median")
 class Median(Quantile):
     """Median per channel; of an even number of elements the lower one, as in :func:`torch.median`.
+
+    Args:
+        channels: See :class:`Aggregation`.
+        fill_value: What an empty bag gives.
 
     Example:
         >>> from graphpool import aggr
@@ -61,8 +88,8 @@ class Median(Quantile):
         tensor([[3.]])
     """
 
-    def __init__(self, channels: int | None = None) -> None:
-        super().__init__(channels, q=0.5, interpolation="lower")
+    def __init__(self, channels: int | None = None, *, fill_value: float = 0.0) -> None:
+        super().__init__(channels, q=0.5, interpolation="lower", fill_value=fill_value)
 
     def extra_repr(self) -> str:
-        return ""
+        return f"fill_value={self.fill_value}" if self.fill_value else ""

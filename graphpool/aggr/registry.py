@@ -84,7 +84,8 @@ def resolve(
 
     Args:
         query: A registered name (:func:`names`) or one of PyG's; a module, returned as it is; a class;
-            or a list of these, whose results are concatenated (:class:`~graphpool.aggr.Multi`).
+            a list of these, whose results are concatenated (:class:`~graphpool.aggr.Multi`); or names
+            with ``+`` between them, whose results are added (``"max+mean"``).
         channels: Number of channels of the elements, -1 to infer it; passed on to classes that take it.
             Those of PyG that take ``in_channels`` get it by that name, and keep the width where they want
             ``out_channels``, too, unless it is given.
@@ -115,6 +116,10 @@ def resolve(
         return _make(_REGISTRY["multi"], channels, {"members": list(query), **kwargs})
     if isinstance(query, str):
         key = _key(query)
+        if key is None and "+" in query:
+            members = [name.strip() for name in query.split("+")]
+            kwargs = {"members": members, "mode": "sum", **kwargs}
+            key = "multi"
         query = _pyg_class(query) if key is None else _REGISTRY[key]
     if not (isinstance(query, type) and issubclass(query, pyg_aggr.Aggregation)):
         raise TypeError(

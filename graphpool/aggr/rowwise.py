@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool.ops.kernels.fused_common import differentiate_again
 
 _PIECE = 1 << 17
 """Numbers of a piece of the widest input, so that what is made of it stays in the cache."""
@@ -32,7 +33,7 @@ def rowwise(function: RowFunction, *inputs: Tensor) -> Tensor:
         >>> rowwise(lambda v: (v * v).sum(-1).sqrt(), x)
         tensor([5.], grad_fn=<_RowwiseBackward>)
     """
-    plain = _debug.being_traced() or _debug.inside_vmap()
+    plain = torch.compiler.is_compiling() or _debug.inside_transform() or _debug.is_traced()
     if plain or inputs[0].is_cuda or inputs[0].size(0) == 0:
         return function(*inputs)
     return _Rowwise.apply(function, *inputs)
@@ -56,15 +57,12 @@ class _Rowwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         inputs, (grad,) = ctx.saved_tensors, grads
-        wanted = [i for i, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
-        found: list[Tensor | None] = [None] * len(inputs)
-        if torch.is_grad_enabled():
+        needed = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled() or _debug.inside_transform():
             # Pieces are written side by side, which has no derivative of its own.
-            y = ctx.function(*inputs)
-            slopes = torch.autograd.grad(y, [inputs[i] for i in wanted], grad, create_graph=True)
-            for i, slope in zip(wanted, slopes, strict=True):
-                found[i] = slope
-            return (None, *found)
+            return (None, *differentiate_again(ctx.function, inputs, needed, grad))
+        wanted = [i for i, need in enumerate(needed) if need]
+        found: list[Tensor | None] = [None] * len(inputs)
         for i in wanted:
             found[i] = torch.empty_like(inputs[i])
         for rows in _pieces(inputs):

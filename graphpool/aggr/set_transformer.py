@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.attention_ops import attend_over_elements, attend_to_bag
-from graphpool.aggr.flat import FlatAggregation, check_count, check_divides, reset
+from graphpool.aggr.attention_ops import attend_over_elements, attend_to_bag, element_scores
+from graphpool.aggr.flat import FlatAggregation, LayerNorm, check_count, check_divides, reset
 from graphpool.aggr.registry import register
+from graphpool.ops.softmax import segment_softmax
 from graphpool.segments import Segments
 
 SCALES = ("head", "full")
@@ -21,8 +22,8 @@ class _Residual(torch.nn.Module):
     def __init__(self, channels: int, layer_norm: bool) -> None:
         super().__init__()
         self.out = torch.nn.Linear(channels, channels)
-        self.norm0 = torch.nn.LayerNorm(channels) if layer_norm else torch.nn.Identity()
-        self.norm1 = torch.nn.LayerNorm(channels) if layer_norm else torch.nn.Identity()
+        self.norm0 = LayerNorm(channels) if layer_norm else torch.nn.Identity()
+        self.norm1 = LayerNorm(channels) if layer_norm else torch.nn.Identity()
 
     def forward(self, query: Tensor, attended: Tensor) -> Tensor:
         o = self.norm0(query + attended)
@@ -148,6 +149,13 @@ class PMA(FlatAggregation):
 
     def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         return self.attend(self.seeds, self.first(x), segments, weight).flatten(1)
+
+    def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+        """The weights ``[E, num_seeds, heads]`` of elements ``[E, C]``; each bag, seed and head sums to 1."""
+        attend = self.attend
+        key = attend.key(self.first(x.to(self._dtype(x))))
+        score = element_scores(attend.query(self.seeds), key, attend.heads, attend.scale)
+        return segment_softmax(score, segments, weight).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, num_seeds={self.num_seeds}, heads={self.heads}"

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, bag_sizes, check_count, perceptron, reset
+from graphpool.aggr.flat import (
+    FlatAggregation,
+    LayerNorm,
+    bag_sizes,
+    check_count,
+    perceptron,
+    reset,
+)
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import working
 from graphpool.ops.kernels.primitives import bag_gather
@@ -53,13 +60,13 @@ class _Slots(FlatAggregation):
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(self.num_slots, size, generator=generator)
         self.register_buffer("noise", noise)
-        self.input_norm = torch.nn.LayerNorm(channels)
+        self.input_norm = LayerNorm(channels)
         self.key = torch.nn.Linear(channels, width, bias=False)
         self.value = torch.nn.Linear(channels, width, bias=False)
         self.query = torch.nn.Linear(width, width, bias=False)
-        self.slot_norm = torch.nn.LayerNorm(size)
+        self.slot_norm = LayerNorm(size)
         self.gru = torch.nn.GRUCell(width, width)
-        self.mlp_norm = torch.nn.LayerNorm(width)
+        self.mlp_norm = LayerNorm(width)
         self.mlp = perceptron(width, 2 * width, width)
 
     def reset_parameters(self) -> None:
@@ -82,7 +89,7 @@ class _Slots(FlatAggregation):
         """The recurrent step, and a perceptron with residual, for each slot."""
         shape = before.shape
         # Rows of all slots of all bags; the unit takes none of zero length.
-        slots = self.gru(update.flatten(0, 1), before.flatten(0, 1)).view(shape)
+        slots = _gru(self.gru, update.flatten(0, 1), before.flatten(0, 1)).view(shape)
         return slots + self.mlp(self.mlp_norm(slots))
 
     def extra_repr(self) -> str:
@@ -280,3 +287,12 @@ class SlotMixture(_Slots):
         spread = (second - first * first).clamp_min(0) + (first + centre - mean).square()
         log_std = 0.5 * (spread + _FLOOR).log()
         return torch.cat([mean, log_std.to(mean.dtype)], dim=-1)
+
+
+def _gru(cell: torch.nn.GRUCell, x: Tensor, state: Tensor) -> Tensor:
+    """``cell(x, state)``, not in place: :func:`torch.vmap` cannot vectorise what PyTorch does there."""
+    given = torch.nn.functional.linear(x, cell.weight_ih, cell.bias_ih).chunk(3, dim=-1)
+    kept = torch.nn.functional.linear(state, cell.weight_hh, cell.bias_hh).chunk(3, dim=-1)
+    reset_gate, update_gate = ((given[i] + kept[i]).sigmoid() for i in range(2))
+    new = (given[2] + reset_gate * kept[2]).tanh()
+    return new + update_gate * (state - new)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -126,8 +128,9 @@ class LogSumExp(Aggregation):
 
     Args:
         channels: See :class:`Aggregation`.
-        tau: Temperature, positive.
+        tau: Temperature, positive; the one at the start if it is learned.
         mean: Use the mean of the exponentials, so that repeating the bag changes nothing.
+        learn: Whether ``tau`` is learned; it stays positive, because its logarithm is the parameter.
 
     Raises:
         ValueError: ``tau`` is not positive.
@@ -142,13 +145,31 @@ class LogSumExp(Aggregation):
     supports_gather = True
 
     def __init__(
-        self, channels: int | None = None, *, tau: float = 1.0, mean: bool = False
+        self,
+        channels: int | None = None,
+        *,
+        tau: float = 1.0,
+        mean: bool = False,
+        learn: bool = False,
     ) -> None:
         super().__init__(channels)
-        if not tau > 0:
-            raise ValueError(f"`tau` must be positive; got {tau}.")
-        self.tau = float(tau)
+        if not 0 < tau < math.inf:
+            raise ValueError(f"`tau` must be positive and finite; got {tau}.")
+        self.initial_tau = float(tau)
         self.mean = mean
+        self.learn = learn
+        if learn:
+            self.log_tau = torch.nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.learn:
+            torch.nn.init.constant_(self.log_tau, math.log(self.initial_tau))
+
+    @property
+    def tau(self) -> float | Tensor:
+        """The temperature as it is now."""
+        return self.log_tau.exp() if self.learn else self.initial_tau
 
     def pool(
         self,
@@ -157,17 +178,18 @@ class LogSumExp(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        y = segment_logsumexp(x / self.tau, segments, weight, gather)
+        tau = self.tau
+        y = segment_logsumexp(x / tau, segments, weight, gather)
         if self.mean:
             y = y - _log_size(segments, weight, y)
-        return self.tau * y
+        return (tau * y).to(x.dtype)
 
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """The derivative of the output by each element, ``softmax(x / tau)``, ``[E, ..., C]``."""
         return segment_softmax(x / self.tau, segments, weight)
 
     def extra_repr(self) -> str:
-        return f"tau={self.tau}, mean={self.mean}"
+        return f"tau={self.initial_tau}, mean={self.mean}" + (", learn=True" if self.learn else "")
 
 
 def _log_size(segments: Segments, weight: Tensor | None, like: Tensor) -> Tensor:

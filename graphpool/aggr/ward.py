@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.flat import check_count
 from graphpool.aggr.kmax import repeat_elements
@@ -74,6 +75,7 @@ class WardPool(Aggregation):
         self.protect = check_count(protect, "protect", low=0)
         self.released = released
 
+    @_debug.on_values
     @torch.no_grad()
     def clusters(self, x: Tensor, segments: Segments) -> tuple[Tensor, Segments]:
         """The cluster of each element ``[E, C]``, ``[E]``, and the bags of the clusters.

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.inits import reset
 
+from graphpool.aggr.flat import LayerNorm
 from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
-from graphpool.conv.base import Linear, PoolingConv, perceptron
+from graphpool.conv.base import Linear, PoolingConv, Width, perceptron
 from graphpool.conv.neighborhoods import neighborhoods
 from graphpool.segments import Segments, as_size
 
@@ -44,7 +45,8 @@ class GraphModel(nn.Module):
         GraphModel(7, 64, 2, aggr=("max", "mean", ["sum", "std"]), readout=AttSets)
 
     Args:
-        in_channels: Width of the nodes, -1 to find out at the first call.
+        in_channels: Width of the nodes, -1 to find out at the first call; without an encoder also a pair,
+            of senders and receivers.
         hidden_channels: Width of the hidden layers.
         out_channels: Width of the output.
         num_layers: Number of convolutions, at least 1.
@@ -85,7 +87,7 @@ class GraphModel(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: Width,
         hidden_channels: int,
         out_channels: int,
         num_layers: int = 3,
@@ -121,6 +123,7 @@ class GraphModel(nn.Module):
                 f"aggr, as a tuple, must have one entry for each of the {num_layers} layers; "
                 f"got {len(aggrs)}"
             )
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.jumping, self.activation, self.node_dim = jumping, activation, node_dim
         self.takes_edges = edge_dim is not None
         # A module, which notices train() and eval() where the model is traced.
@@ -278,12 +281,14 @@ def _as_segments(
 
 
 def _encoder(
-    encoder: str | nn.Module | None, in_channels: int, hidden: int
-) -> tuple[nn.Module, int]:
+    encoder: str | nn.Module | None, in_channels: Width, hidden: int
+) -> tuple[nn.Module, Width]:
     if encoder is None:
         return nn.Identity(), in_channels
     if isinstance(encoder, nn.Module):
         return encoder, hidden
+    if not isinstance(in_channels, int):
+        raise ValueError(f"in_channels may be a pair only where encoder=None; got {in_channels}")
     if encoder == "linear":
         return Linear(in_channels, hidden), hidden
     if encoder == "mlp":
@@ -304,7 +309,7 @@ def _head(head: str | nn.Module, width: int, hidden: int, out_channels: int) -> 
 def _norm(norm: str | None, width: int) -> nn.Module:
     if norm is None:
         return nn.Identity()
-    return _BatchNorm(width) if norm == "batch" else nn.LayerNorm(width)
+    return _BatchNorm(width) if norm == "batch" else LayerNorm(width)
 
 
 class _BatchNorm(nn.BatchNorm1d):

@@ -7,6 +7,7 @@ its weight says. Half precision is accumulated in float32.
 
 from graphpool.ops.order import segment_median, segment_quantile, segment_sort, segment_topk
 from graphpool.ops.power import segment_power
+from graphpool.ops.product import segment_product
 from graphpool.ops.reduce import (
     segment_max,
     segment_mean,
@@ -31,6 +32,7 @@ __all__ = [
     "segment_min",
     "segment_moments",
     "segment_power",
+    "segment_product",
     "segment_quantile",
     "segment_softmax",
     "segment_softmax_sum",

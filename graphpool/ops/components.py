@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from graphpool.ops.inputs import whole_number
+
 __all__ = ["Contraction", "connected_components", "contract"]
 
 
@@ -44,6 +46,7 @@ def connected_components(edges: Tensor, num_nodes: int, method: str = "auto") ->
         >>> connected_components(torch.tensor([[3, 1], [1, 4]]), num_nodes=6)
         tensor([0, 1, 2, 1, 1, 3])
     """
+    num_nodes = whole_number(num_nodes, "num_nodes", least=0)
     _check_edges(edges, num_nodes)
     if method not in ("auto", "scipy", "propagation"):
         raise ValueError(f"`method` must be 'auto', 'scipy' or 'propagation'; got {method!r}.")
@@ -100,6 +103,10 @@ def contract(edges: Tensor, cluster: Tensor, directed: bool = False) -> Contract
     Returns:
         The new edges and the assignment of old edges to them.
 
+    Raises:
+        TypeError: ``edges`` is not an integer tensor.
+        ValueError: Its shape is wrong, a node is out of range, or a cluster is negative.
+
     Example:
         >>> edges = torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]])
         >>> contract(edges, torch.tensor([0, 0, 1, 2]))
@@ -107,6 +114,11 @@ def contract(edges: Tensor, cluster: Tensor, directed: bool = False) -> Contract
                 [1, 2, 2]]), assignment=tensor([-1,  0,  2,  1,  0]))
     """
     _check_edges(edges, cluster.numel())
+    if cluster.numel() and int(cluster.min()) < 0:
+        first = int((cluster < 0).nonzero()[0])
+        raise ValueError(f"`cluster` must be >= 0; got {int(cluster[first])} at position {first}.")
+    # Pairs of clusters are told apart by a number that int32 cannot hold.
+    cluster = cluster.long()
     count = int(cluster.max()) + 1 if cluster.numel() else 0
     a, b = cluster[edges[0]], cluster[edges[1]]
     if not directed:

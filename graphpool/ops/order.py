@@ -11,10 +11,11 @@ from graphpool.ops.inputs import (
     Gather,
     check_elements,
     gathered,
+    whole_number,
     working,
 )
 from graphpool.ops.kernels.composed import align
-from graphpool.ops.kernels.primitives import bag_sum
+from graphpool.ops.kernels.primitives import bag_cumsum, bag_sum
 from graphpool.segments import Segments
 
 INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
@@ -44,7 +45,8 @@ def segment_sort(
     """
     check_elements(x, segments, gather=gather, integers=True)
     x = gathered(x, gather)
-    if _debug.being_traced() or _debug.inside_vmap() or not x.numel():
+    plain = torch.compiler.is_compiling() or _debug.inside_transform() or _debug.is_traced()
+    if plain or not x.numel():
         by_value = x.detach().argsort(dim=0, descending=descending, stable=True)
         bag = segments.index[by_value]
         order = by_value.gather(0, bag.argsort(dim=0, stable=True))
@@ -68,7 +70,7 @@ def segment_topk(
     Args:
         x: Elements ``[E, ...]``, floating point or integer.
         segments: The bags.
-        k: How many, at least 1.
+        k: How many, at least 1: an integer of any type.
         largest: The largest, or the smallest.
         fill: Value of the places that a bag with fewer than ``k`` elements leaves free.
         gather: ``[E]``: element ``e`` is ``x[gather[e]]``.
@@ -78,6 +80,7 @@ def segment_topk(
         is -1 where there is none. Weights, which the op does not take, are ``weight[index]``.
 
     Raises:
+        TypeError: ``k`` is not an integer.
         ValueError: ``k`` is less than 1, or ``fill`` no integer where ``x`` is one.
 
     Example:
@@ -87,10 +90,7 @@ def segment_topk(
                 [5., 0.]]), tensor([[ 1,  2],
                 [ 3, -1]]))
     """
-    if isinstance(k, bool) or not isinstance(k, int):
-        raise TypeError(f"`k` must be an int; got {type(k).__name__}.")
-    if k < 1:
-        raise ValueError(f"`k` must be at least 1; got {k}.")
+    k = whole_number(k, "k", least=1)
     if not x.is_floating_point() and not float(fill).is_integer():
         raise ValueError(f"`fill` must be an integer where `x` is {x.dtype}; got {fill}.")
     values, order = segment_sort(x, segments, descending=largest, gather=gather)
@@ -224,21 +224,13 @@ def _weighted_positions(
     """The same for weights ``w`` ``[E, ...]`` in sorted order, which differs from channel to channel."""
     bags = Segments(ptr=segments.ptr, num_elements=w.size(0))
     dtype, w = w.dtype, w.double()
-    n = bag_sum(w, bags)
     index = align(bags.index, w).expand_as(w)
-    # The running total restarts in every bag: a bag's result may not depend on the ones before it.
-    reach = _running_total(w, bags)
+    reach = bag_cumsum(w, bags)
+    n = torch.where(align(bags.counts > 0, w), reach[(bags.ptr[1:] - 1).clamp(min=0)], 0)
     floor, fraction = _interpolate(q * (n - 1).clamp(min=0), interpolation)
     low = _first_beyond(reach, floor, index, bags)
     high = _first_beyond(reach, floor + 1, index, bags)
     return low, high, fraction.to(dtype), n
-
-
-def _running_total(w: Tensor, bags: Segments) -> Tensor:
-    """Cumulative sum of each bag. Sums of integers below 2^53 are exact, whatever came before."""
-    total = w.cumsum(0)
-    before = torch.cat([torch.zeros_like(total[:1]), total])[bags.ptr[:-1]]
-    return total - before.gather(0, align(bags.index, w).expand_as(w))
 
 
 def _first_beyond(reach: Tensor, position: Tensor, index: Tensor, bags: Segments) -> Tensor:

@@ -52,7 +52,7 @@ def segment_outer(x: Tensor, y: Tensor, segments: Segments, weight: Tensor | Non
     left, right = working(x), working(y.view_as(y))
     dtype = torch.promote_types(left.dtype, right.dtype)
     left = left.to(dtype) if weight is None else left.to(dtype) * align(weight.to(dtype), x)
-    return _Outer.apply(left, right.to(dtype), segments).to(x.dtype)
+    return _outer(left, right.to(dtype), segments).to(x.dtype)
 
 
 def segment_matmul(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
@@ -85,7 +85,7 @@ def segment_matmul(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
         )
     left, right = working(x), working(matrices)
     dtype = torch.promote_types(left.dtype, right.dtype)
-    return _Matmul.apply(left.to(dtype), right.to(dtype), segments).to(x.dtype)
+    return _matmul(left.to(dtype), right.to(dtype), segments).to(x.dtype)
 
 
 def segment_second_moment(
@@ -135,20 +135,39 @@ def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Segments], output: Tensor)
     ctx.segments = inputs[2]
 
 
-def _by_column() -> bool:
-    """Whether neither blocks, which follow from the sizes of the bags, nor writing in place will do."""
-    return _debug.being_traced() or _debug.inside_vmap()
+def _outer(x: Tensor, y: Tensor, segments: Segments) -> Tensor:
+    # A transform differentiates what it sees, and sees plain operations only.
+    compute = _outer_by_column if _debug.inside_transform() or _debug.is_traced() else _Outer.apply
+    return compute(x, y, segments)
+
+
+def _matmul(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
+    compute = (
+        _matmul_by_column if _debug.inside_transform() or _debug.is_traced() else _Matmul.apply
+    )
+    return compute(x, matrices, segments)
+
+
+def _outer_by_column(x: Tensor, y: Tensor, segments: Segments) -> Tensor:
+    columns = [bag_sum(x * y[:, i : i + 1], segments) for i in range(y.size(1))]
+    return torch.stack(columns, dim=2)
+
+
+def _matmul_by_column(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
+    columns = [
+        (x * bag_gather(matrices[:, :, i], segments)).sum(1) for i in range(matrices.size(2))
+    ]
+    return torch.stack(columns, dim=1)
 
 
 class _Outer(torch.autograd.Function):
-    generate_vmap_rule = True
     setup_context = staticmethod(_remember)
 
     @staticmethod
     def forward(x: Tensor, y: Tensor, segments: Segments) -> Tensor:
-        if _by_column():
-            columns = [bag_sum(x * y[:, i : i + 1], segments) for i in range(y.size(1))]
-            return torch.stack(columns, dim=2)
+        # Blocks follow from the sizes of the bags, which a traced program may not depend on.
+        if torch.compiler.is_compiling():
+            return _outer_by_column(x, y, segments)
         out = x.new_zeros(segments.num_segments, x.size(1), y.size(1))
         with torch.autocast(x.device.type, enabled=False):
             for blocks in _blocks(segments, x.size(1), y.size(1)):
@@ -165,23 +184,18 @@ class _Outer(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, y = ctx.saved_tensors
         g, needs = grads[0], ctx.needs_input_grad
-        gx = _Matmul.apply(y, g.mT, ctx.segments) if needs[0] else None
-        gy = _Matmul.apply(x, g, ctx.segments) if needs[1] else None
+        gx = _matmul(y, g.mT, ctx.segments) if needs[0] else None
+        gy = _matmul(x, g, ctx.segments) if needs[1] else None
         return gx, gy, None
 
 
 class _Matmul(torch.autograd.Function):
-    generate_vmap_rule = True
     setup_context = staticmethod(_remember)
 
     @staticmethod
     def forward(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
-        if _by_column():
-            columns = [
-                (x * bag_gather(matrices[:, :, i], segments)).sum(1)
-                for i in range(matrices.size(2))
-            ]
-            return torch.stack(columns, dim=1)
+        if torch.compiler.is_compiling():
+            return _matmul_by_column(x, matrices, segments)
         out = x.new_empty(x.size(0), matrices.size(2))
         with torch.autocast(x.device.type, enabled=False):
             for blocks in _blocks(segments, x.size(1), matrices.size(2)):
@@ -193,8 +207,8 @@ class _Matmul(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, matrices = ctx.saved_tensors
         g, needs = grads[0], ctx.needs_input_grad
-        gx = _Matmul.apply(g, matrices.mT, ctx.segments) if needs[0] else None
-        gm = _Outer.apply(x, g, ctx.segments) if needs[1] else None
+        gx = _matmul(g, matrices.mT, ctx.segments) if needs[0] else None
+        gm = _outer(x, g, ctx.segments) if needs[1] else None
         return gx, gm, None
 
 

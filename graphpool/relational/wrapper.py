@@ -129,7 +129,15 @@ class CopyPooling(nn.Module):
                 f"gnn takes {wanted} input channels, but the nodes of a copy have {x.size(-1)}: those of "
                 "`x` and those of the labels or ids"
             )
-        return self.gnn(x, edge_index, **edges)
+        h = self.gnn(x, edge_index, **edges)
+        if not isinstance(h, Tensor) or h.dim() != x.dim() or h.shape[:-1] != x.shape[:-1]:
+            got = list(h.shape) if isinstance(h, Tensor) else type(h).__name__
+            raise ValueError(
+                f"gnn must give one row per node, [num_nodes, d], here {[*x.shape[:-1], 'd']}; "
+                f"{type(self.gnn).__name__} gave {got}. A network with a readout has pooled the nodes of a "
+                "copy already: leave its readout out, `inner` is the one."
+            )
+        return h
 
     def _call_with_copy_axis(
         self, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]
@@ -190,6 +198,11 @@ class CopyPooling(nn.Module):
     def _embed_union(
         self, plan: Plan, x: Tensor, edges: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
+        if any(getattr(layer, "explain", None) for layer in self.gnn.modules()):
+            raise ValueError(
+                "an explainer masks the edges of the graph, and the ragged form runs the network on "
+                "copies of them; use form='rectangular', or an explainer of node features"
+            )
         total = plan.graph.numel()
         step = self.max_copies or max(total, 1)
         pieces = []

@@ -1,4 +1,4 @@
-"""The sixteen points that every pool must pass."""
+"""The points that every pool must pass."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from graphpool.testing import invariance, numerics
+from graphpool.testing import derivatives, invariance, modules, numerics
 
 POINTS: dict[str, Callable[[torch.nn.Module, int], None]] = {
     "permutation": invariance.assert_permutation_invariant,
@@ -14,7 +14,7 @@ POINTS: dict[str, Callable[[torch.nn.Module, int], None]] = {
     "forms": invariance.assert_segment_forms_agree,
     "unsorted": invariance.assert_unsorted_index_agrees,
     "empty": numerics.assert_empty_bags_are_zero,
-    "gradients": numerics.assert_gradients,
+    "gradients": derivatives.assert_gradients,
     "half": numerics.assert_half_precision,
     "compile": numerics.assert_compiles,
     "deterministic": invariance.assert_deterministic,
@@ -25,6 +25,16 @@ POINTS: dict[str, Callable[[torch.nn.Module, int], None]] = {
     "integers": numerics.assert_integers,
     "ties": invariance.assert_ties_share_the_gradient,
     "mismatch": numerics.assert_mismatch_raises,
+    "neighbors": invariance.assert_neighbors_do_not_matter,
+    "absent": invariance.assert_absent_elements_leave_no_trace,
+    "regradients": derivatives.assert_gradients_can_be_differentiated,
+    "transforms": derivatives.assert_transforms,
+    "inference": derivatives.assert_trains_after_inference,
+    "channels": modules.assert_channels_first,
+    "lazy": modules.assert_waits_for_the_width,
+    "arguments": modules.assert_unknown_arguments_raise,
+    "hooks": modules.assert_hooks_fire,
+    "sizes": modules.assert_sizes_of_any_integer_type,
 }
 """Name of each point, and the assertion behind it."""
 

@@ -26,14 +26,16 @@ def sample(
 
 
 def result(output: Any) -> Tensor:
-    """The pooled tensor ``[S, ...]``. Of several results the first; a ragged one is padded with NaN."""
+    """The pooled tensor ``[S, ...]``. Of several results the first; a ragged one is padded with 0, and has
+    one more channel, 1 for the rows that there are."""
     if not isinstance(output, tuple):
         return output
     y, extra = output[0], output[1]
     if not isinstance(extra, Segments):
         return y
     width = int(extra.counts.max()) if extra.num_segments else 0
-    padded = y.new_full((extra.num_segments, width, *y.shape[1:]), torch.nan)
+    y = torch.cat([y, torch.ones_like(y[..., :1])], dim=-1)
+    padded = y.new_zeros(extra.num_segments, width, *y.shape[1:])
     place = torch.arange(y.size(0), device=y.device) - extra.ptr[extra.index]
     return padded.index_put((extra.index, place), y)
 
@@ -42,16 +44,32 @@ def pool(aggr: torch.nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return result(aggr(x, *args, **kwargs))
 
 
-def close(actual: Tensor, expected: Tensor, rtol: float = 1e-8, atol: float = 1e-10) -> None:
-    """Raises an ``AssertionError`` that shows where two results differ; NaN equals NaN."""
-    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
+def trainable(aggr: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that are learned, by name."""
+    return {name: p for name, p in aggr.named_parameters() if p.requires_grad}
 
 
-def expect_error(kinds: tuple[type[Exception], ...], call: Any, what: str) -> None:
-    """Raises an ``AssertionError`` unless ``call()`` raises one of ``kinds``."""
+def gradients(y: Tensor, *inputs: Tensor, create_graph: bool = False) -> list[Tensor]:
+    """The gradient of a fixed combination of the numbers in ``y``, 0 where there is none."""
+    total = (y * torch.linspace(1, 2, y.numel(), dtype=y.dtype).view(y.shape)).sum()
+    found = torch.autograd.grad(
+        total, inputs, retain_graph=True, create_graph=create_graph, allow_unused=True
+    )
+    return [torch.zeros_like(v) if g is None else g for v, g in zip(inputs, found, strict=True)]
+
+
+def close(
+    actual: Tensor, expected: Tensor, rtol: float = 1e-8, atol: float = 1e-10, nan: bool = False
+) -> None:
+    """Raises an ``AssertionError`` that shows where two results differ; with ``nan`` NaN equals NaN."""
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=nan)
+
+
+def expect_error(kinds: tuple[type[Exception], ...], call: Any, what: str) -> str:
+    """Raises an ``AssertionError`` unless ``call()`` raises one of ``kinds``, whose text is returned."""
     try:
         call()
-    except kinds:
-        return
+    except kinds as error:
+        return str(error)
     names = " or ".join(kind.__name__ for kind in kinds)
     raise AssertionError(f"{what} must raise {names}; nothing was raised.")

@@ -19,6 +19,7 @@ from torch_geometric import nn as pyg
 from graphpool import Segments, aggr, ops
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
 from graphpool.models import GraphModel
+from graphpool.relational import LabelPooling
 
 CONVS = [GINConv, SAGEConv, EdgeConv, PairMLPConv]
 RING = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
@@ -384,13 +385,9 @@ def test_arguments_of_the_readout():
         GraphModel(8, 8, 2, readout=aggr.KMax(8, k=2), readout_kwargs={"k": 3})
 
 
-def test_a_readout_that_returns_its_weights():
-    torch.manual_seed(0)
-    seen = []
-    model = GraphModel(4, 8, 2, readout="attsets", readout_kwargs={"return_weights": True})
-    pool_of(model).register_forward_hook(lambda module, args, out: seen.append(out[1]))
-    assert model(torch.rand(4, 4), RING).shape == (1, 2)
-    torch.testing.assert_close(seen[0].sum(0), torch.ones_like(seen[0].sum(0)))
+def test_a_readout_that_returns_its_weights_is_refused():
+    with pytest.raises(ValueError, match="return_weights=True"):
+        GraphModel(4, 8, 2, readout="attsets", readout_kwargs={"return_weights": True})
 
 
 # Sizes and numbers of rows.
@@ -519,3 +516,44 @@ def test_the_width_is_checked_where_rows_are_read_in_place():
         conv(torch.rand(4, 5), RING)
     with pytest.raises(ValueError, match=r"4 channels \(in_channels\)"):
         SAGEConv(4, 4)(torch.rand(4, 5), RING)
+
+
+# Labelled copies around one's own network.
+
+
+def test_copies_around_a_network_with_a_readout():
+    x, edge_index = torch.rand(4, 4), torch.cat([RING, RING.flip(0)], dim=1)
+    for form in ("ragged", "rectangular"):
+        with pytest.raises(ValueError, match="gnn must give one row per node.*readout"):
+            LabelPooling(GraphModel(5, 8, 2), 1, form=form)(x, edge_index)
+
+
+def test_copies_around_a_model_of_ours():
+    x, edge_index = torch.rand(4, 4), torch.cat([RING, RING.flip(0)], dim=1)
+    model = GraphModel(5, 8, 3, aggr="gnp", readout=None, norm="layer")
+    pooling = LabelPooling(model, 1, inner="gnp", outer="max", form="ragged")
+    # The width is known, so that there is nothing to wait for.
+    torch.optim.Adam(pooling.parameters())
+    rows = []
+    for node in range(4):
+        label = torch.eye(4)[node].unsqueeze(1)
+        h = model(torch.cat([x, label], dim=1), edge_index)
+        rows.append(pooling.inner(h))
+    expected = torch.cat(rows).amax(0, keepdim=True)
+    torch.testing.assert_close(pooling(x, edge_index), expected)
+    pooling.form = "rectangular"
+    torch.testing.assert_close(pooling(x, edge_index), expected)
+    assert model.node_dim == -2
+
+
+def test_an_explainer_over_copies():
+    from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
+
+    x, edge_index = torch.rand(4, 4), torch.cat([RING, RING.flip(0)], dim=1)
+    pooling = LabelPooling(pyg.GIN(5, 8, 2), 1, form="ragged")
+    set_masks(pooling, nn.Parameter(torch.zeros(8)), edge_index)
+    with pytest.raises(ValueError, match="form='rectangular'"):
+        pooling(x, edge_index)
+    pooling.form = "rectangular"
+    assert pooling(x, edge_index).shape == (1, 8)
+    clear_masks(pooling)

@@ -56,7 +56,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 def composed_backend() -> str:
     """What the composed form stands on: ``"torch"`` or ``"torch_scatter"``."""
-    if _debug.inside_vmap() or torch.jit.is_tracing():
+    if _debug.inside_transform() or _debug.inside_export():
         return "torch"
     if _chosen in ("torch", "torch_scatter"):
         return _chosen

@@ -54,15 +54,15 @@ def segment_extremum(
     values = x.detach() if weight is None else _hide_absent(x.detach(), weight, largest)
     value = bag_extremum(values, segments, largest)
     value = torch.where(align(_is_empty(segments, weight), x), value.new_zeros(()), value)
-    # Under vmap a tensor does not know whether those it stands for want a derivative.
-    if not _debug.inside_vmap() and not (x.requires_grad and torch.is_grad_enabled()):
+    # Under a transform a tensor does not know whether those it stands for want a derivative.
+    if not _debug.inside_transform() and not (x.requires_grad and torch.is_grad_enabled()):
         return value
     hit = (values == bag_gather(value, segments)) | x.isnan()
     if weight is not None:
         hit = hit & align(weight > 0, x)
     share = hit.to(x.dtype) if weight is None else align(weight.detach(), x) * hit
     share = share / bag_gather(bag_sum(share, segments), segments).clamp_min(_tiny(x.dtype))
-    return with_value(bag_sum(share * x, segments), value)
+    return with_value(bag_sum(torch.where(hit, share * x, 0), segments), value)
 
 
 def segment_var(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:

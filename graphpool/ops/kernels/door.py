@@ -18,6 +18,9 @@ FUSED: dict[str, Callable[..., Any]] = {}
 ON_CUDA: set[str] = set()
 """Those of :data:`FUSED` that have a CUDA kernel too."""
 
+_SIMPLE = ("segment_sum", "segment_mean", "segment_extremum", "segment_moments")
+"""Those that the older ONNX exporter gets right."""
+
 _trouble: list[str] = []
 
 
@@ -55,12 +58,12 @@ class Path(NamedTuple):
 def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
     """The path that ``op`` takes for elements ``x``."""
     composed = backends.composed_backend()
-    if torch.jit.is_tracing():
-        return Path(composed, "torch.jit.trace records PyTorch's own operations only")
+    if _debug.inside_transform():
+        return Path(composed, "torch.func and dual numbers transform PyTorch's own operations only")
+    if _debug.inside_export():
+        return Path(composed, "what is exported must run where the kernels are not")
     if not backends.fused_is_allowed():
         return Path(composed, f"use_backend({backends.backend()!r}) is in force")
-    if _debug.inside_vmap():
-        return Path(composed, "torch.vmap vectorises PyTorch's own operations only")
     if trouble := load():
         return Path(composed, trouble)
     if op not in FUSED:
@@ -81,5 +84,11 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
 
 
 def fused(op: str, x: Tensor, weight: Tensor | None = None) -> Callable[..., Any] | None:
-    """The fused form of ``op`` if that is the path to take, else ``None``."""
+    """The fused form of ``op`` if that is the path to take, else ``None``.
+
+    Raises:
+        ValueError: The older ONNX exporter is at work, and is known to go wrong for ``op``.
+    """
+    if op not in _SIMPLE:
+        _debug.refuse_older_onnx(op)
     return FUSED[op] if choose(op, x, weight).name in ("numba", "triton") else None

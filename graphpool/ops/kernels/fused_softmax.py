@@ -175,7 +175,7 @@ def softmax_sum_backward(
     grad_score = empty(tuple(score.shape), score, dtype)
     grad_value = empty(tuple(value.shape), value, dtype)
     # Values that are gathered get their gradient row by row, all others with that of the score.
-    inline = grad_value.numpy() if not at.gather.size else grad_value.numpy()[:0]
+    inline = grad_value.numpy() if not at.gathered else grad_value.numpy()[:0]
     elements = at.row_chunks(score.shape[0], value.shape[1])
     rows = at.backward_chunks(value.shape[1])
     where = (at.bag_of, at.weight, at.row_ptr, at.row_elements)
@@ -183,7 +183,7 @@ def softmax_sum_backward(
         here = (scores, values, at.bag_of, at.in_order, at.gather, at.weight)
         saved = (working_array(out), kept, gradient)
         run(numba_softmax.softmax_backward, (*here, *saved, grad_score.numpy(), inline), elements)
-        if at.gather.size:
+        if at.gathered:
             there = (
                 scores,
                 where[0],
@@ -202,7 +202,7 @@ def softmax_sum_backward(
         by_head = (scores, values, at.bag_of, at.gather, at.weight, kept, gradient, grad_out)
         results = (grad_score.numpy(), inline.reshape(heads))
         run(numba_heads.heads_backward, (*by_head, *results), elements)
-        if at.gather.size:
+        if at.gathered:
             by_row = (scores, *where, kept, gradient, grad_value.numpy().reshape(heads))
             run(numba_heads.heads_value_backward, by_row, rows)
     return grad_score.to(score.dtype), grad_value.to(value.dtype)

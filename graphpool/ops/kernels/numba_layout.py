@@ -26,6 +26,8 @@ class Arrays:
         self.gather = array(layout.gather)
         self.row_ptr = array(layout.row_ptr)
         self.row_elements = array(layout.row_elements)
+        # Whether elements are rows that an index names: without elements the index is empty, too.
+        self.gathered = layout.gather is not None
         # Whether the backward pass meets the bags one after the other.
         self.in_order = not (self.perm.size or self.row_elements.size)
         self.weight = np.empty(0, dtype) if layout.weight is None else array(layout.weight)

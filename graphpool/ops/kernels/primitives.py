@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.ops.kernels import backends
 from graphpool.segments import Segments
 
@@ -39,14 +40,38 @@ def bag_extremum(x: Tensor, segments: Segments, largest: bool) -> Tensor:
     return out.scatter_reduce(0, _expand(segments.index, x), x, reduce, include_self=True)
 
 
+def bag_cumsum(x: Tensor, segments: Segments) -> Tensor:
+    """Running total of each bag, for elements that lie in the order of their bags.
+
+    Totals are doubled in reach step by step. The difference of two totals of the whole batch would carry
+    the rounding of all bags before.
+    """
+    index = segments.index
+    # A traced program may not depend on values: steps beyond the longest bag change nothing.
+    traced = torch.compiler.is_compiling() or not index.numel()
+    longest = index.numel() if traced else int(segments.counts.max())
+    reach = 1
+    while reach < longest:
+        same = index[reach:] == index[:-reach]
+        before = torch.where(same.view(-1, *[1] * (x.dim() - 1)), x[:-reach], 0)
+        x = torch.cat([x[:reach], x[reach:] + before])
+        reach *= 2
+    return x
+
+
 def with_value(y: Tensor, value: Tensor) -> Tensor:
-    """``value``, with the derivative of ``y``."""
+    """``value``, with the derivative of ``y``, which is about the same where it is finite."""
+    if _debug.inside_transform():
+        # Exact, for the difference of two like numbers is. Infinities have none, and are right already.
+        return y + torch.where(y.isfinite(), value - y, 0).detach()
     return _WithValue.apply(y, value)
 
 
 def _is_plain(x: Tensor) -> bool:
     # Scatter-add on an accelerator adds in whatever order the atomics come: not reproducible.
-    if not x.is_floating_point() or not x.numel() or torch.compiler.is_compiling():
+    if not x.is_floating_point() or not x.numel():
+        return True
+    if torch.compiler.is_compiling() or _debug.inside_transform():
         return True
     return x.device.type == "cpu" and backends.composed_backend() == "torch"
 
@@ -77,7 +102,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _Gather.apply(grads[0], ctx.segments), None
+        return bag_gather(grads[0], ctx.segments), None
 
 
 class _Gather(torch.autograd.Function):
@@ -90,19 +115,13 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _Sum.apply(grads[0].contiguous(), ctx.segments), None
+        return bag_sum(grads[0].contiguous(), ctx.segments), None
 
 
 class _WithValue(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(y: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: Any, y: Tensor, value: Tensor) -> Tensor:
         return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.ops.neighbors.search import knn
 from graphpool.segments import Segments
 
@@ -65,7 +66,7 @@ def interpolate(
         query = int((~found[:, 0]).nonzero()[0])
         raise ValueError(f"`queries`: query {query} lies in a cloud without points.")
     neighbor = index.clamp_min(0)
-    if pos.requires_grad or queries.requires_grad:
+    if pos.requires_grad or queries.requires_grad or _debug.inside_transform():
         squared = (pos[neighbor] - queries[:, None]).square().sum(-1)
     safe = squared.masked_fill(~found, 1.0)
     # The root has an infinite slope at 0, which only a distance of exactly 0 reaches.

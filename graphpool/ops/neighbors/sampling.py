@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.ops.neighbors import cluster, dense, trees
 from graphpool.ops.neighbors.clouds import Clouds, as_clouds
 from graphpool.segments import Segments
@@ -15,6 +16,7 @@ from graphpool.segments import Segments
 _SHORT = ("error", "pad", "repeat")
 
 
+@_debug.on_values
 def fps(
     pos: Tensor,
     segments: Segments | None = None,

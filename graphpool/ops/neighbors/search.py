@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.ops.neighbors import cluster, dense, trees
 from graphpool.ops.neighbors.clouds import (
     Clouds,
@@ -160,6 +161,7 @@ def dense_groups(index: Tensor, squared_distance: Tensor) -> Groups:
     return Groups(index[found], Segments.from_padded(found), squared_distance[found])
 
 
+@_debug.on_values
 def radius(
     points: Tensor,
     r: float,
@@ -223,6 +225,7 @@ def radius(
     return _at_most(groups, max_neighbors, order, generator)
 
 
+@_debug.on_values
 def search(
     points: Tensor,
     k: int,

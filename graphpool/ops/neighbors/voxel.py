@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.ops.neighbors.clouds import as_clouds
 from graphpool.segments import Segments
 
@@ -40,6 +41,7 @@ def voxel_segments(
     return voxel_grid(pos, size, segments, origin).segments
 
 
+@_debug.on_values
 def voxel_grid(
     pos: Tensor,
     size: float | Tensor,
