@@ -50,10 +50,10 @@ def read_mesh(path: str | Path) -> MeshArrays:
     ``.glb``, ``.gltf``     through trimesh (``pip install 'graphpool[formats]'``)
     ======================= ==================================================================
 
-    Faces stay in the order of the file. A polygon with more than three corners is cut into
-    triangles (:func:`graphpool.mesh.polygons.triangulate`), so that there are more faces here than polygons in the file: see
-    :attr:`MeshFile.polygon_of <graphpool.mesh.MeshFile.polygon_of>`. Normals, texture coordinates,
-    lines and points are skipped; labels, colours, groups and materials are in :func:`read_mesh_file`.
+    Faces stay in the order of the file. A polygon with more than three corners is cut into triangles
+    (:func:`graphpool.mesh.polygons.triangulate`), so that there are more faces here than in the file;
+    ``polygon_of`` of :class:`graphpool.mesh.MeshFile` leads back. Normals, texture coordinates, lines
+    and points are skipped; labels, colours, groups and materials are in :func:`read_mesh_file`.
 
     Raises:
         FileNotFoundError: There is no such file.
