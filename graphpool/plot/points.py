@@ -13,6 +13,8 @@ from torch import Tensor
 from graphpool._optional import require
 from graphpool.plot.colors import label_map
 
+_UNLABELLED = "#bbbbbb"
+
 __all__ = ["cloud", "cloud_gallery", "confusion_matrix"]
 
 
@@ -35,18 +37,19 @@ def cloud(
     Args:
         ax: Axes of matplotlib.
         pos: Points ``[N, 3]``; z points up.
-        values: Labels ``[N]`` (integers, one colour each), numbers (a colour scale) or colours ``[N, 3]`` in
-            [0, 1]; depth if ``None``.
+        values: Labels ``[N]`` (integers, one colour each, negative ones grey), numbers (a colour scale) or
+            colours ``[N, 3]``, integers in [0, 255] or floating in [0, 1]; depth if ``None``.
         size: Area of a point.
         view: Elevation and azimuth in degrees.
         num_values: Number of labels that share the colours; the largest label plus one if ``None``.
 
     Raises:
-        ValueError: Shapes do not fit.
+        ValueError: Shapes do not fit, or a colour is out of range.
     """
     points = np.asarray(torch.as_tensor(pos).detach().cpu(), dtype=float)
     if points.ndim != 2 or points.shape[1] != 3:
-        raise ValueError(f"`pos` must have shape [N, 3]; got {points.shape}.")
+        hint = "; pass its transpose" if points.ndim == 2 and len(points) == 3 else ""
+        raise ValueError(f"`pos` must have shape [N, 3]; got {points.shape}{hint}.")
     elevation, azimuth = np.radians(view)
     right = np.array([-np.sin(azimuth), np.cos(azimuth), 0])
     toward = np.array([
@@ -63,10 +66,12 @@ def cloud(
                 f"`values` must have shape ({len(points)},) or ({len(points)}, 3); got {color.shape}."
             )
         if color.ndim == 2:
-            options = {}
-        elif color.dtype.kind in "iu":
+            color, options = _rgb(color), {}
+        elif color.dtype.kind in "iub":
+            color = color.astype(int)
             table = label_map(int(num_values or color.max(initial=0) + 1))
-            color = color % table.N
+            table = table.with_extremes(under=_UNLABELLED)
+            color = np.where(color < 0, -1, color % table.N)
             options = {"cmap": table, "vmin": 0, "vmax": table.N - 1}
     up = np.cross(toward, right)
     ax.scatter(
@@ -79,6 +84,17 @@ def cloud(
     )
     ax.set_aspect("equal")
     ax.axis("off")
+
+
+def _rgb(color: np.ndarray) -> np.ndarray:
+    """Colours as numbers in [0, 1]; which scale they have is said by their type, not by their values."""
+    integers = color.dtype.kind in "iu"
+    top = 255 if integers else 1
+    if color.size and not (color.min() >= 0 and color.max() <= top):
+        what = "integer colours in [0, 255]" if integers else "floating colours in [0, 1]"
+        hint = "" if integers else "; divide colours of 0 to 255 by 255, or pass them as integers"
+        raise ValueError(f"`values` must be {what}; got {color.min():g} to {color.max():g}{hint}.")
+    return color / top
 
 
 def cloud_gallery(
