@@ -31,9 +31,9 @@ def check_features(x: Tensor | None, rows: int, channels: int, name: str = "x") 
     if x is None and channels == 0:
         return
     if x is not None and (not isinstance(x, Tensor) or not x.is_floating_point()):
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(
-            f"`{name}` must be a floating point tensor [{rows}, {channels}]; got {got}."
+            f"`{name}` must be a floating point tensor [{rows}, {channels}]; got {kind}."
         )
     if x is None or x.shape != (rows, channels):
         got = "none" if x is None else f"shape {tuple(x.shape)}"

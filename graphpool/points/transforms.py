@@ -42,7 +42,8 @@ class Normalize(BaseTransform):
     A cloud whose points all coincide is only moved. Centroid and differences are computed in float64,
     and the result has the dtype of the positions. What was taken away is kept: ``offset`` ``[1, D]`` and
     ``scale`` ``[1]``, both float64, such that ``pos * scale + offset`` are the positions that came, or, if
-    ``offset`` and ``scale`` were there already, those that they stood for.
+    ``offset`` (and ``scale``) were there already, as folders of clouds leave them, those that they stood
+    for.
 
     Coordinates far from the origin (maps, surveys) must come in float64. float32 has rounded them already
     when the transform sees them, and it warns where that is more than a thousandth of the radius.
@@ -82,12 +83,11 @@ class Normalize(BaseTransform):
                     f"`pos` in float64.",
                     stacklevel=2,
                 )
-        before = data.get("offset"), data.get("scale")
-        if before[0] is not None and before[1] is not None:
-            offset, outer = before[0] + before[1] * offset, before[1]
-        else:
-            outer = 1.0
-        data.pos, data.offset, data.scale = (exact / scale).to(pos.dtype), offset, outer * scale
+        data.pos = (exact / scale).to(pos.dtype)
+        if data.get("offset") is not None:
+            outer = data.get("scale", torch.ones_like(scale))
+            offset, scale = data.offset.to(offset) + outer * offset, outer * scale
+        data.offset, data.scale = offset, scale
         return data
 
 

@@ -221,6 +221,9 @@ def test_normalize_keeps_survey_coordinates():
     assert torch.allclose(
         with_double.pos * with_double.scale + with_double.offset, pos, rtol=0, atol=1e-6
     )
+    moved = Data(pos=(pos - SURVEY).float(), offset=SURVEY[None])
+    again = Normalize()(moved)
+    assert torch.allclose(again.pos * again.scale + again.offset, pos, rtol=0, atol=1e-5)
     twice = Normalize()(with_double)
     assert torch.allclose(twice.pos * twice.scale + twice.offset, pos, rtol=0, atol=1e-6)
     with pytest.warns(UserWarning, match="pass `pos` in float64"):

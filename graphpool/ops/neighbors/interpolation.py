@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool.ops.neighbors.search import knn
+from graphpool.ops.neighbors.clouds import check_positive_int
+from graphpool.ops.neighbors.search import knn, largest_cloud
 from graphpool.segments import Segments
 
 
@@ -60,6 +61,7 @@ def interpolate(
         raise ValueError(f"`x` must have shape [{pos.size(0)}, C]; got {tuple(x.shape)}.")
     if not power > 0:
         raise ValueError(f"`power` must be > 0; got {power}.")
+    k = min(check_positive_int(k, "k"), largest_cloud(pos, segments))
     index, squared = knn(pos, k, queries, segments, query_segments)
     found = index >= 0
     if index.size(0) and not bool(found[:, 0].all()):
