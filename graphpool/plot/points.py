@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool._optional import require
-from graphpool.plot.colors import label_colors
+from graphpool.plot.colors import PALETTE_SIZE, label_map, label_positions
 
 __all__ = ["cloud", "cloud_gallery", "confusion_matrix"]
 
@@ -67,7 +67,9 @@ def cloud(
         if color.ndim == 2:
             color, options = _rgb(color), {}
         elif color.dtype.kind in "iub":
-            color, options = label_colors(color.astype(int), num_values), {}
+            color = label_positions(color, num_values)
+            color = np.where(color < 0, -1, color % PALETTE_SIZE)
+            options = {"cmap": label_map(), "vmin": 0, "vmax": PALETTE_SIZE - 1}
     up = np.cross(toward, right)
     ax.scatter(
         (points @ right)[order],
