@@ -384,7 +384,7 @@ def recalibrate(
             module.training = training
     if not ran:
         raise ValueError("`batches` must hold at least one batch; got none.")
-    for norm, (count, mean, square) in moments.items():
-        norm.running_mean.copy_(mean)  # type: ignore[operator, union-attr]
-        norm.running_var.copy_(square / (count - 1))  # type: ignore[operator, union-attr]
+    for layer, (count, mean, square) in moments.items():
+        layer.get_buffer("running_mean").copy_(mean)
+        layer.get_buffer("running_var").copy_(square / (count - 1))
     return len(moments)

@@ -165,7 +165,8 @@ class HDF5PointClouds(PointClouds):
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
         files = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-        clouds, labels, xs, left_out = [], [], [], {}
+        clouds, labels, xs = [], [], []
+        left_out: dict[str, np.ndarray] = {}
         for file in files:
             points, label, fields = _read_clouds(file, num_points)
             clouds += [torch.from_numpy(cloud) for cloud in points]

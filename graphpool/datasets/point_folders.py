@@ -78,7 +78,8 @@ class PointCloudFolder(PointClouds):
         offset: str = "auto",
     ) -> None:
         listed, names = _list_files(Path(root), suffixes, classes, split)
-        clouds, offsets, xs, left_out = [], [], [], {}
+        clouds, offsets, xs = [], [], []
+        left_out: dict[str, np.ndarray] = {}
         for file, label in listed:
             rng = np.random.default_rng([seed, zlib.crc32(f"{names[label]}/{file.name}".encode())])
             cloud = draw_cloud(file, num_points, rng, short, columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,17 @@ from graphpool import _optional
 from graphpool._files import check_unpacked
 from graphpool.datasets.point_arrays import from_arrays
 from graphpool.datasets.point_fields import Array, Columns, assemble
+
+
+def _named(error: BaseException, path: Path, kind: str) -> BaseException:
+    """What a package raises for a damaged file, as a ``ValueError`` that names the file.
+
+    The decompressor of ``.laz`` is written in Rust: its panics are not even Exceptions.
+    """
+    passed = (ImportError, KeyboardInterrupt, SystemExit, TimeoutError)
+    if isinstance(error, passed) or (isinstance(error, ValueError) and str(path) in str(error)):
+        return error
+    return ValueError(f"{path} cannot be read as {kind}: {error}")
 
 
 def load_h5(path: Path) -> dict[str, np.ndarray]:
@@ -29,11 +41,8 @@ def load_h5(path: Path) -> dict[str, np.ndarray]:
             check_unpacked(path, sum(file[name].size * file[name].dtype.itemsize for name in names))
             for name in names:
                 arrays[name] = file[name][()]
-    except ValueError:
-        raise
-    # HDF5 raises what it pleases.
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as HDF5: {error}") from None
+    except BaseException as error:
+        raise _named(error, path, "HDF5") from None
     return arrays
 
 
@@ -53,8 +62,31 @@ def read_h5(path: Path, columns: Columns) -> tuple[Array, dict[str, np.ndarray]]
     return from_arrays(load_h5(path), ("points", "pos", "data"), columns, path)
 
 
+def _check_las_header(path: Path) -> None:
+    """Counts that laspy believes: of records before and behind the points, 54 and 60 bytes at least."""
+    with path.open("rb") as file:
+        head = file.read(375)
+    size = path.stat().st_size
+    if len(head) < 227 or not head.startswith(b"LASF"):
+        raise ValueError(f"{path} is not a laser scan: it does not begin with a header LASF.")
+    header_size, points_at, records = struct.unpack_from("<HII", head, 94)
+    behind_at, behind = (
+        struct.unpack_from("<QI", head, 235) if head[25] >= 4 and len(head) == 375 else (0, 0)
+    )
+    if not header_size <= points_at <= size or records * 54 > points_at - header_size:
+        raise ValueError(
+            f"{path}: {records} records are declared between byte {header_size} and the points at byte "
+            f"{points_at}, of {size}."
+        )
+    if behind and behind_at + behind * 60 > size:
+        raise ValueError(f"{path}: {behind} records are declared at byte {behind_at} of {size}.")
+
+
 def read_las(path: Path, columns: Columns) -> tuple[Array, dict[str, np.ndarray]]:
     """Points and fields of ``.las`` and ``.laz``; needs laspy, and lazrs for the latter.
+
+    Counts in the header are checked, but what lazrs unpacks is not: some damaged ``.laz`` files end the
+    process. Do not read those of strangers in a process that must live.
 
     Raises:
         ValueError: The file is damaged or declares more than it can hold, or columns are named.
@@ -63,8 +95,10 @@ def read_las(path: Path, columns: Columns) -> tuple[Array, dict[str, np.ndarray]
     if columns is not None:
         raise ValueError(f"{path} says what its columns are; `columns` must be None.")
     laspy = _optional.require("laspy", purpose=f"reading {path.name}")
+    _check_las_header(path)
     try:
-        with laspy.open(path) as reader:
+        # The parallel decompressor takes the memory that a damaged table asks for, and aborts the process.
+        with laspy.open(path, laz_backend=laspy.LazBackend.Lazrs) as reader:
             header = reader.header
             total = header.point_count * header.point_format.size
             size = path.stat().st_size
@@ -81,11 +115,6 @@ def read_las(path: Path, columns: Columns) -> tuple[Array, dict[str, np.ndarray]
         names = [name for name in header.point_format.dimension_names if name not in "XYZ"]
         values = {name: np.asarray(las[name]) for name in names}
         values |= {axis: np.asarray(getattr(las, axis)) for axis in "xyz"}
-    except (ValueError, ImportError):
-        raise
-    # The decompressor is written in Rust, and its panics are no Exceptions.
     except BaseException as error:
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise _named(error, path, "a laser scan") from None
     return assemble(values, path)

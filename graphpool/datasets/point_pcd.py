@@ -76,7 +76,7 @@ def _header(data: bytes, path: Path) -> tuple[dict[str, list[str]], int]:
 
 
 def _text(data: bytes, path: Path, layout: np.dtype, count: int) -> dict[str, np.ndarray]:
-    starts = np.cumsum([0, *(layout[name].shape[0] for name in layout.names)])
+    starts = np.cumsum([0, *(layout[name].shape[0] for name in layout.names or ())])
     values, width = data.split(), int(starts[-1])
     if len(values) != width * count:
         raise ValueError(f"{path}: expected {width * count} numbers, got {len(values)}.")
@@ -91,7 +91,7 @@ def _text(data: bytes, path: Path, layout: np.dtype, count: int) -> dict[str, np
     table = np.array(values, dtype=np.float64).reshape(count, width)
     return {
         name: table[:, start:stop]
-        for name, start, stop in zip(layout.names, starts, starts[1:], strict=False)
+        for name, start, stop in zip(layout.names or (), starts, starts[1:], strict=False)
     }
 
 
@@ -102,7 +102,7 @@ def _binary(data: bytes, path: Path, layout: np.dtype, count: int) -> dict[str, 
     if surplus := data[size:].strip(b"\0\r\n\t "):
         raise ValueError(f"{path}: {len(surplus)} bytes follow its {count} points.")
     table = np.frombuffer(data, layout, count)
-    return {name: table[name] for name in layout.names}
+    return {name: table[name] for name in layout.names or ()}
 
 
 def _compressed(data: bytes, path: Path, layout: np.dtype, count: int) -> dict[str, np.ndarray]:
@@ -116,7 +116,7 @@ def _compressed(data: bytes, path: Path, layout: np.dtype, count: int) -> dict[s
             f"into {packed}, and {len(data) - 8} follow."
         )
     plain, offset, columns = _unpack_lzf(data[8 : 8 + packed], size, path), 0, {}
-    for name in layout.names:
+    for name in layout.names or ():
         base, width = layout[name].base, layout[name].shape[0]
         columns[name] = np.frombuffer(plain, base, count * width, offset).reshape(count, width)
         offset += columns[name].nbytes

@@ -30,9 +30,9 @@ def read_text_points(path: Path, columns: Columns) -> tuple[Array, dict[str, np.
     if not used:
         raise ValueError(f"{path}: expected at least one point of 3 coordinates; got none.")
     delimiter = next((mark for mark in ";," if mark in used[-1]), None)
-    names: Columns = _words(used[0], delimiter)
+    names = _words(used[0], delimiter)
     if any(_is_number(name) for name in names):
-        names = None
+        names = []
     else:
         used = used[1:]
     used = _without_counts(used, path)

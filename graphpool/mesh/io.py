@@ -50,10 +50,10 @@ def read_mesh(path: str | Path) -> MeshArrays:
     ``.glb``, ``.gltf``     through trimesh (``pip install 'graphpool[formats]'``)
     ======================= ==================================================================
 
-    Faces stay in the order of the file. A polygon with more than three corners becomes several
-    triangles, so that there are more faces here than polygons in the file: see
-    :attr:`MeshFile.polygon_of <graphpool.mesh.MeshFile.polygon_of>`. Normals, texture coordinates,
-    lines and points are skipped; labels, colours, groups and materials are in :func:`read_mesh_file`.
+    Faces stay in the order of the file. A polygon with more than three corners is cut into triangles
+    (:func:`graphpool.mesh.polygons.triangulate`), so that there are more faces here than in the file;
+    ``polygon_of`` of :class:`graphpool.mesh.MeshFile` leads back. Normals, texture coordinates, lines
+    and points are skipped; labels, colours, groups and materials are in :func:`read_mesh_file`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -90,6 +90,7 @@ def read_mesh_file(path: str | Path, need_faces: bool = False) -> MeshFile:
     with naming(path):
         mesh = _READERS.get(suffix, read_foreign)(path)
         _check(mesh)
+        len(mesh.faces)  # cut here, so that a polygon that cannot be is an error of this file
     if need_faces and not len(mesh.sizes):
         raise ValueError(
             f"{path} has {len(mesh.vertices)} vertices, but no face. If it is a point cloud, "

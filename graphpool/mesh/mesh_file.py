@@ -44,7 +44,7 @@ class MeshFile:
     @cached_property
     def faces(self) -> np.ndarray:
         """The triangles ``[F, 3]`` that the polygons are cut into, polygon by polygon."""
-        return triangulate(self.corners, self.sizes)
+        return triangulate(self.corners, self.sizes, self.vertices)
 
     @cached_property
     def polygon_of(self) -> np.ndarray:

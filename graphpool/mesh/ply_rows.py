@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from graphpool._compiled import kernel
 
 __all__ = ["Body", "Property", "Rows", "read_rows"]
 
@@ -219,7 +220,7 @@ def _walk(
     return starts, sizes, position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _walk_rows(data, position, count, layout, minimum, big, starts, sizes):  # type: ignore[no-untyped-def]
     for row in range(count):
         for i in range(layout.shape[0]):
@@ -245,7 +246,7 @@ def _walk_rows(data, position, count, layout, minimum, big, starts, sizes):  # t
     return position, -1, _FINE, 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _copy(data, starts, lengths):  # type: ignore[no-untyped-def]
     """The bytes of all rows, one row after the other."""
     result = np.empty(lengths.sum(), dtype=np.uint8)

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from graphpool.conv import EdgeConv
 from graphpool.ops.neighbors import knn_groups
-from graphpool.points.point_nn import cloud_segments
+from graphpool.points.inputs import (
+    absolute,
+    check_features,
+    check_positions,
+    cloud_segments,
+    one_hot,
+    parameter_dtype,
+)
 from graphpool.points.pooling import Pool, dense_block, head, resolve_pool
 from graphpool.points.set_abstraction import (
     FeaturePropagation,
@@ -90,6 +97,7 @@ class PointNet2Classifier(_Abstractions):
         batch_size: int | None = None,
         x: Tensor | None = None,
     ) -> Tensor:
+        check_positions(pos)
         segments = cloud_segments(pos.size(0), batch, ptr, batch_size, pos.device)
         return self.head(self.top(*self.second(*self.first(x, pos, segments))))
 
@@ -150,20 +158,21 @@ class PointNet2Segmenter(_Abstractions):
         x: Tensor | None = None,
         category: Tensor | None = None,
     ) -> Tensor:
+        check_positions(pos)
         segments = cloud_segments(pos.size(0), batch, ptr, batch_size, pos.device)
         x1, pos1, seg1 = self.first(x, pos, segments)
         x2, pos2, seg2 = self.second(x1, pos1, seg1)
         whole = self.top(x2, pos2, seg2)
-        x2 = self.mix(torch.cat([x2, whole[seg2.index]], 1))
+        x2 = self.mix(torch.cat([x2, whole.index_select(0, seg2.index)], 1))
         x1 = self.up2(x2, pos2, seg2, x1, pos1, seg1)
-        skip = [pos] if x is None else [pos, x]
+        dtype = parameter_dtype(self.head)
+        skip = [absolute(pos, segments, dtype)]
+        if x is not None:
+            skip.append(x.to(dtype))
         if self.num_categories:
-            if category is None or category.shape != (segments.num_segments,):
-                raise ValueError(
-                    f"`category` must have shape ({segments.num_segments},), one per cloud."
-                )
-            hot = nn.functional.one_hot(category, self.num_categories).to(pos)
-            skip.append(hot[segments.index])
+            skip.append(one_hot(category, segments, self.num_categories, dtype))
+        elif category is not None:
+            raise ValueError("`category` was given, but the network was made without categories.")
         return self.head(self.up1(x1, pos1, seg1, torch.cat(skip, 1), pos, segments))
 
 
@@ -201,7 +210,7 @@ class EdgeConvClassifier(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.k, self.dynamic = k, dynamic
+        self.in_channels, self.k, self.dynamic = in_channels, k, dynamic
         convs, joins, width = [], [], 3 + in_channels
         for out in widths:
             conv = EdgeConv(width, out, resolve_pool(pool, out), nn=dense_block(2 * width, out))
@@ -223,8 +232,13 @@ class EdgeConvClassifier(nn.Module):
         batch_size: int | None = None,
         x: Tensor | None = None,
     ) -> Tensor:
+        check_positions(pos)
+        check_features(x, pos.size(0), self.in_channels)
         segments = cloud_segments(pos.size(0), batch, ptr, batch_size, pos.device)
-        h = pos if x is None else torch.cat([pos, x], 1)
+        dtype = parameter_dtype(self.embed)
+        h = absolute(pos, segments, dtype)
+        if x is not None:
+            h = torch.cat([h, x.to(dtype)], 1)
         edge_index = knn_groups(pos, self.k, segments=segments).edge_index
         outputs: list[Tensor] = []
         for conv, join in zip(self.convs, self.joins, strict=True):

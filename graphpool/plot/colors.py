@@ -9,12 +9,12 @@ import numpy as np
 
 from graphpool._optional import require
 
-__all__ = ["GRAY", "HUES", "PALETTE_SIZE", "label_colors"]
+__all__ = ["GRAY", "HUES", "PALETTE_SIZE", "label_colors", "label_map", "label_positions"]
 
 #: Okabe and Ito, "Color universal design" (2008), the most different ones first.
 HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#555555")
 #: What has no label.
-GRAY = (0.72, 0.74, 0.78)
+GRAY = (187 / 255, 187 / 255, 187 / 255)
 #: Labels this far apart share a colour.
 PALETTE_SIZE = 256
 
@@ -58,18 +58,10 @@ def label_colors(
 
     Example:
         >>> label_colors([0, -1, 1, 0]).round(2).tolist()[:2]
-        [[0.0, 0.45, 0.7], [0.72, 0.74, 0.78]]
+        [[0.0, 0.45, 0.7], [0.73, 0.73, 0.73]]
     """
-    data = np.asarray(labels)
-    free = data < 0
-    if num_classes is not None:
-        free = free | ((data == 255) & (num_classes <= 255))
-        beyond = ~free & (data >= num_classes)
-        if beyond.any():
-            raise ValueError(
-                f"labels must be below `num_classes` = {num_classes}; got {data[beyond].max()}."
-            )
-    names = np.where(free, 0, data).astype(np.int64)
+    names = label_positions(labels, num_classes)
+    free = names < 0
     if cmap is None:
         colors = _palette()[names % PALETTE_SIZE]
     else:
@@ -79,6 +71,26 @@ def label_colors(
         else:
             colors = table(names % table.N)[..., :3]
     return np.where(free[..., None], GRAY, colors)
+
+
+def label_positions(labels: Any, num_classes: int | None = None) -> np.ndarray:
+    """The labels as int64, -1 for all that :func:`label_colors` makes gray."""
+    data = np.asarray(labels).astype(np.int64)
+    if num_classes is None:
+        return np.maximum(data, -1)
+    free = (data < 0) | ((data == 255) & (num_classes <= 255))
+    beyond = ~free & (data >= num_classes)
+    if beyond.any():
+        raise ValueError(
+            f"labels must be below `num_classes` = {num_classes}; got {data[beyond].max()}."
+        )
+    return np.where(free, -1, data)
+
+
+def label_map() -> Any:
+    """The colours of :func:`label_colors` as a map of matplotlib over 0, ..., 255; gray below."""
+    colors = require("matplotlib.colors", purpose="colouring labels")
+    return colors.ListedColormap(_palette()).with_extremes(under=GRAY)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool._optional import require
-from graphpool.plot.colors import label_colors
+from graphpool.plot.colors import PALETTE_SIZE, label_map, label_positions
 
 __all__ = ["cloud", "cloud_gallery", "confusion_matrix"]
 
@@ -35,19 +35,20 @@ def cloud(
     Args:
         ax: Axes of matplotlib.
         pos: Points ``[N, 3]``; z points up.
-        values: Labels ``[N]`` (integers, one colour each), numbers (a colour scale) or colours ``[N, 3]`` in
-            [0, 1]; depth if ``None``.
+        values: Labels ``[N]`` (integers, one colour each, negative ones grey), numbers (a colour scale) or
+            colours ``[N, 3]``, integers in [0, 255] or floating in [0, 1]; depth if ``None``.
         size: Area of a point.
         view: Elevation and azimuth in degrees.
         num_values: Number of labels, which have the colours of :func:`graphpool.plot.label_colors`; a
             label beyond them is an error.
 
     Raises:
-        ValueError: Shapes do not fit.
+        ValueError: Shapes do not fit, or a colour is out of range.
     """
     points = np.asarray(torch.as_tensor(pos).detach().cpu(), dtype=float)
     if points.ndim != 2 or points.shape[1] != 3:
-        raise ValueError(f"`pos` must have shape [N, 3]; got {points.shape}.")
+        hint = "; pass its transpose" if points.ndim == 2 and len(points) == 3 else ""
+        raise ValueError(f"`pos` must have shape [N, 3]; got {points.shape}{hint}.")
     elevation, azimuth = np.radians(view)
     right = np.array([-np.sin(azimuth), np.cos(azimuth), 0])
     toward = np.array([
@@ -64,10 +65,11 @@ def cloud(
                 f"`values` must have shape ({len(points)},) or ({len(points)}, 3); got {color.shape}."
             )
         if color.ndim == 2:
-            options = {}
-        elif color.dtype.kind in "iu":
-            color = label_colors(color, num_values)
-            options = {}
+            color, options = _rgb(color), {}
+        elif color.dtype.kind in "iub":
+            color = label_positions(color, num_values)
+            color = np.where(color < 0, -1, color % PALETTE_SIZE)
+            options = {"cmap": label_map(), "vmin": 0, "vmax": PALETTE_SIZE - 1}
     up = np.cross(toward, right)
     ax.scatter(
         (points @ right)[order],
@@ -79,6 +81,17 @@ def cloud(
     )
     ax.set_aspect("equal")
     ax.axis("off")
+
+
+def _rgb(color: np.ndarray) -> np.ndarray:
+    """Colours as numbers in [0, 1]; which scale they have is said by their type, not by their values."""
+    integers = color.dtype.kind in "iu"
+    top = 255 if integers else 1
+    if color.size and not (color.min() >= 0 and color.max() <= top):
+        what = "integer colours in [0, 255]" if integers else "floating colours in [0, 1]"
+        hint = "" if integers else "; divide colours of 0 to 255 by 255, or pass them as integers"
+        raise ValueError(f"`values` must be {what}; got {color.min():g} to {color.max():g}{hint}.")
+    return color / top
 
 
 def cloud_gallery(

@@ -80,7 +80,8 @@ def position_encoding(
         layout: Order of the channels of one axis; see :func:`encoding_matrix`.
 
     Returns:
-        ``[..., channels]`` in the dtype of ``u`` (half precision cannot resolve the arguments: convert).
+        ``[..., channels]`` in the dtype of ``u``. The arguments are computed in float64 (half precision
+        cannot even resolve ``u``: convert).
 
     Raises:
         ValueError: The last dimension is not 3, or an argument is out of range.
@@ -92,5 +93,9 @@ def position_encoding(
     if u.size(-1) != 3:
         raise ValueError(f"`u` must have shape [..., 3]; got {tuple(u.shape)}.")
     matrix, phase = encoding_matrix(channels, alpha, beta, layout)
+    # Frequency times coordinate may be many turns, of which float32 would lose the fraction that counts.
     with full_precision(u):
-        return (u @ matrix.to(u) + phase.to(u)).sin()
+        turns = u.double() @ matrix.to(u.device).div_(2 * torch.pi) + phase.to(u.device) / (
+            2 * torch.pi
+        )
+        return (turns.sub_(turns.detach().round()).to(u.dtype) * (2 * torch.pi)).sin_()

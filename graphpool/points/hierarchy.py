@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphpool.ops.neighbors.clouds import check_positive_int
 from graphpool.ops.neighbors.sampling import fps
-from graphpool.ops.neighbors.search import search
+from graphpool.ops.neighbors.search import largest_cloud, search
 from graphpool.segments import Segments
 
 
@@ -23,7 +23,8 @@ class Level:
         centre: The points that remain, ``[M]`` positions into ``pos``, in the order of the picks.
         centre_segments: The clouds of the centres.
         neighbor: ``[M, k]`` positions of the nearest points of each centre, itself among them; -1 fills
-            the rows of clouds with fewer than ``k`` points.
+            the rows of clouds with fewer than ``k`` points. There are no more columns than the largest
+            cloud has points.
     """
 
     pos: Tensor
@@ -34,7 +35,7 @@ class Level:
 
     @property
     def centre_pos(self) -> Tensor:
-        return self.pos[self.centre]
+        return self.pos.index_select(0, self.centre)
 
 
 def halvings(counts: Tensor, steps: int) -> list[Tensor]:
@@ -77,9 +78,11 @@ def build_levels(
             # The points of this level are picks, in order: its centres are the first of each cloud.
             slot = torch.arange(centres.num_elements, device=pos.device)
             centre = slot - centres.ptr[centres.index] + segments.ptr[centres.index]
+        near = pos.index_select(0, centre)
         neighbor, _ = search(
-            pos, k, pos[centre], segments, centres, False, float("inf"), ascending=False
-        )
+            pos, min(k, largest_cloud(pos, segments)), near, segments, centres, False,
+            float("inf"), ascending=False,
+        )  # fmt: skip
         levels.append(Level(pos, segments, centre, centres, neighbor))
-        pos, segments = pos[centre], centres
+        pos, segments = near, centres
     return levels

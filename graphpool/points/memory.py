@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from graphpool._files import load_tensors
-from graphpool.ops.neighbors.clouds import check_positive_int, full_precision
+from graphpool.ops.neighbors.clouds import check_positive_int, full_precision, unit_vectors
 
-#: Sharpnesses that leave-one-out chooses from: 0 and then half powers of two up to 8192.
-GAMMAS: tuple[float, ...] = (0.0, *(round(2 ** (i / 2), 4) for i in range(27)))
+#: Sharpnesses that leave-one-out chooses from: half powers of two from 1 to 8192, and the nearest neighbour.
+GAMMAS: tuple[float, ...] = (*(round(2 ** (i / 2), 4) for i in range(27)), torch.inf)
 
 
 class MemoryBank(torch.nn.Module):
@@ -25,13 +25,14 @@ class MemoryBank(torch.nn.Module):
     :math:`v_i`. It has the same maximum as the unnormalised
     :math:`\sum_i e^{-\gamma (1 - \cos(q, k_i))} v_i` of Point-NN, but the exponent is shifted by the
     largest similarity, so that no :math:`\gamma` can make every term underflow.
-    :math:`\gamma = 0` is the vote of the class frequencies, :math:`\gamma \to \infty` the nearest
-    neighbour by cosine.
+    :math:`\gamma = 0` is the vote of the class frequencies, which ignores the query,
+    :math:`\gamma = \infty` the nearest neighbour by cosine (the mean of equally near ones). A vector of
+    zeros has cosine 0 with all.
 
     Args:
-        gamma: Sharpness, >= 0. With ``None`` :meth:`fit` chooses it from ``gammas`` by leave-one-out on
-            the remembered vectors alone: the highest accuracy, of equals the smallest.
-        gammas: The candidates.
+        gamma: Sharpness, >= 0, infinity included. With ``None`` :meth:`fit` chooses it from the remembered
+            vectors alone; see :meth:`choose_gamma`.
+        gammas: The candidates, > 0.
         chunk: Queries compared at once, which bounds the memory.
 
     Example:
@@ -57,6 +58,10 @@ class MemoryBank(torch.nn.Module):
             raise ValueError("`gammas` must not be empty.")
         for candidate in gammas:
             _check_gamma(candidate, "gammas")
+        if min(gammas) == 0:
+            raise ValueError(
+                "`gammas` must be > 0: 0 ignores the query; pass gamma=0 to ask for that."
+            )
         self.chosen = gamma is None
         self.gammas = tuple(sorted(gammas))
         self.chunk = check_positive_int(chunk, "chunk")
@@ -117,32 +122,57 @@ class MemoryBank(torch.nn.Module):
         self.values = torch.cat([self.values, values.to(self.values)])
         return self
 
-    @torch.no_grad()
     def leave_one_out(self, gammas: Sequence[float] | None = None) -> Tensor:
-        """Accuracy on the remembered vectors for each of ``gammas``, none of them seeing itself, ``[G]``."""
-        gammas = self.gammas if gammas is None else gammas
-        if len(self) < 2:
-            raise ValueError("Leaving one out needs at least two remembered vectors.")
+        """Accuracy on the remembered vectors for each of ``gammas``, none of them seeing itself, ``[G]``.
+
+        The mean over the classes of the share that is found again, so that a rare class counts as much
+        as a frequent one. A class with a single vector cannot be found once that is left out, whatever
+        the sharpness: it does not count.
+
+        Raises:
+            ValueError: No class has two vectors.
+        """
+        accuracy, _ = self._judge(self.gammas if gammas is None else gammas)
+        if accuracy is None:
+            raise ValueError("Leaving one out needs a class with at least two remembered vectors.")
+        return accuracy
+
+    @torch.no_grad()
+    def _judge(self, gammas: Sequence[float]) -> tuple[Tensor | None, Tensor]:
+        """:meth:`leave_one_out`, and of the classes with one vector, how many that vector finds."""
         truth = self.values.argmax(1)
-        correct = torch.zeros(len(gammas), dtype=torch.long)
+        counts = truth.bincount(minlength=self.num_classes)
+        hits = counts.new_zeros(len(gammas), self.num_classes)
+        recalled = counts.new_zeros(len(gammas))
         for low in range(0, len(self), self.chunk):
             rows = torch.arange(low, min(low + self.chunk, len(self)), device=self.keys.device)
             similarity = self._similarity(self.keys[rows])
-            similarity[rows - low, rows] = -torch.inf
-            shifted = similarity - similarity.amax(1, keepdim=True)
+            single = counts[truth[rows]] == 1
+            others = (rows - low)[~single], rows[~single]
+            similarity[others] = -torch.inf
             for g, gamma in enumerate(gammas):
-                # 0 * -inf: the vector itself does not count at any sharpness.
-                weight = (
-                    (shifted * gamma).exp() if gamma > 0 else (similarity > -torch.inf).to(shifted)
-                )
-                guess = _product(weight, self.values).argmax(1)
-                correct[g] += int((guess == truth[rows]).sum())
-        return correct / len(self)
+                guess = _product(_weights(similarity, gamma), self.values).argmax(1)
+                right = guess == truth[rows]
+                recalled[g] += (right & single).sum()
+                found = truth[rows][right & ~single]
+                hits[g] += found.bincount(minlength=self.num_classes)
+        judged = counts > 1
+        if not bool(judged.any()):
+            return None, recalled
+        return (hits[:, judged].double() / counts[judged]).mean(1), recalled
 
     def choose_gamma(self) -> float:
-        """Sets :attr:`gamma` to the candidate with the best :meth:`leave_one_out` accuracy."""
-        accuracy = self.leave_one_out() if len(self) > 1 else torch.zeros(len(self.gammas))
-        best = self.gammas[int(accuracy.argmax())]
+        """Sets :attr:`gamma` from the remembered vectors alone, and returns it.
+
+        The candidate with the best :meth:`leave_one_out` accuracy, of equals the largest: with one vector
+        for each class the nearest neighbour. Where a class has a single vector, only candidates take
+        part at which that vector is still given its own class, as far as any candidate does that.
+        """
+        accuracy, recalled = self._judge(self.gammas)
+        if accuracy is None:
+            accuracy = torch.zeros(len(self.gammas), device=recalled.device)
+        accuracy = accuracy.masked_fill(recalled < recalled.max(), -1.0)
+        best = self.gammas[int((accuracy == accuracy.max()).nonzero()[-1])]
         self.gamma = torch.tensor(best, dtype=torch.float64, device=self.keys.device)
         return best
 
@@ -159,8 +189,7 @@ class MemoryBank(torch.nn.Module):
         gamma = float(self.gamma)
         rows = [self.values.new_empty(0, self.num_classes)]
         for chunk in queries.split(self.chunk):
-            weight = torch.softmax(gamma * self._similarity(chunk), 1)
-            rows.append(_product(weight, self.values))
+            rows.append(_product(_weights(self._similarity(chunk), gamma), self.values))
         return torch.cat(rows)
 
     def predict(self, features: Tensor) -> Tensor:
@@ -202,15 +231,28 @@ class MemoryBank(torch.nn.Module):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # How much a bank remembers is part of its state, not of its construction.
+        # How much a bank remembers, and how precisely, is part of its state, not of its construction.
         for name in ("keys", "values"):
             stored = state_dict.get(prefix + name)
-            if stored is not None:
-                setattr(self, name, getattr(self, name).new_empty(stored.shape))
+            if isinstance(stored, Tensor):
+                device = getattr(self, name).device
+                setattr(self, name, torch.empty_like(stored, device=device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:
         return f"vectors={len(self)}, classes={self.num_classes}, gamma={float(self.gamma):g}"
+
+
+def _weights(similarity: Tensor, gamma: float) -> Tensor:
+    """The softmax of ``gamma * similarity``; what has similarity -inf does not count at any sharpness."""
+    shifted = similarity - similarity.amax(1, keepdim=True)
+    if gamma == torch.inf:
+        weight = (shifted == 0).to(shifted)
+    elif gamma == 0:
+        weight = (shifted > -torch.inf).to(shifted)
+    else:
+        weight = (shifted * gamma).exp()
+    return weight / weight.sum(1, keepdim=True)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
@@ -221,26 +263,20 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 def _check_gamma(gamma: float, name: str) -> None:
     if isinstance(gamma, bool) or not isinstance(gamma, (int, float)):
         raise TypeError(f"`{name}` must be numbers; got {type(gamma).__name__}.")
-    if not 0 <= gamma < float("inf"):
-        raise ValueError(f"`{name}` must be finite and >= 0; got {gamma}.")
+    if not gamma >= 0:
+        raise ValueError(f"`{name}` must be >= 0; got {gamma}.")
 
 
 def _unit(features: Tensor, name: str) -> Tensor:
-    if not isinstance(features, Tensor) or not features.is_floating_point():
-        raise TypeError(f"`{name}` must be a floating point tensor [N, D].")
-    if features.dim() != 2:
-        raise ValueError(f"`{name}` must have shape [N, D]; got {tuple(features.shape)}.")
-    bad = ~features.isfinite().all(1)
-    if bool(bad.any()):
-        raise ValueError(f"`{name}` must be finite; row {int(bad.nonzero()[0])} is not.")
-    return torch.nn.functional.normalize(features.detach(), dim=1)
+    return unit_vectors(features, name).to(features.dtype)
 
 
 def _values(labels: Tensor, keys: Tensor, num_classes: int | None) -> Tensor:
     if not isinstance(labels, Tensor):
         raise TypeError(f"`labels` must be a tensor; got {type(labels).__name__}.")
-    if labels.size(0) != keys.size(0):
-        raise ValueError(f"`labels` has {labels.size(0)} rows, but `features` {keys.size(0)}.")
+    if labels.dim() == 0 or labels.size(0) != keys.size(0):
+        got = labels.size(0) if labels.dim() else "no"
+        raise ValueError(f"`labels` has {got} rows, but `features` {keys.size(0)}.")
     if labels.dim() == 2 and labels.is_floating_point():
         if not bool((labels >= 0).all() & labels.isfinite().all()):
             raise ValueError("Soft `labels` must be finite and >= 0.")

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from graphpool import ops
-from graphpool.ops.neighbors.clouds import check_coordinates, check_positive_int
+from graphpool.ops.neighbors.clouds import check_positive_int
 from graphpool.points.encoding import position_encoding
 from graphpool.points.hierarchy import Level, build_levels
+from graphpool.points.inputs import absolute, sorted_clouds
 from graphpool.points.stages import apart, run_stage, together
 from graphpool.segments import Segments
 
@@ -101,7 +102,7 @@ class PointNN(torch.nn.Module):
             batch_size: The number of clouds; with a ``batch`` tensor and ``None`` it is the largest entry
                 plus one, as in PyG.
         """
-        pos, segments = sorted_clouds(pos, batch, ptr, batch_size)
+        pos, segments, _ = sorted_clouds(pos, batch, ptr, batch_size)
         if self.statistics == "batch":
             return self._describe(pos, segments)
         bounds = segments.ptr.tolist()
@@ -122,7 +123,7 @@ class PointNN(torch.nn.Module):
     def encode_levels(self, pos: Tensor, segments: Segments) -> list[tuple[Tensor, Level]]:
         """The features of the centres of every level (channels apart by parity), finest level first."""
         levels = build_levels(pos, segments, self.stages, self.k, self.start)
-        x = apart(self.embed(pos))
+        x = apart(self.embed(absolute(pos, segments, pos.dtype)))
         out = []
         for level in levels:
             x = run_stage(x, level, self.alpha, self.beta, self.statistics == "batch")
@@ -140,48 +141,3 @@ class PointNN(torch.nn.Module):
             f"channels={self.channels}, stages={self.stages}, k={self.k}, alpha={self.alpha:g}, "
             f"beta={self.beta:g}, statistics={self.statistics!r}, start={self.start!r}"
         )
-
-
-def cloud_segments(
-    count: int,
-    batch: Tensor | Segments | None,
-    ptr: Tensor | None,
-    batch_size: int | None,
-    device: torch.device,
-) -> Segments:
-    """The clouds of ``count`` points, from the arguments that PyG's modules take."""
-    if batch is not None and ptr is not None:
-        raise ValueError("Pass `batch` or `ptr`, not both.")
-    if isinstance(batch, Segments):
-        segments = batch
-    elif batch is not None:
-        if batch_size is None:
-            batch_size = int(batch.max()) + 1 if batch.numel() else 0
-        segments = Segments(index=batch, num_segments=batch_size)
-    elif ptr is not None:
-        segments = Segments(ptr=ptr)
-    else:
-        segments = Segments(ptr=torch.tensor([0, count], device=device))
-    if segments.num_elements != count:
-        raise ValueError(
-            f"`batch` or `ptr` describes {segments.num_elements} points, but `pos` has {count}."
-        )
-    return segments
-
-
-def sorted_clouds(
-    pos: Tensor,
-    batch: Tensor | Segments | None,
-    ptr: Tensor | None,
-    batch_size: int | None,
-) -> tuple[Tensor, Segments]:
-    """Checked points in the order of their clouds, and those clouds."""
-    if not isinstance(pos, Tensor) or not pos.is_floating_point():
-        raise TypeError("`pos` must be a floating point tensor [N, 3].")
-    if pos.dim() != 2 or pos.size(1) != 3:
-        raise ValueError(f"`pos` must have shape [N, 3]; got {tuple(pos.shape)}.")
-    if pos.dtype not in (torch.float32, torch.float64):
-        pos = pos.float()
-    check_coordinates(pos, "pos")
-    segments = cloud_segments(pos.size(0), batch, ptr, batch_size, pos.device)
-    return segments.bag_order(pos), Segments(ptr=segments.ptr)

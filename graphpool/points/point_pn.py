@@ -13,7 +13,12 @@ from graphpool.ops.neighbors.clouds import check_positive_int, full_precision
 from graphpool.ops.neighbors.search import Groups, dense_groups
 from graphpool.points.encoding import encoding_matrix
 from graphpool.points.hierarchy import Level, build_levels
-from graphpool.points.point_nn import cloud_segments, sorted_clouds
+from graphpool.points.inputs import (
+    absolute,
+    check_features,
+    parameter_dtype,
+    sorted_clouds,
+)
 from graphpool.points.pooling import Pool, dense_block, head
 from graphpool.points.stages import scales
 from graphpool.segments import Segments
@@ -113,19 +118,16 @@ class PointPN(torch.nn.Module):
         """Logits of the clouds; arguments as in :meth:`graphpool.points.PointNN.forward`.
 
         Raises:
-            ValueError: ``x`` does not fit ``in_channels``, or a coordinate is not finite.
+            ValueError: ``x`` does not fit ``in_channels`` or the number of points, a coordinate is not
+                finite, or a cloud lies too far from the origin for the precision of the network.
         """
-        perm = cloud_segments(pos.size(0), batch, ptr, batch_size, pos.device).perm
-        pos, segments = sorted_clouds(pos, batch, ptr, batch_size)
-        extra = self.in_channels - 3
-        if (0 if x is None else x.size(-1)) != extra:
-            raise ValueError(
-                f"`x` must have {extra} features per point (in_channels - 3); "
-                f"got {0 if x is None else x.size(-1)}."
-            )
-        features = pos
+        pos, segments, perm = sorted_clouds(pos, batch, ptr, batch_size)
+        check_features(x, pos.size(0), self.in_channels - 3)
+        dtype = parameter_dtype(self.embed)
+        features = absolute(pos, segments, dtype)
         if x is not None:
-            features = torch.cat([pos, x if perm is None else x[perm]], 1)
+            x = x if perm is None else x.index_select(0, perm)
+            features = torch.cat([features, x.to(dtype)], 1)
         h = self.embed(features)
         levels = build_levels(pos.detach(), segments, len(self.stages), self.k, self.start)
         for stage, level in zip(self.stages, levels, strict=True):
@@ -136,12 +138,13 @@ class PointPN(torch.nn.Module):
     def _offsets(self, level: Level, groups: Groups) -> Tensor:
         """Scaled differences of the coordinates, ``[E, 3]``."""
         query = groups.segments.index
-        offset = level.pos[groups.index] - level.centre_pos[query]
+        offset = level.pos.index_select(0, groups.index)
+        offset = offset - level.centre_pos.index_select(0, query)
         if self.geometry == "std":
             scale = scales(level.pos, level, self.statistics == "batch").to(offset.dtype)
-            return offset * scale[level.centre_segments.index[query], None]
+            return offset * scale.index_select(0, level.centre_segments.index[query])[:, None]
         largest = ops.segment_max(offset.abs(), groups.segments)
-        return offset / largest.masked_fill(largest == 0, 1.0)[query]
+        return offset / largest.masked_fill(largest == 0, 1.0).index_select(0, query)
 
 
 class _Stage(torch.nn.Module):
@@ -161,12 +164,15 @@ class _Stage(torch.nn.Module):
         # W [x_j, x_c] is computed once per point and per centre, not once per pair.
         w_neighbor, w_centre = self.mix.weight.chunk(2, 1)
         neighbor = (x @ w_neighbor.T).index_select(0, groups.index)
-        centre = (x[level.centre] @ w_centre.T).index_select(0, groups.segments.index)
+        centre = (x.index_select(0, level.centre) @ w_centre.T).index_select(
+            0, groups.segments.index
+        )
         f = F.relu(self.norm(neighbor + centre))
         with torch.no_grad(), full_precision(offset):
             e = (
                 offset @ self.get_buffer("matrix").to(offset) + self.get_buffer("phase").to(offset)
             ).sin_()
+        e = e.to(x.dtype)
         return self.pool(self.blocks((f + e) * e), groups.segments)
 
 

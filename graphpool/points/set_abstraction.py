@@ -10,6 +10,13 @@ from torch import Tensor
 from graphpool.ops.neighbors.interpolation import interpolate
 from graphpool.ops.neighbors.sampling import fps
 from graphpool.ops.neighbors.search import Groups, knn_groups, radius
+from graphpool.points.inputs import (
+    absolute,
+    check_features,
+    check_positions,
+    cloud_segments,
+    parameter_dtype,
+)
 from graphpool.points.pooling import Pool, perceptron
 from graphpool.segments import Segments
 
@@ -67,21 +74,31 @@ class SetAbstraction(torch.nn.Module):
             x: ``[N, in_channels]``, or ``None`` if that is 0.
             pos: ``[N, 3]``.
             segments: The cloud of each point.
-        """
-        _check_width(x, self.in_channels)
-        centre = fps(pos, segments, ratio=self.ratio, start=self.start)
-        clouds = Segments(index=segments.index[centre], num_segments=segments.num_segments)
-        groups = self._groups(pos, centre, segments, clouds)
-        query = groups.segments.index
-        offset = (pos[groups.index] - pos[centre][query]) / (self.radius or 1.0)
-        elements = offset if x is None else torch.cat([x.index_select(0, groups.index), offset], 1)
-        return self.pool(self.network(elements), groups.segments), pos[centre], clouds
 
-    def _groups(self, pos: Tensor, centre: Tensor, segments: Segments, clouds: Segments) -> Groups:
+        Raises:
+            ValueError: Sizes do not fit; both numbers are named.
+        """
+        check_positions(pos)
+        check_features(x, pos.size(0), self.in_channels)
+        centre = fps(pos, segments, ratio=self.ratio, start=self.start)
+        centre_pos = pos.index_select(0, centre)
+        clouds = Segments(index=segments.index[centre], num_segments=segments.num_segments)
+        groups = self._groups(pos, centre_pos, segments, clouds)
+        dtype = parameter_dtype(self.network)
+        offset = pos.index_select(0, groups.index)
+        offset = offset - centre_pos.index_select(0, groups.segments.index)
+        elements = (offset / (self.radius or 1.0)).to(dtype)
+        if x is not None:
+            elements = torch.cat([x.to(dtype).index_select(0, groups.index), elements], 1)
+        return self.pool(self.network(elements), groups.segments), centre_pos, clouds
+
+    def _groups(
+        self, pos: Tensor, centre_pos: Tensor, segments: Segments, clouds: Segments
+    ) -> Groups:
         if self.radius is None:
-            return knn_groups(pos, self.k, pos[centre], segments, clouds)
+            return knn_groups(pos, self.k, centre_pos, segments, clouds)
         return radius(
-            pos, self.radius, pos[centre], segments, clouds,
+            pos, self.radius, centre_pos, segments, clouds,
             max_neighbors=self.k, order=self.order,
         )  # fmt: skip
 
@@ -93,7 +110,7 @@ class GlobalAbstraction(torch.nn.Module):
     """A perceptron on every point with its coordinates, pooled over the cloud.
 
     Args:
-        in_channels: Width of the features.
+        in_channels: Width of the features, 0 if there are none.
         widths: Widths of the perceptron.
         pool: Whatever :func:`graphpool.aggr.resolve` takes, or ``"max+mean"``.
 
@@ -105,12 +122,32 @@ class GlobalAbstraction(torch.nn.Module):
 
     def __init__(self, in_channels: int, widths: tuple[int, ...], pool: Any = "max") -> None:
         super().__init__()
+        if not widths:
+            raise ValueError("`widths` must not be empty.")
         self.network = perceptron([in_channels + 3, *widths])
         self.pool = Pool(pool, widths[-1])
-        self.out_channels = widths[-1]
+        self.in_channels, self.out_channels = in_channels, widths[-1]
 
-    def forward(self, x: Tensor, pos: Tensor, segments: Segments) -> Tensor:
-        return self.pool(self.network(torch.cat([x, pos], 1)), segments)
+    def forward(self, x: Tensor | None, pos: Tensor, segments: Segments) -> Tensor:
+        """Features of the clouds.
+
+        Args:
+            x: ``[N, in_channels]``, or ``None`` if that is 0.
+            pos: ``[N, 3]``.
+            segments: The cloud of each point.
+
+        Raises:
+            ValueError: Sizes do not fit, or a cloud lies too far from the origin for the precision of the
+                network.
+        """
+        check_positions(pos)
+        check_features(x, pos.size(0), self.in_channels)
+        segments = cloud_segments(pos.size(0), segments, None, None, pos.device)
+        dtype = parameter_dtype(self.network)
+        elements = absolute(pos, segments, dtype)
+        if x is not None:
+            elements = torch.cat([x.to(dtype), elements], 1)
+        return self.pool(self.network(elements), segments)
 
 
 class FeaturePropagation(torch.nn.Module):
@@ -135,7 +172,8 @@ class FeaturePropagation(torch.nn.Module):
         super().__init__()
         if not widths:
             raise ValueError("`widths` must not be empty.")
-        self.k, self.skip_channels, self.out_channels = k, skip_channels, widths[-1]
+        self.k, self.in_channels, self.skip_channels = k, in_channels, skip_channels
+        self.out_channels = widths[-1]
         self.network = perceptron([in_channels + skip_channels, *widths])
 
     def forward(
@@ -156,13 +194,15 @@ class FeaturePropagation(torch.nn.Module):
             skip: Features of the fine points ``[M, skip_channels]``, or ``None`` if that is 0.
             fine_pos: Fine points ``[M, 3]``.
             fine_segments: Their clouds.
+
+        Raises:
+            ValueError: Sizes do not fit; both numbers are named.
         """
-        _check_width(skip, self.skip_channels)
+        check_positions(pos)
+        check_positions(fine_pos, "fine_pos")
+        check_features(x, pos.size(0), self.in_channels)
+        check_features(skip, fine_pos.size(0), self.skip_channels, "skip")
+        dtype = parameter_dtype(self.network)
+        x = x.to(dtype)
         carried = interpolate(x, pos, fine_pos, segments, fine_segments, k=self.k)
-        return self.network(carried if skip is None else torch.cat([carried, skip], 1))
-
-
-def _check_width(x: Tensor | None, channels: int) -> None:
-    width = 0 if x is None else x.size(-1)
-    if width != channels:
-        raise ValueError(f"Expected {channels} features per point; got {width}.")
+        return self.network(carried if skip is None else torch.cat([carried, skip.to(dtype)], 1))

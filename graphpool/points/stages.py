@@ -120,8 +120,8 @@ def differences(x: Tensor, level: Level, rows: slice) -> tuple[Tensor, Tensor]:
     """``x`` of the neighbours minus ``x`` of their centre, ``[m, k, C]``, and which neighbours exist."""
     neighbor = level.neighbor[rows]
     found = neighbor >= 0
-    difference = x[neighbor.clamp_min(0)] - x[level.centre[rows]][:, None]
-    return difference, found
+    near = x.index_select(0, neighbor.clamp_min(0).flatten()).view(*neighbor.shape, -1)
+    return near - x.index_select(0, level.centre[rows])[:, None], found
 
 
 def scales(x: Tensor, level: Level, shared: bool) -> Tensor:
@@ -148,14 +148,14 @@ def chunks_of(level: Level, channels: int) -> list[slice]:
 def _composed(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> Tensor:
     matrix, phase = (v.to(x) for v in encoding_matrix(2 * x.size(1), alpha, beta))
     cloud = level.centre_segments.index
-    scale_x = scales(x, level, shared).to(x.dtype)[cloud]
-    scale_pos = scales(level.pos, level, shared).to(x.dtype)[cloud]
+    scale_x = scales(x, level, shared).to(x.dtype).index_select(0, cloud)
+    scale_pos = scales(level.pos, level, shared).to(x.dtype).index_select(0, cloud)
     out = [x.new_empty(0, 2 * x.size(1))]
     for rows in chunks_of(level, 2 * x.size(1)):
         dx, found = differences(x, level, rows)
         du, _ = differences(level.pos, level, rows)
         e = torch.sin((du * scale_pos[rows, None, None]) @ matrix + phase)
-        own = x[level.centre[rows]][:, None].expand_as(dx)
+        own = x.index_select(0, level.centre[rows])[:, None].expand_as(dx)
         w = (torch.cat([dx * scale_x[rows, None, None], own], 2) + e) * e
         missing = ~found[..., None]
         top = w.masked_fill(missing, -math.inf).amax(1)

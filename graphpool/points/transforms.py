@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
+
+from graphpool.ops.neighbors.clouds import check_coordinates
+
+# What says which points belong together names them by position.
+_CONNECTIVITY = ("edge_index", "adj", "adj_t", "face")
 
 Range = tuple[float, float]
 
@@ -29,23 +37,57 @@ class RandomTransform(BaseTransform):
 
 
 class Normalize(BaseTransform):
-    """Moves the centroid to the origin and scales the farthest point to distance 1.
+    r"""Moves the centroid to the origin and scales the farthest point to distance 1.
 
-    A cloud whose points all coincide is only moved.
+    A cloud whose points all coincide is only moved. Centroid and differences are computed in float64,
+    and the result has the dtype of the positions. What was taken away is kept: ``offset`` ``[1, D]`` and
+    ``scale`` ``[1]``, both float64, such that ``pos * scale + offset`` are the positions that came, or, if
+    ``offset`` (and ``scale``) were there already, as folders of clouds leave them, those that they stood
+    for.
+
+    Coordinates far from the origin (maps, surveys) must come in float64. float32 has rounded them already
+    when the transform sees them, and it warns where that is more than a thousandth of the radius.
+
+    Raises:
+        ValueError: When applied: a coordinate is not finite, or the data is a batch of clouds.
 
     Example:
-        >>> Normalize()(Data(pos=torch.tensor([[0.0, 0, 0], [4.0, 0, 0]]))).pos
+        >>> data = Normalize()(Data(pos=torch.tensor([[0.0, 0, 0], [4.0, 0, 0]])))
+        >>> data.pos
         tensor([[-1.,  0.,  0.],
                 [ 1.,  0.,  0.]])
+        >>> data.offset, data.scale
+        (tensor([[2., 0., 0.]], dtype=torch.float64), tensor([2.], dtype=torch.float64))
     """
 
     def forward(self, data: Data) -> Data:
-        pos = _pos(data)
-        if pos.size(0):
-            pos = pos - pos.mean(0)
-            radius = pos.norm(dim=1).max()
-            pos = pos / radius if radius > 0 else pos
-        data.pos = pos
+        pos = _single(data, "Normalize")
+        check_coordinates(pos, "pos")
+        exact = pos.double()
+        # Differences to a point, not sums of coordinates: equal points end up exactly at the origin.
+        offset = exact[:1].clone() if len(exact) else exact.new_zeros(1, pos.size(1))
+        exact = exact - offset
+        if len(exact):
+            centre = exact.mean(0, keepdim=True)
+            offset, exact = offset + centre, exact - centre
+        largest = exact.abs().max() if len(exact) else exact.new_zeros(())
+        scale = exact.new_ones(1)
+        if largest > 0:
+            # The squares of tiny coordinates would vanish.
+            scale = ((exact / largest).norm(dim=1).max() * largest).view(1)
+            step = float(offset.abs().max()) * torch.finfo(pos.dtype).eps
+            if step > 1e-3 * float(scale):
+                warnings.warn(
+                    f"Normalize: {pos.dtype} holds coordinates of {float(offset.abs().max()):.3g} in "
+                    f"steps of {step:.1g}, but the cloud has a radius of {float(scale):.3g}: pass "
+                    f"`pos` in float64.",
+                    stacklevel=2,
+                )
+        data.pos = (exact / scale).to(pos.dtype)
+        if data.get("offset") is not None:
+            outer = data.get("scale", torch.ones_like(scale))
+            offset, scale = data.offset.to(offset) + outer * offset, outer * scale
+        data.offset, data.scale = offset, scale
         return data
 
 
@@ -141,7 +183,7 @@ class Rotate(RandomTransform):
 
     def forward(self, data: Data) -> Data:
         pos = _pos(data)
-        data.pos = pos @ self._matrix(pos).T
+        data.pos = (pos.double() @ self._matrix(pos).T).to(pos.dtype)
         if data.get("normal") is not None:
             raise ValueError("Rotate turns `pos` only; remove `normal` or compute it afterwards.")
         return data
@@ -156,12 +198,12 @@ class Rotate(RandomTransform):
                 [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
                 [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
             ]
-            return torch.tensor(rows, dtype=pos.dtype, device=pos.device)
+            return torch.tensor(rows, dtype=torch.float64, device=pos.device)
         angle = math.radians(float(self.uniform((1,), *self.degrees, pos.double())))
         c, s = math.cos(angle), math.sin(angle)
         a = "xyz".index(self.axis)
         b, d = (a + 1) % 3, (a + 2) % 3
-        matrix = torch.eye(3, dtype=pos.dtype, device=pos.device)
+        matrix = torch.eye(3, dtype=torch.float64, device=pos.device)
         matrix[b, b] = matrix[d, d] = c
         matrix[b, d], matrix[d, b] = -s, s
         return matrix
@@ -169,6 +211,8 @@ class Rotate(RandomTransform):
 
 class Drop(RandomTransform):
     """Leaves out a random part of the points, with everything that belongs to them; at least one stays.
+
+    What belongs to them is said at :class:`Sample`.
 
     Args:
         fraction: Range of the fraction that is left out, in [0, 1).
@@ -184,17 +228,19 @@ class Drop(RandomTransform):
         self.fraction = fraction
 
     def forward(self, data: Data) -> Data:
-        pos = _pos(data)
+        pos = _single(data, "Drop")
         count = pos.size(0)
         share = float(self.uniform((1,), *self.fraction, pos))
-        return take_points(
-            data,
-            torch.randperm(count, generator=self.generator)[: max(count - int(share * count), 1)],
-        )
+        kept = max(count - int(share * count), 1)
+        return _take(data, torch.randperm(count, generator=self.generator)[:kept], "Drop")
 
 
 class Sample(RandomTransform):
-    """Takes a fixed number of the points, without repetition.
+    """Takes a fixed number of the points, without repetition, with everything that belongs to them.
+
+    These are all attributes with one entry per point, under any name: tensors and arrays by their first
+    dimension, lists by their length. An attribute of the whole cloud that happens to be as long as the cloud
+    cannot be told from them.
 
     Args:
         num: Number of points.
@@ -202,7 +248,14 @@ class Sample(RandomTransform):
         generator: Source of randomness.
 
     Raises:
-        ValueError: When applied: the cloud has fewer points.
+        ValueError: When applied: the cloud has fewer points; the data is a batch of clouds, or has edges or
+            faces, which name points by position.
+
+    Example:
+        >>> data = Data(pos=torch.rand(4, 3), y=torch.arange(4), category=torch.tensor([7]))
+        >>> out = Sample(2, random=False)(data)
+        >>> out.pos.shape, out.y, out.category
+        (torch.Size([2, 3]), tensor([0, 1]), tensor([7]))
     """
 
     def __init__(
@@ -214,31 +267,53 @@ class Sample(RandomTransform):
         self.num, self.random = num, random
 
     def forward(self, data: Data) -> Data:
-        count = _pos(data).size(0)
+        count = _single(data, "Sample").size(0)
         if count < self.num:
             raise ValueError(f"Sample({self.num}) needs as many points; the cloud has {count}.")
         if self.random:
             chosen = torch.randperm(count, generator=self.generator)[: self.num]
         else:
             chosen = torch.arange(self.num)
-        return take_points(data, chosen)
+        return _take(data, chosen, "Sample")
 
 
-def take_points(data: Data, chosen: Tensor) -> Data:
-    """``data`` with the chosen points only: every tensor with one row per point is indexed."""
-    count = _pos(data).size(0)
-    for key, value in data.to_dict().items():
-        if (
-            isinstance(value, Tensor)
-            and value.dim() > 0
-            and value.size(0) == count
-            and (key in ("pos", "x", "normal") or data.is_node_attr(key))
-        ):
-            data[key] = value[chosen.to(value.device)]
+def _take(data: Data, chosen: Tensor, who: str) -> Data:
+    """``data`` with the chosen points only, and what belongs to them."""
+    for key in _CONNECTIVITY:
+        if data.get(key) is not None:
+            raise ValueError(
+                f"{who} leaves points out, but `{key}` names points by position: remove it, or compute "
+                f"it afterwards (torch_geometric's SamplePoints turns faces into points)."
+            )
+    count = len(_pos(data))
+    # All that belongs to points is found before the first attribute is shortened.
+    for key, value in [(k, v) for k, v in data.to_dict().items() if _length(v) == count]:
+        if isinstance(value, Tensor):
+            data[key] = value.index_select(0, chosen.to(value.device))
+        elif isinstance(value, np.ndarray):
+            data[key] = value[chosen.numpy()]
+        else:
+            data[key] = type(value)([value[i] for i in chosen.tolist()])
+    if "num_nodes" in data:
+        data.num_nodes = len(chosen)
     return data
 
 
+def _length(value: Any) -> int:
+    """Entries along the first dimension, -1 where there is none."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.shape[0] if value.ndim else -1
+    return len(value) if type(value) in (list, tuple) else -1
+
+
+def _single(data: Data, who: str) -> Tensor:
+    if isinstance(data, Batch):
+        raise ValueError(f"{who} takes one cloud, not a Batch: apply it before batching.")
+    return _pos(data)
+
+
 def _pos(data: Data) -> Tensor:
-    if not isinstance(data.pos, Tensor) or data.pos.dim() != 2:
-        raise ValueError("The data has no points: `pos` must be a tensor [N, D].")
-    return data.pos
+    pos = data.pos
+    if not isinstance(pos, Tensor) or pos.dim() != 2 or not pos.is_floating_point():
+        raise ValueError("The data has no points: `pos` must be a floating point tensor [N, D].")
+    return pos

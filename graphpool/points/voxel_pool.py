@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphpool import aggr, ops
 from graphpool.ops.neighbors.voxel import Voxels, voxel_grid
+from graphpool.points.inputs import check_features
 from graphpool.points.pooling import Pool
 from graphpool.segments import Segments
 
@@ -18,7 +19,7 @@ class Pooled(NamedTuple):
 
     Args:
         x: Features of the cells ``[V, channels]``.
-        pos: Mean position of the points of each cell ``[V, 3]``.
+        pos: Mean position of the points of each cell ``[V, D]``, which lies in the cell.
         segments: The clouds of the cells.
         voxels: The cells themselves, and which points lie in which.
     """
@@ -38,7 +39,8 @@ class VoxelPool(torch.nn.Module):
 
     Args:
         channels: Width of the features.
-        size: Edge of a cell: one number, or one per axis.
+        size: Edge of a cell: one number, or one per axis; the grid is that of
+            :func:`graphpool.ops.neighbors.voxel_grid`.
         pool: Whatever :func:`graphpool.aggr.resolve` takes, ``"max+mean"``, or ``"dsvt"``.
         heads: Heads of ``"dsvt"``, a divisor of ``channels``.
 
@@ -50,7 +52,11 @@ class VoxelPool(torch.nn.Module):
     """
 
     def __init__(
-        self, channels: int, size: float | tuple[float, ...], pool: Any = "max", heads: int = 4
+        self,
+        channels: int,
+        size: float | tuple[float, ...] | Tensor,
+        pool: Any = "max",
+        heads: int = 4,
     ) -> None:
         super().__init__()
         self.channels, self.size = channels, size
@@ -64,25 +70,28 @@ class VoxelPool(torch.nn.Module):
 
         Args:
             x: ``[N, channels]``.
-            pos: ``[N, 3]``.
+            pos: ``[N, D]``. Means and places within a cell are computed in float64 relative to the
+                cell, so that a far origin costs no digit.
             segments: The cloud of each point, in any order; one cloud if ``None``.
 
         Raises:
             ValueError: Sizes do not fit, or a coordinate is not finite.
         """
-        if x.dim() != 2 or x.shape != (pos.size(0), self.channels):
-            raise ValueError(
-                f"`x` must have shape [{pos.size(0)}, {self.channels}]; got {tuple(x.shape)}."
-            )
+        check_features(x, pos.size(0), self.channels)
         if self.with_positions and pos.size(1) != 3:
             raise ValueError(f"pool='dsvt' needs `pos` [N, 3]; got {tuple(pos.shape)}.")
-        size = self.size if isinstance(self.size, (int, float)) else torch.tensor(self.size)
-        voxels = voxel_grid(pos, size, segments)
+        voxels = voxel_grid(pos, self.size, segments)
         clouds = 1 if segments is None else segments.num_segments
-        elements = torch.cat([pos.to(x.dtype), x], 1) if self.with_positions else x
+        # Relative to a point of the cell: as exact far from the origin as near it.
+        low, high = ops.segment_moments(pos.detach(), voxels.segments, ("min", "max"))
+        place = pos.double() - low.double().index_select(0, voxels.segments.index)
+        mean = (low.double() + ops.segment_mean(place, voxels.segments)).to(pos.dtype)
+        # The last rounding of a mean may leave the points it is the mean of, and with them the cell.
+        mean = mean + (mean.detach().clamp(low, high) - mean.detach())
+        elements = torch.cat([place.to(x.dtype), x], 1) if self.with_positions else x
         return Pooled(
             self.pool(elements, voxels.segments),
-            ops.segment_mean(pos, voxels.segments),
+            mean,
             Segments(index=voxels.cloud, num_segments=clouds, is_sorted=True),
             voxels,
         )

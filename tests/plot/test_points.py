@@ -47,7 +47,7 @@ def test_labels_have_their_colours_whatever_else_is_there(tmp_path):
     ax = Figure().subplots()
     plot.cloud(ax, torch.randn(4, 3), torch.tensor([0, 1, 1, 2]))
     plot.cloud(ax, torch.randn(2, 3), torch.tensor([1, 1]))
-    first, second = (c.get_facecolors() for c in ax.collections)
+    first, second = (c.cmap(c.norm(c.get_array())) for c in ax.collections)
     assert len(np.unique(first, axis=0)) == 3
     assert any(np.allclose(second[0], row) for row in first)
     with pytest.raises(ValueError, match="values"):

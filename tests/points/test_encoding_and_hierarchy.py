@@ -71,4 +71,4 @@ def test_levels_equal_a_sampling_and_a_search_of_each_level():
 def test_clouds_of_one_point_stay_one_point():
     levels = build_levels(torch.randn(4, 3), Segments(ptr=torch.tensor([0, 1, 4])), steps=3, k=2)
     assert [level.centre_segments.counts.tolist() for level in levels] == [[1, 1]] * 3
-    assert levels[-1].neighbor[0].tolist() == [0, -1]
+    assert levels[-1].neighbor.tolist() == [[0], [1]]

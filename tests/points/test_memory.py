@@ -43,16 +43,20 @@ def test_large_gamma_does_not_underflow_to_class_zero():
 
 def test_leave_one_out_equals_a_loop():
     features, labels = clusters(40)
-    bank = MemoryBank(gammas=(0.0, 5.0, 500.0), chunk=7).fit(features, labels, 3)
-    for gamma, accuracy in zip(bank.gammas, bank.leave_one_out(), strict=True):
-        hits = 0
+    bank = MemoryBank(gammas=(0.5, 5.0, 500.0), chunk=7).fit(features, labels, 3)
+    gammas = (0.0, *bank.gammas)
+    for gamma, accuracy in zip(gammas, bank.leave_one_out(gammas), strict=True):
+        hits = torch.zeros(40, dtype=torch.float64)
         for i in range(40):
             rest = torch.arange(40) != i
             other = MemoryBank(gamma=gamma).fit(features[rest], labels[rest], 3)
-            hits += int(other.predict(features[i : i + 1]) == labels[i])
-        assert accuracy == hits / 40
+            hits[i] = float(other.predict(features[i : i + 1]) == labels[i])
+        recall = torch.stack([hits[labels == c].mean() for c in range(3)])
+        assert torch.isclose(accuracy, recall.mean())
     accuracy = bank.leave_one_out()
-    assert float(bank.gamma) == bank.gammas[int(accuracy.argmax())]
+    assert float(bank.gamma) == max(
+        g for g, a in zip(bank.gammas, accuracy, strict=True) if a == accuracy.max()
+    )
 
 
 def test_adding_equals_remembering_all_at_once():

@@ -228,5 +228,5 @@ def test_voxel_pool_with_attention_sees_where_points_lie():
     one = layer(x, torch.tensor([[0.1, 0.1, 0.1], [0.9, 0.9, 0.9]])).x
     two = layer(x, torch.tensor([[0.9, 0.9, 0.9], [0.1, 0.1, 0.1]])).x
     assert not torch.allclose(one, two)
-    with pytest.raises(ValueError, match="`x` must have shape"):
+    with pytest.raises(ValueError, match="Expected 8 features"):
         layer(torch.randn(2, 7), torch.rand(2, 3))

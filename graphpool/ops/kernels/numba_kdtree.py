@@ -2,7 +2,8 @@
 
 The tree of a cloud of ``n`` points is complete: node ``j`` of level ``L`` (heap number ``2^L + j``)
 holds the points ``[n j / 2^L, n (j + 1) / 2^L)`` of the cloud in tree order, so nothing but the boxes
-has to be stored. Coordinates lie axis by axis, ``[3, N]``: a leaf is a few contiguous cache lines.
+has to be stored. Coordinates lie axis by axis, ``[A, N]``: a leaf is a few contiguous cache lines.
+A box is its ``A`` lower bounds and then its ``A`` upper ones.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def split_subtree(source, keys, box, base, start, count, root, root_level, last_
     """
     stack = np.empty(64, np.int64)
     levels = np.empty(64, np.int64)
+    axes = source.shape[0]
     stack[0] = root
     levels[0] = root_level
     top = 1
@@ -50,16 +52,16 @@ def split_subtree(source, keys, box, base, start, count, root, root_level, last_
         middle = start + ((count * (2 * j + 1)) >> (level + 1))
         here, left, right = box[base + node], box[base + 2 * node], box[base + 2 * node + 1]
         axis = 0
-        for a in range(1, 3):
-            if here[a + 3] - here[a] > here[axis + 3] - here[axis]:
+        for a in range(1, axes):
+            if here[a + axes] - here[a] > here[axis + axes] - here[axis]:
                 axis = a
         left[:] = here
         right[:] = here
-        if here[axis + 3] > here[axis]:
+        if here[axis + axes] > here[axis]:
             _keys(source[axis], keys[first:end])
             select(keys, first, end - 1, middle)
             border = source[axis, np.int64(keys[middle] & np.uint64(0xFFFFFFFF))]
-            left[axis + 3] = border
+            left[axis + axes] = border
             right[axis] = border
         stack[top] = 2 * node
         stack[top + 1] = 2 * node + 1
@@ -71,7 +73,8 @@ def split_subtree(source, keys, box, base, start, count, root, root_level, last_
 @kernel(fastmath={"nnan", "nsz"})
 def bound(xyz, start, end, box, node):
     """The box of the points ``start, ..., end - 1``."""
-    for axis in range(3):
+    axes = xyz.shape[0]
+    for axis in range(axes):
         values = xyz[axis, start:end]
         low = values[0]
         high = low
@@ -81,17 +84,18 @@ def bound(xyz, start, end, box, node):
             low = v if v < low else low
             high = v if v > high else high
         box[node, axis] = low
-        box[node, axis + 3] = high
+        box[node, axis + axes] = high
 
 
 @kernel
 def join_boxes(box, base, low, high):
     """Boxes of the nodes ``low, ..., high - 1`` from those of their children, the last node first."""
+    axes = box.shape[1] // 2
     for node in range(high - 1, low - 1, -1):
         here, left, right = box[base + node], box[base + 2 * node], box[base + 2 * node + 1]
-        for axis in range(3):
+        for axis in range(axes):
             here[axis] = min(left[axis], right[axis])
-            here[axis + 3] = max(left[axis + 3], right[axis + 3])
+            here[axis + axes] = max(left[axis + axes], right[axis + axes])
 
 
 @kernel
@@ -103,7 +107,7 @@ def finish_subtree(source, keys, xyz, position, box, base, start, count, root, r
     for i in range(first, end):
         p = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
         position[i] = p
-        for axis in range(3):
+        for axis in range(source.shape[0]):
             xyz[axis, i] = source[axis, p]
     below = depth - root_level
     for node in range(root << below, (root + 1) << below):
@@ -131,7 +135,7 @@ def build_clouds(source, keys, xyz, position, box, ptr, base, depth, low, high):
 
 @kernel(inline=True)
 def box_distance(box, node, x, y, z):
-    """Squared distance of a point to a box.
+    """Squared distance of a point to a box in three axes.
 
     Rounded subtraction, product and sum are monotone, so with the order of operations of the point
     distances it never exceeds the *computed* distance to a point in the box: pruning is exact.

@@ -72,7 +72,7 @@ def _leaf_distances(xs, ys, zs, x, y, z, out):
 
 
 @kernel
-def _insert(d, i, held, k, t, who):
+def insert(d, i, held, k, t, who):
     """Keeps the ``k`` smallest in ascending order; returns how many there are now."""
     slot = held if held < k else k - 1
     while slot > 0 and _before(t, who, d[slot - 1], i[slot - 1]):
@@ -151,7 +151,7 @@ def _query(
                 t = leaf[p]
                 if t <= bound and (t < bound or who[p] < bound_position) and who[p] != exclude:
                     if sorting:
-                        held = _insert(d, i, held, k, t, who[p])
+                        held = insert(d, i, held, k, t, who[p])
                         if held == k:
                             bound, bound_position = d[k - 1], i[k - 1]
                     else:

@@ -47,6 +47,7 @@ class Clouds:
 
 def as_clouds(points: Tensor, segments: Segments | None, name: str, segments_name: str) -> Clouds:
     """Checks ``points`` ``[N, D]`` and sorts them by cloud (stable, so ties keep their meaning)."""
+    refuse_export()
     if not isinstance(points, Tensor):
         raise TypeError(f"`{name}` must be a tensor [N, D]; got {type(points).__name__}.")
     if points.dim() != 2 or points.size(1) == 0:
@@ -77,9 +78,24 @@ def as_clouds(points: Tensor, segments: Segments | None, name: str, segments_nam
     return Clouds(segments.bag_order(points).contiguous(), segments.ptr, segments.perm)
 
 
+def refuse_export() -> None:
+    """Which points are picked and who their neighbours are depends on values, also in its size."""
+    if getattr(torch.compiler, "is_exporting", lambda: False)():
+        raise NotImplementedError(
+            "torch.export cannot carry sampling and searches of points: what they find depends on the "
+            "coordinates, and so does how much they find. torch.compile works, with graph breaks; to export, "
+            "search outside and export the part of the network that follows."
+        )
+
+
 def check_coordinates(points: Tensor, name: str) -> None:
-    """Squared distances must be finite: coordinates are, and stay below 1e18 (float32), 1e150 (float64)."""
-    largest = 1e18 if points.dtype == torch.float32 else 1e150
+    """Squared distances must be finite: coordinates are, and stay below 1e18 (float32), 1e150 (float64).
+
+    In more than 80 coordinates the bounds are lower, so that the sum of their squares is finite, too.
+    """
+    largest = (1e18 if points.dtype == torch.float32 else 1e150) / max(
+        points.size(1) / 80, 1
+    ) ** 0.5
     bad = ~(points.abs() <= largest)
     if points.numel() and bool(bad.any()):
         row, column = (int(v) for v in bad.nonzero()[0])
@@ -105,6 +121,24 @@ def check_same_clouds(points: Clouds, queries: Clouds) -> None:
             f"`queries` must have the dtype of `points`, {points.points.dtype}; "
             f"got {queries.points.dtype}."
         )
+
+
+def unit_vectors(x: Tensor, name: str) -> Tensor:
+    """Rows of length 1 in float64; multiples of a row become the same row, and zeros stay zeros."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"`{name}` must be a floating point tensor [N, D]; got {got}.")
+    if x.dim() != 2:
+        raise ValueError(f"`{name}` must have shape [N, D]; got {tuple(x.shape)}.")
+    bad = ~x.isfinite().all(1)
+    if bool(bad.any()):
+        raise ValueError(f"`{name}` must be finite; row {int(bad.nonzero()[0])} is not.")
+    exact = x.detach().double()
+    largest = exact.abs().amax(1, keepdim=True) if x.size(1) else exact.new_zeros(len(x), 1)
+    # Twice: the squares of what is short (or long) would vanish (or overflow) before the root is taken.
+    exact = exact / largest.masked_fill(largest == 0, 1.0)
+    length = exact.norm(dim=1, keepdim=True)
+    return exact / length.masked_fill(length == 0, 1.0)
 
 
 def full_precision(x: Tensor) -> torch.autocast:

@@ -10,7 +10,7 @@ from torch import Tensor
 from graphpool.ops.neighbors.clouds import Clouds, full_precision
 
 _CHUNK = 1 << 22
-# Up to here distances are sums of squared differences, beyond it a matrix product of centred points.
+# Beyond so many coordinates a matrix product finds out first which distances have to be computed.
 _DIRECT_COORDINATES = 8
 
 
@@ -46,17 +46,15 @@ def knn(
     count = queries.points.size(0)
     index = torch.full((count, k), -1, dtype=torch.long, device=queries.points.device)
     squared = queries.points.new_full((count, k), torch.inf)
-    for rows, start, distance in _distances(clouds, queries, exclude):
-        distance = distance.masked_fill_(distance > limit, torch.inf)
-        keep = min(k, distance.size(1))
+    for rows, start, points, chunk, own in _chunks(clouds, queries, exclude):
+        keep = min(k, len(points))
+        column = _candidates(chunk, points, own, keep)
+        distance = _distances(chunk, points, column)
+        distance = distance.masked_fill_(_excluded(column, own) | (distance > limit), torch.inf)
         nearest = _lowest(distance, keep)
-        d = distance.gather(1, nearest)
-        if clouds.points.size(1) > _DIRECT_COORDINATES:
-            exact = clouds.points[start + nearest] - queries.points[rows][:, None]
-            d = torch.where(d == torch.inf, d, exact.square_().sum(-1))
-        d, order = d.sort(dim=1, stable=True)
-        nearest = nearest.gather(1, order) + start
-        index[rows, :keep] = torch.where(d == torch.inf, -1, nearest)
+        d, order = distance.gather(1, nearest).sort(dim=1, stable=True)
+        found = column.gather(1, nearest).gather(1, order) + start
+        index[rows, :keep] = torch.where(d == torch.inf, -1, found)
         squared[rows, :keep] = d
     return index, squared
 
@@ -68,12 +66,15 @@ def within(
     device = queries.points.device
     counts = torch.zeros(queries.points.size(0), dtype=torch.long, device=device)
     found, distances = [], []
-    for rows, start, distance in _distances(clouds, queries, exclude):
+    for rows, start, points, chunk, own in _chunks(clouds, queries, exclude):
+        column = _candidates(chunk, points, own, None, limit)
+        distance = _distances(chunk, points, column)
         close = distance <= limit if inclusive else distance < limit
-        d, order = distance.masked_fill_(~close, torch.inf).sort(dim=1, stable=True)
+        distance = distance.masked_fill_(_excluded(column, own) | ~close, torch.inf)
+        d, order = distance.sort(dim=1, stable=True)
         kept = d < torch.inf
         counts[rows] = kept.sum(1)
-        found.append(order[kept] + start)
+        found.append(column.gather(1, order)[kept] + start)
         distances.append(d[kept])
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     empty = torch.empty(0, dtype=torch.long, device=device)
@@ -88,33 +89,72 @@ def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
-def _distances(
+def _distances(queries: Tensor, points: Tensor, column: Tensor) -> Tensor:
+    """Squared distances ``[m, c]`` to the points in ``column``, as :func:`_squared_distance`."""
+    if column.size(1) == len(points):
+        return _squared_distance(queries[:, None], points)
+    total = queries.new_zeros(column.shape)
+    for q, p in zip(queries.T, points.T.contiguous(), strict=True):
+        total += (p.take(column) - q[:, None]).square_()
+    return total
+
+
+def _chunks(
     clouds: Clouds, queries: Clouds, exclude: Tensor | None
-) -> Iterator[tuple[slice, int, Tensor]]:
-    """Chunks of queries: their rows, where the points of their cloud start, all squared distances."""
+) -> Iterator[tuple[slice, int, Tensor, Tensor, Tensor | None]]:
+    """Chunks of queries: their rows, where the points of their cloud start, those points, the queries
+    themselves, and which of the points each of them leaves out."""
     ptr, query_ptr = clouds.ptr.tolist(), queries.ptr.tolist()
     for c in range(clouds.num_clouds):
         start, end = ptr[c], ptr[c + 1]
         if start == end:
             continue
-        points = clouds.points[start:end]
         step = max(_CHUNK // (end - start), 1)
         for low in range(query_ptr[c], query_ptr[c + 1], step):
             rows = slice(low, min(low + step, query_ptr[c + 1]))
-            chunk = queries.points[rows]
-            if points.size(1) <= _DIRECT_COORDINATES:
-                distance = _squared_distance(chunk[:, None], points[None])
-            else:
-                centre = points.mean(0)
-                a, b = chunk - centre, points - centre
-                norms = a.square().sum(1, keepdim=True) + b.square().sum(1)
-                with full_precision(a):
-                    distance = torch.addmm(norms, a, b.T, alpha=-2).clamp_min_(0)
-            if exclude is not None:
-                own = exclude[rows] - start
-                row = (own >= 0).nonzero().squeeze(1)
-                distance[row, own[row]] = torch.inf
-            yield rows, start, distance
+            own = None if exclude is None else exclude[rows] - start
+            yield rows, start, clouds.points[start:end], queries.points[rows], own
+
+
+def _excluded(column: Tensor, own: Tensor | None) -> Tensor:
+    return (
+        torch.zeros_like(column[:, :1], dtype=torch.bool) if own is None else column == own[:, None]
+    )
+
+
+def _candidates(
+    queries: Tensor, points: Tensor, own: Tensor | None, k: int | None, limit: float = 0.0
+) -> Tensor:
+    """Columns ``[m, c]``, ascending, among which the ``k`` nearest are, or all points within ``limit``.
+
+    A matrix product in float64 knows the squared distances up to ``slack``; what it cannot rule out is a
+    candidate. ``share`` is what rounding may change in a distance as it is computed in the end.
+    """
+    everything = torch.arange(len(points), device=points.device).expand(len(queries), -1)
+    axes = points.size(1)
+    share = (axes + 2) * torch.finfo(points.dtype).eps
+    if axes <= _DIRECT_COORDINATES or share > 0.5:
+        return everything
+    centre = points.double().mean(0)
+    a, b = queries.double() - centre, points.double() - centre
+    size_a, size_b = a.square().sum(1, keepdim=True), b.square().sum(1)
+    with full_precision(a):
+        estimate = torch.addmm(size_a + size_b, a, b.T, alpha=-2)
+    slack = (
+        (2 * axes + 8) * torch.finfo(torch.float64).eps * (size_a.sqrt() + size_b.max().sqrt()) ** 2
+    )
+    slack = slack + axes * torch.finfo(points.dtype).tiny
+    if k is None:
+        reach = torch.full_like(slack, limit)
+    else:
+        if own is not None:
+            estimate.scatter_(1, own[:, None], torch.inf)
+        reach = estimate.topk(k, dim=1, largest=False).values[:, -1:] + slack
+    possible = estimate <= reach * ((1 + share) / (1 - share)) + slack
+    most = int(possible.sum(1).max())
+    if 2 * most > len(points):
+        return everything
+    return estimate.topk(most, dim=1, largest=False).indices.sort(1).values
 
 
 def _lowest(distance: Tensor, k: int) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.ops.neighbors.search import knn
+from graphpool.ops.neighbors.clouds import check_positive_int
+from graphpool.ops.neighbors.search import knn, largest_cloud
 from graphpool.segments import Segments
 
 
@@ -19,16 +20,17 @@ def interpolate(
     *,
     k: int = 3,
     power: float = 2.0,
-    eps: float = 1e-8,
 ) -> Tensor:
     r"""Inverse-distance interpolation from the ``k`` nearest points.
 
     .. math:: y_q = \frac{\sum_j w_{qj} x_j}{\sum_j w_{qj}}, \qquad
-              w_{qj} = \frac{1}{\lVert p_q - p_j \rVert^{power} + \epsilon}
+              w_{qj} = \lVert p_q - p_j \rVert^{-power}
 
-    ``power=2`` is the interpolant of PyG and of Point-NN, ``power=1`` that of PointNet++'s CUDA code. A
-    query on top of a point takes its features up to a share of about ``eps``. In a cloud of fewer than
-    ``k`` points all of them are used.
+    A query on top of a point takes its features, the mean of them where several of the ``k`` lie there:
+    the limit of the formula. No constant is added to the distances, so the unit of length does not
+    matter. ``power=2`` is the exponent of PyG and of Point-NN, ``power=1`` that of PointNet++'s CUDA code;
+    theirs keep the weights finite by constants between 1e-16 and 1e-8, which count where points are closer
+    than about 1e-4. In a cloud of fewer than ``k`` points all of them are used.
 
     Args:
         x: Features ``[N, C]``, floating point.
@@ -38,10 +40,10 @@ def interpolate(
         query_segments: The cloud of each query, with the same number of clouds.
         k: Number of neighbours.
         power: The exponent of the distance, > 0.
-        eps: Keeps the weights finite, > 0.
 
     Returns:
-        ``[M, C]``, differentiable in ``x``, and in ``pos`` and ``queries`` with the neighbours held fixed.
+        ``[M, C]``, differentiable in ``x``, and in ``pos`` and ``queries`` with the neighbours held fixed
+        (a query on top of a point has no derivative with respect to positions, and gets 0).
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -49,8 +51,10 @@ def interpolate(
 
     Example:
         >>> x, pos = torch.tensor([[0.0], [8.0]]), torch.tensor([[0.0], [4.0]])
-        >>> interpolate(x, pos, torch.tensor([[2.0], [0.0]]), k=2).round(decimals=3)
-        tensor([[4.], [0.]])
+        >>> interpolate(x, pos, torch.tensor([[2.0], [1.0], [0.0]]), k=2)
+        tensor([[4.0000],
+                [0.8000],
+                [0.0000]])
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError("`x` must be a floating point tensor [N, C].")
@@ -58,19 +62,22 @@ def interpolate(
         raise ValueError(f"`x` must have shape [{pos.size(0)}, C]; got {tuple(x.shape)}.")
     if not power > 0:
         raise ValueError(f"`power` must be > 0; got {power}.")
-    if not eps > 0:
-        raise ValueError(f"`eps` must be > 0; got {eps}.")
+    k = min(check_positive_int(k, "k"), largest_cloud(pos, segments))
     index, squared = knn(pos, k, queries, segments, query_segments)
     found = index >= 0
     if index.size(0) and not bool(found[:, 0].all()):
         query = int((~found[:, 0]).nonzero()[0])
         raise ValueError(f"`queries`: query {query} lies in a cloud without points.")
-    neighbor = index.clamp_min(0)
+    # Not by indexing: on several threads its derivative is summed in any order.
+    neighbor = index.clamp_min(0).flatten()
+    nearest = squared[:, :1]
     if pos.requires_grad or queries.requires_grad or _debug.inside_transform():
-        squared = (pos[neighbor] - queries[:, None]).square().sum(-1)
-    safe = squared.masked_fill(~found, 1.0)
-    # The root has an infinite slope at 0, which only a distance of exactly 0 reaches.
-    raised = safe if power == 2 else safe.clamp_min(torch.finfo(safe.dtype).tiny) ** (power / 2)
-    weight = (1 / (raised + eps)).masked_fill(~found, 0.0)
+        near = pos.index_select(0, neighbor).view(*index.shape, -1)
+        squared = (near - queries[:, None]).square().sum(-1)
+    # Relative to the nearest, which cancels in the mean: a weight is at most 1 in any unit of length.
+    on_top = nearest == 0
+    ratio = nearest.masked_fill(on_top, 1.0) / squared.masked_fill(on_top | ~found, 1.0)
+    weight = torch.where(on_top, (squared == 0).to(ratio.dtype), ratio ** (power / 2))
+    weight = weight.masked_fill(~found, 0.0)
     weight = (weight / weight.sum(1, keepdim=True)).to(x.dtype)
-    return torch.einsum("mk,mkc->mc", weight, x[neighbor])
+    return torch.einsum("mk,mkc->mc", weight, x.index_select(0, neighbor).view(*index.shape, -1))

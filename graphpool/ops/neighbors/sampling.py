@@ -80,7 +80,7 @@ def fps(
         if short == "repeat" and bool((available[lacking] == 0).any()):
             raise ValueError(f"Cloud {c} has no points, so there is no pick to repeat.")
     first = _first_picks(clouds, start, generator)
-    if trees.trees_serve(clouds.points):
+    if trees.sampling_serves(clouds.points):
         picks = trees.fps(clouds, first, available)
     elif cluster.fps_serves(clouds, first):
         picks = cluster.fps(clouds, first, available)

@@ -16,10 +16,12 @@ from graphpool.ops.neighbors.clouds import (
     as_clouds,
     check_positive_int,
     check_same_clouds,
+    unit_vectors,
 )
 from graphpool.segments import Segments
 
 _METRICS = ("euclidean", "cosine")
+_LAST = torch.iinfo(torch.long).max
 _ORDERS = ("nearest", "random")
 
 
@@ -30,7 +32,7 @@ class Neighbors(NamedTuple):
         index: ``[M, k]`` positions of the neighbours, ascending by distance, ties by position; -1 where
             a cloud has no more points.
         squared_distance: ``[M, k]``; infinite where there is no neighbour. With ``metric="cosine"`` it
-            is ``1 - cosine``.
+            is ``1 - cosine``, in [0, 2].
     """
 
     index: Tensor  # type: ignore[assignment]
@@ -77,9 +79,9 @@ def knn(
 ) -> Neighbors:
     """The ``k`` nearest points of the same cloud for each query.
 
-    Exact for up to eight coordinates. With more, candidates are found from a matrix product of the
-    centred points, and their distances computed again. A query in a cloud of fewer than ``k`` points gets
-    all of them and then -1 / inf; never fewer columns.
+    Exact for any number of coordinates: the answer is that of all squared distances, summed in the order
+    of the coordinates in their own precision, and sorted. A query in a cloud of fewer than ``k`` points
+    gets all of them and then -1 / inf; never fewer columns.
 
     Args:
         points: ``[N, D]``, floating point, finite.
@@ -90,8 +92,12 @@ def knn(
         exclude_self: With ``queries=None``: a point is not its own neighbour. It is left out by its
             position, so that a duplicate of it stays.
         dilation: Every ``dilation``-th of the ``k * dilation`` nearest, from the nearest on.
-        max_distance: Farther points do not count. Only for ``metric="euclidean"``.
-        metric: ``"euclidean"`` or ``"cosine"`` (vectors of length zero have cosine 0 with all).
+        max_distance: Farther points do not count; rounded to the dtype of the points, so that 0.1 is
+            the 0.1 of the coordinates. Only for ``metric="euclidean"``.
+        metric: ``"euclidean"`` or ``"cosine"``. A vector of zeros has cosine 0 with every vector, itself
+            included; any other vector, however short, has the direction of its entries. Cosines are
+            compared in float64: multiples of a vector tie, other cosines that agree within 1e-15 may be
+            ranked either way.
 
     Returns:
         :class:`Neighbors` ``(index, squared_distance)``, without gradient. The distances are those of
@@ -109,6 +115,7 @@ def knn(
     """
     check_positive_int(k, "k")
     check_positive_int(dilation, "dilation")
+    _check_self(queries, exclude_self)
     if metric not in _METRICS:
         raise ValueError(
             f"`metric` must be one of {', '.join(map(repr, _METRICS))}; got {metric!r}."
@@ -116,15 +123,14 @@ def knn(
     if metric == "cosine":
         if max_distance != math.inf:
             raise ValueError("`max_distance` needs metric='euclidean'.")
-        points = _unit(points)
-        queries = None if queries is None else _unit(queries)
-    limit = _squared(max_distance, "max_distance")
-    index, squared = search(
-        points, k * dilation, queries, segments, query_segments, exclude_self, limit
-    )
+        found = _by_cosine(points, k * dilation, queries, segments, query_segments, exclude_self)
+    else:
+        limit = _squared(max_distance, "max_distance", points)
+        found = search(points, k * dilation, queries, segments, query_segments, exclude_self, limit)
+    index, squared = found
     if dilation > 1:
         index, squared = index[:, ::dilation].contiguous(), squared[:, ::dilation].contiguous()
-    return Neighbors(index, squared / 2 if metric == "cosine" else squared)
+    return Neighbors(index, squared)
 
 
 def knn_groups(
@@ -144,9 +150,10 @@ def knn_groups(
     Returns:
         :class:`Groups`. Neighbours that are missing are left out, so that bags may be smaller than ``k``.
     """
+    check_positive_int(k, "k")
     index, squared = knn(
-        points, k, queries, segments, query_segments, exclude_self=exclude_self, dilation=dilation,
-        max_distance=max_distance, metric=metric,
+        points, min(k, largest_cloud(points, segments)), queries, segments, query_segments,
+        exclude_self=exclude_self, dilation=dilation, max_distance=max_distance, metric=metric,
     )  # fmt: skip
     return dense_groups(index, squared)
 
@@ -179,7 +186,8 @@ def radius(
 
     Args:
         points: ``[N, D]``, floating point, finite.
-        r: The radius, >= 0.
+        r: The radius, >= 0; rounded to the dtype of the points, so that 0.1 is the 0.1 of the
+            coordinates.
         queries: ``[M, D]``; the points themselves if ``None``.
         segments: The cloud of each point, in any order; one cloud if ``None``.
         query_segments: The cloud of each query, with the same number of clouds.
@@ -207,10 +215,12 @@ def radius(
         raise ValueError(f"`order` must be one of {', '.join(map(repr, _ORDERS))}; got {order!r}.")
     if max_neighbors is not None:
         check_positive_int(max_neighbors, "max_neighbors")
-    limit = _squared(r, "r")
+    _check_self(queries, exclude_self)
+    limit = _squared(r, "r", points)
     if max_neighbors is not None and order == "nearest" and inclusive:
+        k = min(max_neighbors, largest_cloud(points, segments))
         return dense_groups(
-            *search(points, max_neighbors, queries, segments, query_segments, exclude_self, limit)
+            *search(points, k, queries, segments, query_segments, exclude_self, limit)
         )
     clouds, asked, exclude = _prepare(points, queries, segments, query_segments, exclude_self)
     if trees.trees_serve(clouds.points):
@@ -236,7 +246,10 @@ def search(
     limit: float,
     ascending: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """The search behind :func:`knn`. ``ascending=False`` may leave the ``k`` nearest in any order."""
+    """The search behind :func:`knn`. ``ascending=False`` may leave the ``k`` nearest in any order.
+
+    With ``exclude_self`` the queries, where they are given, are other vectors for the same points.
+    """
     clouds, asked, exclude = _prepare(points, queries, segments, query_segments, exclude_self)
     if trees.trees_serve(clouds.points):
         index, squared = trees.knn(clouds, asked, k, exclude, limit, ascending, queries is None)
@@ -260,31 +273,70 @@ def _prepare(
     exclude_self: bool,
 ) -> tuple[Clouds, Clouds, Tensor | None]:
     clouds = as_clouds(points, segments, "points", "segments")
+    own = torch.arange(clouds.points.size(0), device=clouds.points.device)
     if queries is None:
         if query_segments is not None:
             raise ValueError("`query_segments` needs `queries`.")
-        own = torch.arange(clouds.points.size(0), device=clouds.points.device)
         return clouds, clouds, own if exclude_self else None
-    if exclude_self:
-        raise ValueError("`exclude_self` needs queries=None: other queries are not points.")
     asked = as_clouds(queries, query_segments, "queries", "query_segments")
     check_same_clouds(clouds, asked)
-    return clouds, asked, None
+    return clouds, asked, own if exclude_self else None
 
 
-def _unit(x: Tensor) -> Tensor:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError("`points` and `queries` must be floating point tensors.")
-    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    return torch.nn.functional.normalize(x, dim=-1)
+def _check_self(queries: Tensor | None, exclude_self: bool) -> None:
+    if exclude_self and queries is not None:
+        raise ValueError("`exclude_self` needs queries=None: other queries are not points.")
 
 
-def _squared(distance: float, name: str) -> float:
+def _by_cosine(
+    points: Tensor,
+    k: int,
+    queries: Tensor | None,
+    segments: Segments | None,
+    query_segments: Segments | None,
+    exclude_self: bool,
+) -> tuple[Tensor, Tensor]:
+    """:func:`search` among unit vectors, half of whose squared distance is ``1 - cosine``."""
+    places = unit_vectors(points, "points")
+    asked = None if queries is None else unit_vectors(queries, "queries")
+    zero = ~places.any(1)
+    zero_query = zero if asked is None else ~asked.any(1)
+    if bool(zero.any() | zero_query.any()):
+        # At a right angle to all others, and those among the points to those among the queries.
+        asked, query_segments = (places, segments) if asked is None else (asked, query_segments)
+        places = torch.cat([places, zero[:, None], torch.zeros_like(zero[:, None])], 1)
+        asked = torch.cat([asked, torch.zeros_like(zero_query[:, None]), zero_query[:, None]], 1)
+    index, squared = search(places, k, asked, segments, query_segments, exclude_self, math.inf)
+    found = index >= 0
+    distance = (squared / 2).clamp_max(2).masked_fill(~found, math.inf)
+    if bool(zero.any() | zero_query.any()):
+        apart = found & (zero[index.clamp_min(0)] | zero_query[:, None])
+        distance = distance.masked_fill(apart, 1.0)
+    if points.dtype == torch.float64:
+        return index, distance
+    # Rounding makes ties of what was ranked.
+    index, order = index.masked_fill(~found, _LAST).sort(dim=1)
+    distance, again = distance.float().gather(1, order).sort(dim=1, stable=True)
+    index = index.gather(1, again)
+    return index.masked_fill(index == _LAST, -1), distance
+
+
+def largest_cloud(points: Tensor, segments: Segments | None) -> int:
+    """No query has more neighbours than this, but for an answer at least one column is asked for."""
+    if isinstance(segments, Segments):
+        return max(int(segments.counts.max()) if segments.num_segments else 0, 1)
+    return max(len(points), 1) if isinstance(points, Tensor) and points.dim() else 1
+
+
+def _squared(distance: float, name: str, points: Tensor) -> float:
+    """The square that squared distances of ``points`` are compared with, as they are computed."""
     if isinstance(distance, bool) or not isinstance(distance, (int, float)):
         raise TypeError(f"`{name}` must be a number; got {type(distance).__name__}.")
     if not distance >= 0:
         raise ValueError(f"`{name}` must be >= 0; got {distance}.")
-    return float(distance) ** 2
+    is_double = isinstance(points, Tensor) and points.dtype == torch.float64
+    rounded = torch.tensor(distance, dtype=torch.float64 if is_double else torch.float32)
+    return float(rounded * rounded)
 
 
 def _in_query_order(groups: Groups, asked: Clouds) -> Groups:

@@ -1,8 +1,9 @@
-"""The CPU path: k-d trees over clouds of up to three coordinates, and what is asked of them."""
+"""The CPU path: k-d trees over clouds, and what is asked of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,13 @@ _PARALLEL_POINTS = 8192
 
 
 def trees_serve(points: Tensor) -> bool:
-    """Whether the tree kernels can answer for these points."""
-    return points.device.type == "cpu" and points.size(1) <= 3 and backends.fused_is_allowed()
+    """Whether the tree kernels can search among these points."""
+    return points.device.type == "cpu" and backends.fused_is_allowed()
+
+
+def sampling_serves(points: Tensor) -> bool:
+    """Whether the tree kernels can sample these points: in up to three coordinates."""
+    return trees_serve(points) and points.size(1) <= 3
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ class Trees:
 
 
 def axes(points: Tensor) -> np.ndarray:
-    """``[3, N]`` coordinates, zeros for the axes that are absent."""
-    out = np.zeros((3, points.size(0)), points.numpy().dtype)
+    """``[A, N]`` coordinates, at least three: zeros for the axes that are absent."""
+    out = np.zeros((max(points.size(1), 3), points.size(0)), points.numpy().dtype)
     out[: points.size(1)] = points.numpy().T
     return out
 
@@ -60,7 +66,7 @@ def build_trees(clouds: Clouds, leaf: int = LEAF) -> Trees:
     trees = Trees(
         np.empty_like(source),
         np.empty(size, np.int32),
-        np.empty((int((2 << depth).sum()), 6), source.dtype),
+        np.empty((int((2 << depth).sum()), 2 * len(source)), source.dtype),
         base,
         depth,
         ptr,
@@ -116,6 +122,7 @@ def rows(count: int, at_least: int) -> list[tuple[int, int]]:
     return balanced(np.arange(count + 1), at_least)
 
 
+@torch.compiler.disable
 def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
     """Positions of the samples; ``first`` and ``samples`` are per cloud."""
     from graphpool.ops.kernels import numba_fps
@@ -147,6 +154,7 @@ def query_order(queries: Clouds, trees: Trees, same: bool) -> np.ndarray:
     return build_trees(queries).position
 
 
+@torch.compiler.disable
 def knn(
     clouds: Clouds,
     queries: Clouds,
@@ -157,8 +165,7 @@ def knn(
     same: bool,
 ) -> tuple[Tensor, Tensor]:
     """Positions ``[M, k]`` (-1 where missing) and squared distances (inf), at most ``limit``."""
-    from graphpool.ops.kernels import numba_knn
-
+    kernels = _search_kernels(clouds)
     trees = build_trees(clouds)
     count = queries.points.size(0)
     query_axes = axes(queries.points)
@@ -170,7 +177,7 @@ def knn(
     bound = query_axes.dtype.type(limit)
 
     def find(low: int, high: int) -> None:
-        numba_knn.nearest(  # type: ignore[call-arg]
+        kernels.nearest(
             *trees.arguments, query_axes, cloud, order, skip, bound, k, ascending,
             out_d, out_i, low, high,
         )  # fmt: skip
@@ -179,6 +186,7 @@ def knn(
     return torch.from_numpy(out_i), torch.from_numpy(out_d)
 
 
+@torch.compiler.disable
 def within(
     clouds: Clouds,
     queries: Clouds,
@@ -188,8 +196,7 @@ def within(
     same: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Offsets ``[M + 1]``, positions and squared distances of all points within ``limit``."""
-    from graphpool.ops.kernels import numba_knn
-
+    kernels = _search_kernels(clouds)
     trees = build_trees(clouds)
     count = queries.points.size(0)
     query_axes = axes(queries.points)
@@ -201,7 +208,7 @@ def within(
     out_d, out_i = np.empty(0, query_axes.dtype), np.empty(0, np.int64)
 
     def find(counting: bool, low: int, high: int) -> None:
-        numba_knn.within(  # type: ignore[call-arg]
+        kernels.within(
             *trees.arguments, query_axes, cloud, order, skip, bound, inclusive,
             offsets, counting, out_d, out_i, low, high,
         )  # fmt: skip
@@ -213,6 +220,12 @@ def within(
     out_i = np.empty(int(offsets[-1]), np.int64)
     parallel_for(find, [(False, *chunk) for chunk in chunks])
     return torch.from_numpy(offsets), torch.from_numpy(out_i), torch.from_numpy(out_d)
+
+
+def _search_kernels(clouds: Clouds) -> Any:
+    from graphpool.ops.kernels import numba_knn, numba_wide
+
+    return numba_knn if clouds.points.size(1) <= 3 else numba_wide
 
 
 def _exclusions(exclude: Tensor | None, count: int) -> np.ndarray:

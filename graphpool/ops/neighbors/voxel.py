@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,9 +29,9 @@ class Voxels(NamedTuple):
 
 def voxel_segments(
     pos: Tensor,
-    size: float | Tensor,
+    size: float | Sequence[float] | Tensor,
     segments: Segments | None = None,
-    origin: float | Tensor = 0.0,
+    origin: float | Sequence[float] | Tensor = 0.0,
 ) -> Segments:
     """Bags of the points that share a cloud and a cell; see :func:`voxel_grid`.
 
@@ -44,9 +45,9 @@ def voxel_segments(
 @_debug.on_values
 def voxel_grid(
     pos: Tensor,
-    size: float | Tensor,
+    size: float | Sequence[float] | Tensor,
     segments: Segments | None = None,
-    origin: float | Tensor = 0.0,
+    origin: float | Sequence[float] | Tensor = 0.0,
 ) -> Voxels:
     r"""The cell :math:`\lfloor (p - o) / s \rfloor` of each point, computed in float64.
 
@@ -110,7 +111,7 @@ def _linear(rows: Tensor) -> Tensor | None:
     return key
 
 
-def _per_axis(value: float | Tensor, pos: Tensor, name: str) -> Tensor:
+def _per_axis(value: float | Sequence[float] | Tensor, pos: Tensor, name: str) -> Tensor:
     if isinstance(value, bool) or not isinstance(value, (int, float, Tensor, list, tuple)):
         raise TypeError(f"`{name}` must be a number or one per axis; got {type(value).__name__}.")
     out = torch.as_tensor(value, dtype=torch.float64, device=pos.device)
