@@ -83,7 +83,8 @@ class _Slots(FlatAggregation):
         noise = self.noise.expand(size, -1, -1)
         if self.sample:
             noise = torch.randn_like(noise)
-        return self.mean + self.log_std.exp() * noise.to(self.mean.dtype)
+        mean = working(self.mean)
+        return mean + working(self.log_std).exp() * noise.to(mean.dtype)
 
     def _update(self, update: Tensor, before: Tensor) -> Tensor:
         """The recurrent step, and a perceptron with residual, for each slot."""
@@ -139,7 +140,7 @@ class SlotAttention(_Slots):
     def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         x = self.input_norm(x)
         key, value = working(self.key(x)), working(self.value(x))
-        slots = self._initial(segments.num_segments)
+        slots = self._initial(segments.num_segments).to(self.mean.dtype)
         for step in range(self.iterations):
             if self.implicit and step == self.iterations - 1:
                 slots = slots.detach()
@@ -246,7 +247,7 @@ class SlotMixture(_Slots):
         # Side by side, so that each step takes one product of matrices.
         features = torch.cat([key * key, key], dim=-1)
         powers = torch.cat([value, value * value], dim=-1)
-        slots = self._initial(segments.num_segments).to(x.dtype)
+        slots = self._initial(segments.num_segments)
         log_prior = key.new_zeros(segments.num_segments, self.num_slots)
         for step in range(self.iterations):
             if self.implicit and step == self.iterations - 1:
