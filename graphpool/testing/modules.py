@@ -25,7 +25,8 @@ from graphpool.testing.samples import (
 
 def assert_channels_first(aggr: nn.Module, channels: int) -> None:
     """``channels`` is the first argument of the class, and everything else goes by name."""
-    first, *others = [*inspect.signature(type(aggr)).parameters.values()] or [None]
+    arguments = list(inspect.signature(type(aggr)).parameters.values())
+    first, others = (arguments[0] if arguments else None), arguments[1:]
     by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
     if (
         first is None
