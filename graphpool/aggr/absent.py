@@ -39,14 +39,6 @@ def absent_as_zero(x: Tensor, weight: Tensor, gather: Gather | None = None) -> T
         present = torch.zeros(x.size(0), dtype=torch.long, device=x.device)
         absent = present.index_add(0, rows, (~absent).long()) == 0
     absent = align(absent, x)
-    if weight.requires_grad or _is_transformed(weight):
+    if weight.requires_grad or _debug.inside_transform():
         absent = absent & ~x.isfinite()
     return torch.where(absent, 0, x)
-
-
-def _is_transformed(weight: Tensor) -> bool:
-    """Whether a transform of torch.func, or forward mode, may differentiate by the weight."""
-    if torch.compiler.is_compiling():
-        return False
-    forward_mode = torch.autograd.forward_ad._current_level >= 0
-    return forward_mode or torch._C._functorch.is_functorch_wrapped_tensor(weight)

@@ -85,11 +85,14 @@ def fill_empty(
 
 
 class LayerNorm(torch.nn.LayerNorm):
-    """PyTorch's, but for transforms, where the derivative of its tangent is wrong (PyTorch 2.13)."""
+    """PyTorch's, but for transforms, where the derivative of its tangent is wrong (PyTorch 2.13); elements
+    may be of higher precision than the parameters."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not _debug.inside_transform():
-            return super().forward(x)
+            dtype = torch.promote_types(x.dtype, self.weight.dtype)
+            weight, bias = self.weight.to(dtype), self.bias.to(dtype)
+            return torch.nn.functional.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
         deviation = x - x.mean(-1, keepdim=True)
         scale = (deviation.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         return deviation * scale * self.weight + self.bias

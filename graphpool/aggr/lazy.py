@@ -45,7 +45,7 @@ class ChannelModule(pyg_aggr.Aggregation, metaclass=Finished):
         _, *arguments = inspect.signature(cls.__init__).parameters.values()
         cls.__signature__ = inspect.Signature(arguments)  # type: ignore[attr-defined]
         if not hasattr(cls.reset_parameters, "_waits"):
-            cls.reset_parameters = _waiting(cls.reset_parameters)  # type: ignore[method-assign]
+            cls.reset_parameters = _waiting(cls.reset_parameters)  # type: ignore[method-assign, assignment]
 
     def build(self, channels: int) -> None:
         """Makes the parameters, once the number of channels is known. ``reset_parameters`` comes after."""
@@ -127,15 +127,10 @@ class ChannelModule(pyg_aggr.Aggregation, metaclass=Finished):
                     f"This {type(self).__name__} has channels=-1 and has seen no data, and the state "
                     f"dict does not say how many there are. Give `channels`, or run one batch first."
                 )
-            if stored is None and strict:
+            if stored is None:
                 missing_keys.append(key)
             return
-        if stored == -1 and strict and self.needs_channels:
-            error_msgs.append(
-                f"The state of {prefix or type(self).__name__} is that of a pool before its first "
-                f"input, which holds no parameters; this one has channels={self.channels}."
-            )
-        elif stored not in (None, -1, self.channels) and self.channels is not None:
+        if stored not in (None, -1, self.channels) and self.channels is not None:
             error_msgs.append(
                 f"The state of {prefix or type(self).__name__} is for channels={stored}; this one "
                 f"has channels={self.channels}."
@@ -187,6 +182,6 @@ def as_integer(value: Any, name: str, expected: str = "an int") -> int:
     if isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool):
         return value  # type: ignore[return-value]
     try:
-        return operator.index(None if isinstance(value, bool) else value)
+        return operator.index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"`{name}` must be {expected}; got {type(value).__name__}.") from None

@@ -86,7 +86,7 @@ class Multi(Aggregation):
         mode: str = "cat",
         out_channels: int | None = None,
     ) -> None:
-        super().__init__(None if channels == -1 else channels)
+        super().__init__(channels)
         if isinstance(members, str) or not members:
             raise ValueError(f"`members` must be a list of at least one pool; got {members!r}.")
         if mode not in MODES:
@@ -116,6 +116,16 @@ class Multi(Aggregation):
                 else torch.nn.Linear(sum(widths), self.width, bias=False)
             )
         self._reset_own()
+
+    @property
+    def needs_channels(self) -> bool:
+        return False
+
+    def build(self, channels: int) -> None:
+        # Not left to their own first input: those that are computed in one pass have none.
+        for member in self.members:
+            if isinstance(member, Aggregation) and member.channels == -1:
+                member._build_now(channels)
 
     def _reset_own(self) -> None:
         if self.mode == "mixture":

@@ -83,14 +83,15 @@ class _Slots(FlatAggregation):
         noise = self.noise.expand(size, -1, -1)
         if self.sample:
             noise = torch.randn_like(noise)
-        return self.mean + self.log_std.exp() * noise.to(self.mean.dtype)
+        mean = working(self.mean)
+        return mean + working(self.log_std).exp() * noise.to(mean.dtype)
 
     def _update(self, update: Tensor, before: Tensor) -> Tensor:
         """The recurrent step, and a perceptron with residual, for each slot."""
         shape = before.shape
         # Rows of all slots of all bags; the unit takes none of zero length.
         slots = _gru(self.gru, update.flatten(0, 1), before.flatten(0, 1)).view(shape)
-        return slots + self.mlp(self.mlp_norm(slots))
+        return slots + _in_precision(self.mlp, self.mlp_norm(slots))
 
     def extra_repr(self) -> str:
         return (
@@ -139,7 +140,7 @@ class SlotAttention(_Slots):
     def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         x = self.input_norm(x)
         key, value = working(self.key(x)), working(self.value(x))
-        slots = self._initial(segments.num_segments)
+        slots = self._initial(segments.num_segments).to(self.mean.dtype)
         for step in range(self.iterations):
             if self.implicit and step == self.iterations - 1:
                 slots = slots.detach()
@@ -233,8 +234,13 @@ class SlotMixture(_Slots):
         self.out = perceptron(2 * width, 2 * width, width)
 
     def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+        # Small variances magnify what half precision rounds away: a quarter of the result and more.
+        with torch.autocast(x.device.type, enabled=False):
+            return self._fit(working(x), segments, weight)
+
+    def _fit(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         x = self.input_norm(x)
-        key, value = working(self.key(x)), working(self.value(x))
+        key, value = _in_precision(self.key, x), _in_precision(self.value, x)
         # Variances are differences of squares, so the squares had better be small.
         centre = segment_mean(value, segments, weight)
         value = value - bag_gather(centre, segments)
@@ -253,7 +259,7 @@ class SlotMixture(_Slots):
             slots = self._maximise(sums, total, centre, mean)
             if not self.released:
                 log_prior = (total / bag_sizes(segments, weight, total) + _FLOOR).log()
-        return self.out(slots).flatten(1)
+        return _in_precision(self.out, slots).flatten(1)
 
     def _shares(
         self,
@@ -263,7 +269,7 @@ class SlotMixture(_Slots):
         log_prior: Tensor,
         segments: Segments,
     ) -> Tensor:
-        mean, log_std = working(self.query(mean)), working(self.query(log_std))
+        mean, log_std = _in_precision(self.query, mean), _in_precision(self.query, log_std)
         log_std = log_std.clamp(-_LIMIT, _LIMIT)
         # The factor of the distance belongs to the slots, which are fewer than the elements.
         scale = mean.size(-1) ** -0.5
@@ -291,8 +297,24 @@ class SlotMixture(_Slots):
 
 def _gru(cell: torch.nn.GRUCell, x: Tensor, state: Tensor) -> Tensor:
     """``cell(x, state)``, not in place: :func:`torch.vmap` cannot vectorise what PyTorch does there."""
-    given = torch.nn.functional.linear(x, cell.weight_ih, cell.bias_ih).chunk(3, dim=-1)
-    kept = torch.nn.functional.linear(state, cell.weight_hh, cell.bias_hh).chunk(3, dim=-1)
+    given = _affine(x, cell.weight_ih, cell.bias_ih).chunk(3, dim=-1)
+    kept = _affine(state, cell.weight_hh, cell.bias_hh).chunk(3, dim=-1)
     reset_gate, update_gate = ((given[i] + kept[i]).sigmoid() for i in range(2))
     new = (given[2] + reset_gate * kept[2]).tanh()
     return new + update_gate * (state - new)
+
+
+def _in_precision(module: torch.nn.Module, x: Tensor) -> Tensor:
+    """Linear layers and what lies between them, in the precision of ``x``, whatever theirs is."""
+    if isinstance(module, torch.nn.Sequential):
+        for part in module:
+            x = _in_precision(part, x)
+        return x
+    if isinstance(module, torch.nn.Linear):
+        return _affine(x, module.weight, module.bias)
+    return module(x)
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    bias = None if bias is None else bias.to(x.dtype)
+    return torch.nn.functional.linear(x, weight.to(x.dtype), bias)

@@ -54,6 +54,7 @@ class WardPool(Aggregation):
     ragged = True
     complexity = "n^2 C for each bag of n"
     exempt = {
+        "transforms": "the clustering runs in SciPy, one after the other: torch.vmap is refused by name",
         "compile": "the clustering runs in SciPy, and the number of rows depends on the data",
         "duplicates": "ragged results cannot be concatenated",
         "ndim": "rows of a ragged result lie on the pooled dimension, not on a dimension of bags",

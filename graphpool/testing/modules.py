@@ -25,9 +25,14 @@ from graphpool.testing.samples import (
 
 def assert_channels_first(aggr: nn.Module, channels: int) -> None:
     """``channels`` is the first argument of the class, and everything else goes by name."""
-    first, *others = inspect.signature(type(aggr)).parameters.values()
+    arguments = list(inspect.signature(type(aggr)).parameters.values())
+    first, others = (arguments[0] if arguments else None), arguments[1:]
     by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
-    if first.name != "channels" or first.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+    if (
+        first is None
+        or first.name != "channels"
+        or first.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD
+    ):
         raise AssertionError(f"The first argument must be `channels`; got `{first}`.")
     for other in others:
         if other.kind not in by_name:
@@ -35,7 +40,7 @@ def assert_channels_first(aggr: nn.Module, channels: int) -> None:
 
 
 def assert_waits_for_the_width(aggr: nn.Module, channels: int) -> None:
-    """With ``channels=-1`` it can be reset, saved, copied, cast and put into layers before its first input."""
+    """With ``channels=-1`` it can be reset, saved, copied, cast, put into layers before its first input."""
     cls = type(aggr)
 
     def make(width: int) -> nn.Module:
