@@ -66,7 +66,7 @@ def contributions(
     y = y.detach()
     if hasattr(aggr, "attention"):
         with torch.no_grad():
-            share = aggr.attention(x, segments, weight)
+            share: Tensor = aggr.attention(x, segments, weight)  # type: ignore[operator]
         if share.dim() == 2 and y.size(-1) == x.size(-1) and _add_up(share * x, y, segments):
             return share * x
     if not _add_up(parts, y, segments):
@@ -112,7 +112,7 @@ def attention(
             f"{type(aggr).__name__} has no attention weights; `contributions` divides its result."
         )
     with torch.no_grad():
-        return aggr.attention(x, segments, weight)
+        return aggr.attention(x, segments, weight)  # type: ignore[operator]
 
 
 def _bags(

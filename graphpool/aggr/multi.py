@@ -147,7 +147,9 @@ class Multi(Aggregation):
 
     def _widths(self) -> list[int] | None:
         widths = [getattr(member, "out_channels", self.channels) for member in self.members]
-        return None if any(width in (None, -1) for width in widths) else widths
+        if any(width in (None, -1) for width in widths):
+            return None
+        return [int(width) for width in widths]
 
     @property
     def mixture(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch_geometric.nn import aggr as pyg
 
-from graphpool import Segments, aggr, contributions, ops
+from graphpool import Segments, aggr, attention, contributions, ops
 
 COUNTS = torch.tensor([3, 0, 1, 5])
 
@@ -342,7 +342,7 @@ class TestContributions:
     @pytest.mark.parametrize("pool", [aggr.SoftPool(), aggr.AttSets(4), aggr.LogSumExp()], ids=repr)
     def test_are_the_weights_of_softmax_like_pools(self, pool):
         x, segments = bags()
-        share = contributions(pool.double(), x, segments.index, dim_size=4)
+        share = attention(pool.double(), x, segments.index, dim_size=4)
         total = ops.segment_sum(share, segments)
         torch.testing.assert_close(total, (COUNTS > 0).double()[:, None].expand(4, 4))
 
