@@ -149,7 +149,7 @@ class Multi(Aggregation):
         widths = [getattr(member, "out_channels", self.channels) for member in self.members]
         if any(width in (None, -1) for width in widths):
             return None
-        return [int(width) for width in widths]
+        return [int(width) for width in widths if width is not None]
 
     @property
     def mixture(self) -> dict[str, float]:

@@ -317,7 +317,7 @@ class TestMulti:
             aggr.Multi(members=["sum", aggr.AttSets(4, num_outputs=2)], mode="mixture", channels=4)(
                 torch.ones(2, 4)
             )
-        with pytest.raises(ValueError, match="mixture"):
+        with pytest.raises(AttributeError, match="mixture"):
             _ = aggr.Multi(members=["sum"]).mixture
         with pytest.raises(ValueError, match="takes no `weight`"):
             aggr.Multi(members=[pyg.SumAggregation()])(torch.ones(2, 4), weight=torch.ones(2))

@@ -35,7 +35,7 @@ class TestResolve:
         assert aggr.resolve(module, channels=4) is module
         assert aggr.resolve(["sum", aggr.GNP], channels=4).out_channels == 8
         assert isinstance(aggr.resolve("MulAggregation"), pyg.MulAggregation)
-        assert isinstance(aggr.resolve("MulAggregation"), pyg.MulAggregation)
+        assert isinstance(aggr.resolve("mul"), aggr.Mul)
         assert aggr.resolve("gnp", channels=4, sign="plus").sign == "plus"
 
     @pytest.mark.parametrize(
