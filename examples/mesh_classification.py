@@ -21,9 +21,9 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 from tqdm import tqdm
 
-from graphpool.datasets.generated_meshes import GeneratedMeshes
-from graphpool.datasets.mesh_folders import MeshClassificationFolder
-from graphpool.mesh import edge_graph
+from graphpool.datasets.meshes.folders import MeshClassificationFolder
+from graphpool.datasets.meshes.generated import GeneratedMeshes
+from graphpool.mesh.edges import graph as edge_graph
 from graphpool.models import MeshClassifier, MeshCNNClassifier
 from graphpool.plot.meshes import cluster_colors, mesh_sheet
 from graphpool.train import accuracy

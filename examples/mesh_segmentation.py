@@ -21,11 +21,11 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 from tqdm import tqdm
 
-from graphpool.datasets.generated_meshes import GeneratedMeshes
-from graphpool.datasets.mesh_folders import MeshSegmentationFolder
-from graphpool.models.mesh_face_mlp import FaceMLP
-from graphpool.models.mesh_segmenter import MeshSegmenter
-from graphpool.models.mesh_superpixel import MeshSuperpixelSegmenter
+from graphpool.datasets.meshes.folders import MeshSegmentationFolder
+from graphpool.datasets.meshes.generated import GeneratedMeshes
+from graphpool.models.meshes.face_mlp import FaceMLP
+from graphpool.models.meshes.segmenter import MeshSegmenter
+from graphpool.models.meshes.superpixel import MeshSuperpixelSegmenter
 from graphpool.plot.meshes import cluster_colors, mesh_sheet
 from graphpool.train import cross_entropy
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.basic import Moment
 from graphpool.aggr.flat import check_count
 from graphpool.aggr.foreign import one_vector_per_bag, pool
 from graphpool.aggr.registry import register, resolve
+from graphpool.aggr.statistics.moments import Moment
 from graphpool.ops.inputs import working
 from graphpool.ops.kernels.composed import standard_deviation
 from graphpool.ops.reduce import segment_moments

@@ -1,10 +1,10 @@
 """Message passing with any pool over the neighbours."""
 
-from .edge import EdgeConv, PairMLPConv
-from .gat import GATv2Conv
-from .gin import GINConv
-from .neighborhoods import Neighborhoods, neighborhoods
-from .sage import SAGEConv
+from graphpool.conv.edge import EdgeConv, PairMLPConv
+from graphpool.conv.gat import GATv2Conv
+from graphpool.conv.gin import GINConv
+from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods
+from graphpool.conv.sage import SAGEConv
 
 __all__ = [
     "EdgeConv",

@@ -1,11 +1,9 @@
 """Generators and loaders. Everything comes out as :class:`torch_geometric.data.Data`."""
 
-from graphpool.datasets.classification import GraphFamilies
-from graphpool.datasets.generated_meshes import GeneratedMeshes, LabelledMesh, generate_mesh
-from graphpool.datasets.graph6 import graphs_from_graph6, read_graph6, to_graph6
 from graphpool.datasets.graphs.brec import BREC, BRECCopies, brec_ranges
 from graphpool.datasets.graphs.cfi import cfi_graph, cfi_pair
 from graphpool.datasets.graphs.circulant import CSL, circulant_graph, relabel
+from graphpool.datasets.graphs.classification import GraphFamilies
 from graphpool.datasets.graphs.counting import SubstructureCounts, count_substructures
 from graphpool.datasets.graphs.extrapolation import (
     HarmonicDegree,
@@ -14,23 +12,26 @@ from graphpool.datasets.graphs.extrapolation import (
     ShortestPath,
 )
 from graphpool.datasets.graphs.nbody import NBody
+from graphpool.datasets.graphs.neighbor_sampling import UniformNeighborSampler
 from graphpool.datasets.graphs.planar_sat import CEXP, EXP
 from graphpool.datasets.graphs.small_graphs import Graph8c, connected_graphs
 from graphpool.datasets.graphs.strongly_regular import SR25, strongly_regular_parameters
 from graphpool.datasets.graphs.tu import TUGraphs
-from graphpool.datasets.mesh_folders import (
+from graphpool.datasets.meshes.folders import (
     MeshClassificationFolder,
     MeshFolder,
     MeshSegmentationFolder,
 )
-from graphpool.datasets.neighbor_sampling import UniformNeighborSampler
-from graphpool.datasets.point_clouds import HDF5PointClouds, PackedPointClouds, PointClouds
-from graphpool.datasets.point_fields import CloudArrays
-from graphpool.datasets.point_files import load_cloud, read_cloud, read_points, write_cloud
-from graphpool.datasets.point_folders import PointCloudFolder, model_net
-from graphpool.datasets.point_parts import GeneratedParts
-from graphpool.datasets.point_shapes import GeneratedShapes
+from graphpool.datasets.meshes.generated import GeneratedMeshes, LabelledMesh, generate_mesh
+from graphpool.datasets.points.clouds import HDF5PointClouds, PackedPointClouds, PointClouds
+from graphpool.datasets.points.drawing import load_cloud
+from graphpool.datasets.points.folders import PointCloudFolder, model_net
+from graphpool.datasets.points.parts import GeneratedParts
+from graphpool.datasets.points.shapes import GeneratedShapes
 from graphpool.datasets.sets import SetStatistics
+from graphpool.io.graph6 import graphs_from_graph6, read_graph6, to_graph6
+from graphpool.io.points.fields import CloudArrays
+from graphpool.io.points.files import read_cloud, read_points, write_cloud
 
 __all__ = [
     "BREC",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool._files import check_cache, load_tensors
+from graphpool.io.files import check_cache, load_tensors
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 

@@ -4,22 +4,28 @@ The system is that of PD-MeshNet (Milano et al., NeurIPS 2020), with any aggrega
 of a pool; beside it the edge-based layers of MeshCNN (Hanocka et al., SIGGRAPH 2019).
 """
 
-from .cleaning import CleaningReport, CleanMesh, clean
-from .conv import MeshFeatures, PrimalDualConv, PrimalDualResidual
-from .decimation import DecimatedMesh, decimate
-from .edge_conv import MeshConv
-from .edge_graph import EdgeGraph, edge_graph
-from .edge_pool import EdgeCollapsePool, EdgeCollapses, PooledEdges, unpool_edges
-from .edge_topology import EdgeTopology
-from .graph import MeshGraph, primal_dual
-from .io import MeshArrays, read_mesh, read_mesh_file, write_mesh
-from .mesh_file import MeshFile
-from .nearest import nearest_faces, project_labels
-from .pool import FaceClusterPool, FaceClusters, FaceClusterUnpool, PooledMesh, cluster_faces
-from .selection import select_edges
-from .shapes import icosphere
-from .standardize import MeshStandardizer
-from .topology import MeshTopology
+from graphpool.io.meshes.files import MeshArrays, read_mesh, read_mesh_file, write_mesh
+from graphpool.io.meshes.mesh_file import MeshFile
+from graphpool.mesh.dual.conv import MeshFeatures, PrimalDualConv, PrimalDualResidual
+from graphpool.mesh.dual.graph import MeshGraph, primal_dual
+from graphpool.mesh.dual.pool import (
+    FaceClusterPool,
+    FaceClusters,
+    FaceClusterUnpool,
+    PooledMesh,
+    cluster_faces,
+)
+from graphpool.mesh.dual.selection import select_edges
+from graphpool.mesh.dual.standardize import MeshStandardizer
+from graphpool.mesh.dual.topology import MeshTopology
+from graphpool.mesh.edges.conv import MeshConv
+from graphpool.mesh.edges.graph import EdgeGraph, edge_graph
+from graphpool.mesh.edges.pool import EdgeCollapsePool, EdgeCollapses, PooledEdges, unpool_edges
+from graphpool.mesh.edges.topology import EdgeTopology
+from graphpool.mesh.repair.cleaning import CleaningReport, CleanMesh, clean
+from graphpool.mesh.repair.decimation import DecimatedMesh, decimate
+from graphpool.mesh.repair.nearest import nearest_faces, project_labels
+from graphpool.mesh.shapes import icosphere
 
 __all__ = [
     "CleanMesh",

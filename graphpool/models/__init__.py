@@ -1,12 +1,12 @@
 """Whole networks, in which every pool is a word."""
 
-from .graph import GraphModel
-from .mesh_classifier import MeshClassifier
-from .mesh_face_mlp import FaceMLP
-from .mesh_segmenter import MeshSegmenter
-from .mesh_superpixel import MeshSuperpixelSegmenter
-from .meshcnn import MeshCNNClassifier, MeshCNNSegmenter
-from .points import EdgeConvClassifier, PointNet2Classifier, PointNet2Segmenter
+from graphpool.models.graph import GraphModel
+from graphpool.models.meshes.classifier import MeshClassifier
+from graphpool.models.meshes.face_mlp import FaceMLP
+from graphpool.models.meshes.meshcnn import MeshCNNClassifier, MeshCNNSegmenter
+from graphpool.models.meshes.segmenter import MeshSegmenter
+from graphpool.models.meshes.superpixel import MeshSuperpixelSegmenter
+from graphpool.models.points import EdgeConvClassifier, PointNet2Classifier, PointNet2Segmenter
 
 __all__ = [
     "EdgeConvClassifier",

@@ -1,15 +1,15 @@
 """Point clouds: training-free and trained encoders with any pool."""
 
-from .encoding import encoding_matrix, frequencies, position_encoding
-from .fusion import fuse, tune_fusion
-from .hierarchy import Level, build_levels
-from .memory import GAMMAS, MemoryBank
-from .point_nn import PointNN
-from .point_pn import PointPN
-from .pooling import MaxPlusMean, Pool
-from .segmentation import PartMemory, PointNNSegmenter, part_iou
-from .set_abstraction import FeaturePropagation, GlobalAbstraction, SetAbstraction
-from .voxel_pool import Pooled, VoxelPool
+from graphpool.points.encoding import encoding_matrix, frequencies, position_encoding
+from graphpool.points.fusion import fuse, tune_fusion
+from graphpool.points.hierarchy import Level, build_levels
+from graphpool.points.memory import GAMMAS, MemoryBank
+from graphpool.points.point_nn import PointNN
+from graphpool.points.point_pn import PointPN
+from graphpool.points.pooling import MaxPlusMean, Pool
+from graphpool.points.segmentation import PartMemory, PointNNSegmenter, part_iou
+from graphpool.points.set_abstraction import FeaturePropagation, GlobalAbstraction, SetAbstraction
+from graphpool.points.voxel_pool import Pooled, VoxelPool
 
 __all__ = [
     "GAMMAS",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graphpool import aggr
-from graphpool.aggr.faset import faset_parameter_groups, faset_stage
+from graphpool.aggr.attentive.faset import faset_parameter_groups, faset_stage
 
 
 class Model(torch.nn.Module):

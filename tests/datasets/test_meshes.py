@@ -8,13 +8,13 @@ from graphpool.datasets import (
     MeshSegmentationFolder,
     generate_mesh,
 )
-from graphpool.datasets.generated_shapes import FAMILIES
-from graphpool.datasets.implicit import is_closed_manifold, surface_net
-from graphpool.datasets.mesh_labels import (
+from graphpool.datasets.meshes.implicit import is_closed_manifold, surface_net
+from graphpool.datasets.meshes.labels import (
     edge_to_face_labels,
     face_to_edge_labels,
     read_soft_labels,
 )
+from graphpool.datasets.meshes.shapes import FAMILIES
 from graphpool.mesh import clean, icosphere, write_mesh
 
 

@@ -18,8 +18,8 @@ from graphpool.datasets import (
     read_cloud,
     read_points,
 )
-from graphpool.datasets.point_parts import PARTS
-from graphpool.datasets.point_shapes import SHAPES
+from graphpool.datasets.points.parts import PARTS
+from graphpool.datasets.points.shapes import SHAPES
 from graphpool.datasets.surfaces import box, sample_surface
 
 POINTS = np.array([[0.0, 1.0, 2.0], [3.5, -4.0, 5.25], [6.0, 7.0, -8.5]])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from graphpool.io.meshes.polygons import triangulate
 from graphpool.mesh import read_mesh_file
-from graphpool.mesh.polygons import triangulate
 
 
 def shoelace(points):

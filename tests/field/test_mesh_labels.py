@@ -15,7 +15,7 @@ from graphpool.datasets import (
     MeshSegmentationFolder,
     PointCloudFolder,
 )
-from graphpool.datasets.mesh_labels import edge_to_face_labels
+from graphpool.datasets.meshes.labels import edge_to_face_labels
 from graphpool.mesh import MeshFile, clean, icosphere, read_mesh
 from graphpool.train import accuracy, cross_entropy
 

@@ -32,7 +32,7 @@ from graphpool.models import (
     MeshSegmenter,
     MeshSuperpixelSegmenter,
 )
-from graphpool.models.meshcnn import EdgeStandardizer
+from graphpool.models.meshes.meshcnn import EdgeStandardizer
 
 
 def sphere_soup(subdivisions, noise, seed=0):

@@ -12,7 +12,7 @@ from graphpool.mesh import (
     icosphere,
     primal_dual,
 )
-from graphpool.mesh.orientation import orient_faces
+from graphpool.mesh.repair.orientation import orient_faces
 
 
 def through_everything(vertices, faces, labels=None, **kwargs):

@@ -15,7 +15,7 @@ from graphpool.mesh import (
     read_mesh,
     unpool_edges,
 )
-from graphpool.mesh.edge_pool import collapse
+from graphpool.mesh.edges.pool import collapse
 
 TETRAHEDRON = np.array([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
 TETRAHEDRON_FACES = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
-from graphpool.mesh import edge_graph, icosphere, primal_dual
+from graphpool.mesh import icosphere, primal_dual
+from graphpool.mesh.edges import graph as edge_graph
 from graphpool.models import (
     FaceMLP,
     MeshClassifier,
@@ -12,7 +13,7 @@ from graphpool.models import (
     MeshSegmenter,
     MeshSuperpixelSegmenter,
 )
-from graphpool.models.mesh_blocks import NodeGroupNorm
+from graphpool.models.meshes.blocks import NodeGroupNorm
 
 
 def bumpy(subdivisions, seed, config="A"):

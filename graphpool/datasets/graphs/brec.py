@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool._files import load_array
-from graphpool.datasets.graph6 import graphs_from_graph6
+from graphpool.io.files import load_array
+from graphpool.io.graph6 import graphs_from_graph6
 
 
 class BRECBlock(NamedTuple):

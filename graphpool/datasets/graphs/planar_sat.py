@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool._files import integers, read_text
-from graphpool.datasets.graph6 import undirected_data
+from graphpool.io.files import integers, read_text
+from graphpool.io.graph6 import undirected_data
 
 
 class _Lines:

@@ -11,8 +11,8 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import TUDataset
 from torch_geometric.utils import degree, one_hot
 
-from graphpool._files import check_cache
 from graphpool.datasets.graphs.tu_files import check_tu_files
+from graphpool.io.files import check_cache
 
 
 class TUGraphs(TUDataset):

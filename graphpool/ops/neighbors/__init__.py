@@ -1,9 +1,9 @@
 """Sampling and grouping of points: exact, deterministic, and defined for ragged and unsorted clouds."""
 
-from .interpolation import interpolate
-from .sampling import fps
-from .search import Groups, Neighbors, knn, knn_groups, radius
-from .voxel import Voxels, voxel_grid, voxel_segments
+from graphpool.ops.neighbors.interpolation import interpolate
+from graphpool.ops.neighbors.sampling import fps
+from graphpool.ops.neighbors.search import Groups, Neighbors, knn, knn_groups, radius
+from graphpool.ops.neighbors.voxel import Voxels, voxel_grid, voxel_segments
 
 __all__ = [
     "Groups",

@@ -1,0 +1,1 @@
+"""Pools that weigh their elements by learned scores or queries."""

@@ -1,0 +1,1 @@
+"""Pools that are networks over the bag."""

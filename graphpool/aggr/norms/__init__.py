@@ -1,0 +1,1 @@
+"""Families between mean and maximum: powers, softmax, generalised norms."""

@@ -1,0 +1,1 @@
+"""Pools of products of channels."""

@@ -1,0 +1,1 @@
+"""Moments, extrema, quantiles, the largest."""

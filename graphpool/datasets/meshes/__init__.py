@@ -1,0 +1,1 @@
+"""Meshes: generated creatures, folders with and without labels."""

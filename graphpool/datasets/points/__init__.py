@@ -1,0 +1,1 @@
+"""Point clouds: generated shapes, files, folders."""

@@ -1,0 +1,1 @@
+"""Triangle meshes: .obj, .off, .ply, .stl, and what trimesh reads."""

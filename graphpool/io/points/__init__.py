@@ -1,0 +1,1 @@
+"""Point clouds: text, arrays, .pcd, .ply, laser scans, HDF5."""

@@ -1,0 +1,1 @@
+"""Meshes as a graph of faces and a graph of their adjacencies."""

@@ -1,0 +1,1 @@
+"""Meshes as a graph of edges, four neighbours each."""

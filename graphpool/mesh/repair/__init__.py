@@ -1,0 +1,1 @@
+"""From the triangles of a file to a mesh: cleaning, orientation, fewer faces, and the way back."""
