@@ -115,7 +115,7 @@ class DSVTPool(FlatAggregation):
             self._check_slot(slot, x)
             if self.unmasked:
                 x, segments, slot = self._fill_windows(x, segments, weight, slot)
-            encoding = self.slots.index_select(0, slot.long())
+            encoding = self.slots.index_select(0, slot.long())  # type: ignore[union-attr]
         elif slot is not None:
             raise ValueError("`slot` was given, but the pool was made without `num_slots`.")
         if self.pos_dim:
