@@ -130,7 +130,7 @@ def whole_number(value: Any, name: str, least: int) -> int:
         ValueError: It is less than ``least``.
     """
     try:
-        number = value if isinstance(value, torch.SymInt) else operator.index(value)
+        number: Any = value if isinstance(value, torch.SymInt) else operator.index(value)
     except (TypeError, ValueError):
         number = None
     truth = isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool
