@@ -169,7 +169,7 @@ def segment_softpool(
     x = gathered(x, gather)
     elements = working(x)
     w = working_weight(weight, x)
-    return composed.segment_softmax_sum(t * elements, elements, segments, w).to(x.dtype)
+    return composed.segment_softpool(elements, t, segments, w).to(x.dtype)
 
 
 def _check_heads(score: Tensor, value: Tensor) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool.ops.inputs import wide
 from graphpool.ops.kernels.primitives import bag_extremum, bag_gather, bag_sum, with_value
 from graphpool.segments import Segments
 
@@ -43,8 +44,19 @@ def segment_sum(x: Tensor, segments: Segments, weight: Tensor | None = None) -> 
 
 
 def segment_mean(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-    n = align(sizes(segments, weight, x.dtype), x)
-    return segment_sum(x, segments, weight) / torch.where(n == 0, 1, n)
+    """The mean, rounded once: that of equal numbers is that number."""
+    elements, weight = wide(x), None if weight is None else wide(weight)
+    n = align(sizes(segments, weight, elements.dtype), x)
+    n = torch.where(n == 0, 1, n)
+    mean = segment_sum(elements, segments, weight) / n
+    if elements.dtype != x.dtype:
+        return mean.to(x.dtype)
+    # Nothing wider to add in: the mean deviation from the rounded mean is what it lacks.
+    deviation = elements.detach() - bag_gather(mean.detach(), segments)
+    lacks = (
+        segment_sum(deviation, segments, None if weight is None else weight.detach()) / n.detach()
+    )
+    return with_value(mean, mean + torch.where(lacks.isfinite(), lacks, 0))
 
 
 def segment_extremum(
@@ -61,19 +73,21 @@ def segment_extremum(
     if weight is not None:
         hit = hit & align(weight > 0, x)
     share = hit.to(x.dtype) if weight is None else align(weight.detach(), x) * hit
-    share = share / bag_gather(bag_sum(share, segments), segments).clamp_min(_tiny(x.dtype))
+    total = bag_gather(bag_sum(share, segments), segments)
+    share = share / torch.where(total == 0, 1, total)
     return with_value(bag_sum(torch.where(hit, share * x, 0), segments), value)
 
 
 def segment_var(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-    """Biased variance, from deviations from a first estimate of the mean, whose error is then removed."""
-    n = align(sizes(segments, weight, x.dtype), x)
+    """Biased variance, from deviations from the rounded mean, whose error is then removed."""
+    rounded = segment_mean(x.detach(), segments, None if weight is None else weight.detach())
+    deviation = wide(x - bag_gather(rounded, segments))
+    weight = None if weight is None else wide(weight)
+    n = align(sizes(segments, weight, deviation.dtype), x)
     n = torch.where(n == 0, 1, n)
-    rough = segment_mean(x.detach(), segments, None if weight is None else weight.detach())
-    deviation = x - bag_gather(rough, segments)
-    mean = segment_sum(deviation, segments, weight) / n
-    deviation = deviation - bag_gather(mean, segments)
-    return segment_sum(deviation * deviation, segments, weight) / n
+    shift = segment_sum(deviation, segments, weight) / n
+    deviation = deviation - bag_gather(shift, segments)
+    return (segment_sum(deviation * deviation, segments, weight) / n).to(x.dtype)
 
 
 def standard_deviation(variance: Tensor) -> Tensor:
@@ -101,29 +115,49 @@ def segment_softmax_sum(
 ) -> Tensor:
     """Softmax-weighted sum; ``score`` broadcasts against ``value`` on the trailing dimensions."""
     share = segment_softmax(score, segments, weight)
-    product = share * value
     # The limit of exp(-t) * t is 0: an infinite element without weight must not turn into a NaN.
     excluded = (share == 0) & value.isinf()
     if weight is not None:
-        excluded = excluded | align(weight == 0, product) & value.isnan()
-    return bag_sum(torch.where(excluded, 0, product), segments)
+        excluded = excluded | (align(weight == 0, value) & value.isnan())
+    # Moving the shares does not move an infinite result.
+    infinite = bag_sum(((share != 0) & value.isinf()).long(), segments) > 0
+    share = torch.where(bag_gather(infinite.long(), segments) > 0, share.detach(), share)
+    return bag_sum(share * torch.where(excluded, 0, value), segments)
+
+
+def segment_softpool(
+    x: Tensor, t: Tensor, segments: Segments, weight: Tensor | None = None
+) -> Tensor:
+    # An infinite element has all of its bag or nothing, however t moves.
+    score = with_value(t * torch.where(x.isinf(), 0, x), (t * x).detach())
+    return segment_softmax_sum(score, x, segments, weight)
 
 
 def segment_power(
     x: Tensor, p: Tensor, q: Tensor, segments: Segments, weight: Tensor | None = None
 ) -> Tensor:
     """``n^-q (sum |x|^p)^(1/p)`` in the log domain; ``p`` and ``q`` broadcast over the channels."""
-    tiny = _tiny(x.dtype)
-    # |x| with the right-hand derivative at 0; zeros are the limit of a small positive number.
-    u = (torch.where(x < 0, -x, x) + tiny).log()
-    total = segment_logsumexp(p * u, segments, weight)
-    n = align(sizes(segments, weight, x.dtype), x)
-    y = (total / p - q * torch.where(n == 0, 1, n).log()).exp()
+    least, most = limits(x.dtype)
+    dtype, x, p, q = x.dtype, wide(x), wide(p), wide(q)
+    weight = None if weight is None else wide(weight)
     with torch.no_grad():
         a = x.abs() if weight is None else _hide_absent(x.abs(), weight, largest=True)
-        zeros_rule = torch.where(p > 0, bag_extremum(a, segments, True), _smallest(a, segments))
-        vanishes = (zeros_rule <= 0) | (n == 0)
-    return with_value(torch.where(n == 0, 0, y), torch.where(vanishes, 0, y.detach()))
+        extreme = torch.where(p > 0, bag_extremum(a, segments, True), _smallest(a, segments))
+        infinite = extreme == torch.inf
+        of_element = bag_gather(infinite.to(x.dtype), segments) > 0
+    # |x| with the right-hand derivative at 0. Zeros are the limit of a small positive number, infinities
+    # that of a large one.
+    a = torch.where(x < 0, -x, x)
+    u = with_value(a, a.clamp(least, most)).log()
+    # Exponents do not move an infinite result.
+    total = segment_logsumexp(torch.where(of_element, p.detach(), p) * u, segments, weight)
+    n = align(sizes(segments, weight, x.dtype), x)
+    p, q = (torch.where(infinite, v.detach(), v) for v in (p, q))
+    y = (total / p - q * torch.where(n == 0, 1, n).log()).exp()
+    value = torch.where(
+        extreme < least, 0, torch.where(infinite & ~y.isnan(), torch.inf, y.detach())
+    )
+    return with_value(torch.where(n == 0, 0, y), torch.where(n == 0, 0, value)).to(dtype)
 
 
 def _smallest(a: Tensor, segments: Segments) -> Tensor:
@@ -142,7 +176,9 @@ def _exponentials(
     finite = torch.where(spread.isfinite(), spread, 0)
     t = x - finite
     at_infinity = (spread == torch.inf) & ~x.isnan()
-    t = torch.where(at_infinity, torch.where(x == torch.inf, 0, -torch.inf), t)
+    t = torch.where(
+        at_infinity, with_value(x, x.new_full((), -torch.inf).where(x != torch.inf, 0)), t
+    )
     if weight is not None:
         # An absent element may lie far above the top of those present: 0 * inf.
         t = torch.where(align(weight == 0, x) & ~(t <= _EXP_LIMIT), -torch.inf, t)
@@ -168,5 +204,6 @@ def _is_empty(segments: Segments, weight: Tensor | None) -> Tensor:
     return bag_sum((weight != 0).long(), segments) == 0
 
 
-def _tiny(dtype: torch.dtype) -> float:
-    return 1e-290 if dtype == torch.float64 else 1e-30
+def limits(dtype: torch.dtype) -> tuple[float, float]:
+    """The least and the largest magnitude that :func:`segment_power` tells from zero and infinity."""
+    return (2.0**-1021 if dtype == torch.float64 else 2.0**-125), torch.finfo(dtype).max

@@ -26,6 +26,8 @@ from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.segments import Segments
 
 ORDER = ("sum", "mean", "var", "min", "max")
+KEPT = ("min", "max", "var")
+"""Moments of which the backward pass needs something besides their values."""
 
 
 def _rows(moments: str) -> np.ndarray:
@@ -36,7 +38,7 @@ def _rows(moments: str) -> np.ndarray:
 
 def _sizes(moments: str) -> tuple[int, int]:
     names = moments.split(",")
-    return len(names), ("min" in names) + ("max" in names)
+    return len(names), sum(name in names for name in KEPT)
 
 
 @torch.library.custom_op(
@@ -46,42 +48,42 @@ def _sizes(moments: str) -> tuple[int, int]:
     schema=f"(Tensor x, str moments, {SCHEMA}) -> (Tensor, Tensor)",
 )
 def forward(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The named moments ``[K, S, C]``, and the weight of the elements at the minimum and the maximum."""
+    """The named moments ``[K, S, C]``, and what the backward pass needs of them besides."""
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
-    out, tied = map(large, _empty(x, moments, *layout))
-    numba_moments.forward(elements, at, _rows(moments), out.numpy(), tied.numpy())
-    return out, tied
+    out, kept = map(large, _empty(x, moments, *layout))
+    numba_moments.forward(elements, at, _rows(moments), out.numpy(), kept.numpy())
+    return out, kept
 
 
 @forward.register_fake
 def _empty(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
     bags = Layout.from_args(layout).ptr.shape[0] - 1
     dtype = working_dtype(x)
-    out, tied = (x.new_empty((k, bags, x.shape[1]), dtype=dtype) for k in _sizes(moments))
-    return out, tied
+    out, kept = (x.new_empty((k, bags, x.shape[1]), dtype=dtype) for k in _sizes(moments))
+    return out, kept
 
 
 @torch.library.custom_op(
     "graphpool::segment_moments_backward",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor grad, Tensor x, Tensor out, Tensor tied, str moments, {SCHEMA}) -> Tensor",
+    schema=f"(Tensor grad, Tensor x, Tensor out, Tensor kept, str moments, {SCHEMA}) -> Tensor",
 )
 def backward(
-    grad: Tensor, x: Tensor, out: Tensor, tied: Tensor, moments: str, *layout: Tensor | None
+    grad: Tensor, x: Tensor, out: Tensor, kept: Tensor, moments: str, *layout: Tensor | None
 ) -> Tensor:
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
-    arrays = (working_array(out), working_array(tied), working_array(grad))
+    arrays = (working_array(out), working_array(kept), working_array(grad))
     numba_moments.backward(elements, at, _rows(moments), *arrays, grad_x.numpy())
     return grad_x.to(x.dtype)
 
 
 @backward.register_fake
 def _backward_fake(
-    grad: Tensor, x: Tensor, out: Tensor, tied: Tensor, moments: str, *layout: Tensor | None
+    grad: Tensor, x: Tensor, out: Tensor, kept: Tensor, moments: str, *layout: Tensor | None
 ) -> Tensor:
     return torch.empty_like(x)
 
@@ -94,14 +96,14 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> 
 
 @given_grad
 def _derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, out, tied, *layout = ctx.saved_tensors
+    x, out, kept, *layout = ctx.saved_tensors
     none = (None,) * (1 + len(layout))
     if torch.is_grad_enabled():
         return differentiate_again(
             lambda x: _composed(x, ctx.moments, Layout.from_args(layout)), [x], [True], grad
         )[0], *none
     return torch.ops.graphpool.segment_moments_backward(
-        grad, x, out, tied, ctx.moments, *layout
+        grad, x, out, kept, ctx.moments, *layout
     ), *none
 
 

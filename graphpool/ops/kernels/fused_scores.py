@@ -13,7 +13,9 @@ from graphpool.ops.kernels import composed, numba_share, numba_softmax
 from graphpool.ops.kernels.fused_common import (
     differentiate_again,
     flat,
+    given_grad,
     layout_of,
+    only_first,
     working_array,
     working_dtype,
 )
@@ -23,11 +25,6 @@ from graphpool.ops.kernels.numba_core import run
 from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.segments import Segments
 
-
-def _ones(x: np.ndarray) -> np.ndarray:
-    return np.ones(x.shape[1], x.dtype)
-
-
 # ----------------------------------------------------------------------------------------- logsumexp
 
 
@@ -35,65 +32,67 @@ def _ones(x: np.ndarray) -> np.ndarray:
     "graphpool::segment_logsumexp",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor x, {SCHEMA}) -> Tensor",
+    schema=f"(Tensor x, {SCHEMA}) -> (Tensor, Tensor)",
 )
-def logsumexp(x: Tensor, *layout: Tensor | None) -> Tensor:
+def logsumexp(x: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
+    """``log sum exp`` ``[S, C]``, and what :func:`numba_softmax.forward` keeps ``[S, 2, C]``."""
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
-    lse = large(_logsumexp_fake(x, *layout))
-    none, y = np.empty((0, x.shape[1]), elements.dtype), lse.numpy()
-    if not numba_softmax.forward(elements, none, _ones(elements), at, at.gather, none, y, -np.inf):
-        lse.copy_(_logsumexp_composed(x.detach(), Layout.from_args(layout)))
-    y[~at.present(at.ptr[:-1], at.ptr[1:])] = 0
-    return lse
+    lse, kept = map(large, _logsumexp_fake(x, *layout))
+    none, ones = np.empty((0, x.shape[1]), elements.dtype), np.ones(x.shape[1], elements.dtype)
+    numba_softmax.forward(elements, none, ones, at, at.gather, none, kept.numpy())
+    present = at.present(at.ptr[:-1], at.ptr[1:])[:, None]
+    lse.numpy()[:] = np.where(present, numba_softmax.log_sum_exp(kept.numpy()), 0)
+    return lse, kept
 
 
 @logsumexp.register_fake
-def _logsumexp_fake(x: Tensor, *layout: Tensor | None) -> Tensor:
-    return x.new_empty(
-        (Layout.from_args(layout).ptr.shape[0] - 1, x.shape[1]), dtype=working_dtype(x)
-    )
+def _logsumexp_fake(x: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
+    bags, dtype = Layout.from_args(layout).ptr.shape[0] - 1, working_dtype(x)
+    lse = x.new_empty((bags, x.shape[1]), dtype=dtype)
+    return lse, x.new_empty((bags, 2, x.shape[1]), dtype=dtype)
 
 
 @torch.library.custom_op(
     "graphpool::segment_logsumexp_backward",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor grad, Tensor x, Tensor lse, {SCHEMA}) -> Tensor",
+    schema=f"(Tensor grad, Tensor x, Tensor lse, Tensor kept, {SCHEMA}) -> Tensor",
 )
-def logsumexp_backward(grad: Tensor, x: Tensor, lse: Tensor, *layout: Tensor | None) -> Tensor:
+def logsumexp_backward(
+    grad: Tensor, x: Tensor, lse: Tensor, kept: Tensor, *layout: Tensor | None
+) -> Tensor:
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
     where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements, True)
-    # A bag of nothing but -inf has no share: exp(score - inf) is 0.
-    log_sum = working_array(torch.where(lse == -torch.inf, torch.inf, lse))
-    kept = (log_sum, working_array(grad))
-    args = (elements, *where, *kept, grad_x.numpy())
+    args = (elements, *where, working_array(kept), working_array(grad), grad_x.numpy())
     run(numba_softmax.share_backward, args, at.backward_chunks(x.shape[1]))
     return grad_x.to(x.dtype)
 
 
 @logsumexp_backward.register_fake
 def _logsumexp_backward_fake(
-    grad: Tensor, x: Tensor, lse: Tensor, *layout: Tensor | None
+    grad: Tensor, x: Tensor, lse: Tensor, kept: Tensor, *layout: Tensor | None
 ) -> Tensor:
     return torch.empty_like(x)
 
 
-def _logsumexp_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0], output, *inputs[1:])
+def _logsumexp_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    only_first(ctx, output)
+    ctx.save_for_backward(inputs[0], *output, *inputs[1:])
 
 
+@given_grad
 def _logsumexp_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, lse, *layout = ctx.saved_tensors
+    x, lse, kept, *layout = ctx.saved_tensors
     none = (None,) * len(layout)
     if torch.is_grad_enabled():
         again = differentiate_again(
             lambda x: _logsumexp_composed(x, Layout.from_args(layout)), [x], [True], grad
         )
         return again[0], *none
-    return torch.ops.graphpool.segment_logsumexp_backward(grad, x, lse, *layout), *none
+    return torch.ops.graphpool.segment_logsumexp_backward(grad, x, lse, kept, *layout), *none
 
 
 def _logsumexp_composed(x: Tensor, layout: Layout) -> Tensor:
@@ -108,7 +107,7 @@ def segment_logsumexp(
     x: Tensor, segments: Segments, weight: Tensor | None = None, gather: Gather | None = None
 ) -> Tensor:
     layout = layout_of(segments, weight, gather, x)
-    y = torch.ops.graphpool.segment_logsumexp(flat(x), *layout)
+    y = torch.ops.graphpool.segment_logsumexp(flat(x), *layout)[0]
     return y.view(segments.num_segments, *x.shape[1:]).to(x.dtype)
 
 

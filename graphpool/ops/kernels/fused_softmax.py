@@ -36,31 +36,31 @@ from graphpool.segments import Segments
     schema=f"(Tensor x, Tensor t, {SCHEMA}) -> (Tensor, Tensor)",
 )
 def softpool(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``sum softmax(t x) x`` ``[S, C]`` and the log of the sum of exponentials (``inf``: no share)."""
+    """``sum softmax(t x) x`` ``[S, C]``, and what :func:`numba_softmax.forward` keeps ``[S, 2, C]``."""
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
-    out, lse = map(large, _softpool_fake(x, t, *layout))
-    arrays = (working_array(t), at, at.gather, out.numpy(), lse.numpy())
-    if not numba_softmax.forward(elements, elements, *arrays):
-        out.copy_(_softpool_composed(x.detach(), t.detach(), Layout.from_args(layout)))
-    return out, lse
+    out, kept = map(large, _softpool_fake(x, t, *layout))
+    arrays = (working_array(t), at, at.gather, out.numpy(), kept.numpy())
+    numba_softmax.forward(elements, elements, *arrays)
+    return out, kept
 
 
 @softpool.register_fake
 def _softpool_fake(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    shape = (Layout.from_args(layout).ptr.shape[0] - 1, x.shape[1])
-    return x.new_empty(shape, dtype=working_dtype(x)), x.new_empty(shape, dtype=working_dtype(x))
+    bags, dtype = Layout.from_args(layout).ptr.shape[0] - 1, working_dtype(x)
+    out = x.new_empty((bags, x.shape[1]), dtype=dtype)
+    return out, x.new_empty((bags, 2, x.shape[1]), dtype=dtype)
 
 
 @torch.library.custom_op(
     "graphpool::segment_softpool_backward",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor grad, Tensor x, Tensor t, Tensor out, Tensor lse, {SCHEMA})"
+    schema=f"(Tensor grad, Tensor x, Tensor t, Tensor out, Tensor kept, {SCHEMA})"
     " -> (Tensor, Tensor)",
 )
 def softpool_backward(
-    grad: Tensor, x: Tensor, t: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
+    grad: Tensor, x: Tensor, t: Tensor, out: Tensor, kept: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
@@ -68,7 +68,7 @@ def softpool_backward(
     chunks = at.backward_chunks(x.shape[1])
     sums = np.zeros((len(chunks), x.shape[1]))
     where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
-    saved = (working_array(out), working_array(lse))
+    saved = (working_array(out), working_array(kept))
     args = (elements, working_array(t), *where, *saved, working_array(grad), grad_x.numpy(), sums)
     run(numba_softmax.softpool_backward, args, chunks)
     return grad_x.to(x.dtype), torch.from_numpy(sums.sum(0)).to(t.dtype)
@@ -76,7 +76,7 @@ def softpool_backward(
 
 @softpool_backward.register_fake
 def _softpool_backward_fake(
-    grad: Tensor, x: Tensor, t: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
+    grad: Tensor, x: Tensor, t: Tensor, out: Tensor, kept: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(t)
 
@@ -89,7 +89,7 @@ def _softpool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Ten
 
 @given_grad
 def _softpool_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, t, out, lse, *layout = ctx.saved_tensors
+    x, t, out, kept, *layout = ctx.saved_tensors
     if torch.is_grad_enabled():
         found = differentiate_again(
             lambda x, t: _softpool_composed(x, t, Layout.from_args(layout)),
@@ -98,13 +98,13 @@ def _softpool_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
             grad,
         )
     else:
-        found = torch.ops.graphpool.segment_softpool_backward(grad, x, t, out, lse, *layout)
+        found = torch.ops.graphpool.segment_softpool_backward(grad, x, t, out, kept, *layout)
     return *found, *(None,) * len(layout)
 
 
 def _softpool_composed(x: Tensor, t: Tensor, layout: Layout) -> Tensor:
     x = layout.gathered(x.to(working_dtype(x)))
-    return composed.segment_softmax_sum(t * x, x, layout.segments(), layout.weight)
+    return composed.segment_softpool(x, t, layout.segments(), layout.weight)
 
 
 softpool.register_autograd(_softpool_derive, setup_context=_softpool_setup)
@@ -132,21 +132,19 @@ def segment_softpool(
     schema=f"(Tensor score, Tensor value, {SCHEMA}) -> (Tensor, Tensor)",
 )
 def softmax_sum(score: Tensor, value: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``sum softmax(score) value`` ``[S, C]`` for scores ``[E, H]``, and the log of the sum of
-    exponentials ``[S, H]``; ``inf`` where there is none."""
+    """``sum softmax(score) value`` ``[S, C]`` for scores ``[E, H]``, and what
+    :func:`numba_softmax.forward` keeps ``[S, 2, H]``."""
     scores, values = working_array(score), working_array(value)
     at = Arrays(Layout.from_args(layout), scores.dtype)
-    out, lse = map(large, _softmax_sum_fake(score, value, *layout))
+    out, kept = map(large, _softmax_sum_fake(score, value, *layout))
     if score.shape[1] == value.shape[1]:
         ones, here = np.ones(scores.shape[1], scores.dtype), np.empty(0, np.int64)
-        stands = numba_softmax.forward(scores, values, ones, at, here, out.numpy(), lse.numpy())
+        numba_softmax.forward(scores, values, ones, at, here, out.numpy(), kept.numpy())
     else:
         heads = (-1, score.shape[1], value.shape[1] // score.shape[1])
         values, results = values.reshape(heads), out.numpy().reshape(heads)
-        stands = numba_heads.forward(scores, values, at, results, lse.numpy())
-    if not stands:
-        out.copy_(_softmax_sum_composed(score.detach(), value.detach(), Layout.from_args(layout)))
-    return out, lse
+        numba_heads.forward(scores, values, at, results, kept.numpy())
+    return out, kept
 
 
 @softmax_sum.register_fake
@@ -155,22 +153,22 @@ def _softmax_sum_fake(
 ) -> tuple[Tensor, Tensor]:
     bags, dtype = Layout.from_args(layout).ptr.shape[0] - 1, working_dtype(value)
     out = value.new_empty((bags, value.shape[1]), dtype=dtype)
-    return out, value.new_empty((bags, score.shape[1]), dtype=dtype)
+    return out, value.new_empty((bags, 2, score.shape[1]), dtype=dtype)
 
 
 @torch.library.custom_op(
     "graphpool::segment_softmax_sum_backward",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor grad, Tensor score, Tensor value, Tensor out, Tensor lse, {SCHEMA})"
+    schema=f"(Tensor grad, Tensor score, Tensor value, Tensor out, Tensor kept, {SCHEMA})"
     " -> (Tensor, Tensor)",
 )
 def softmax_sum_backward(
-    grad: Tensor, score: Tensor, value: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
+    grad: Tensor, score: Tensor, value: Tensor, out: Tensor, kept: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     scores, values, gradient = working_array(score), working_array(value), working_array(grad)
     at = Arrays(Layout.from_args(layout), scores.dtype)
-    kept = working_array(lse)
+    shares = working_array(kept)
     dtype = working_dtype(value)
     grad_score = empty(tuple(score.shape), score, dtype)
     grad_value = empty(tuple(value.shape), value, dtype)
@@ -181,7 +179,7 @@ def softmax_sum_backward(
     where = (at.bag_of, at.weight, at.row_ptr, at.row_elements)
     if score.shape[1] == value.shape[1]:
         here = (scores, values, at.bag_of, at.in_order, at.gather, at.weight)
-        saved = (working_array(out), kept, gradient)
+        saved = (working_array(out), shares, gradient)
         run(numba_softmax.softmax_backward, (*here, *saved, grad_score.numpy(), inline), elements)
         if at.gathered:
             there = (
@@ -190,7 +188,7 @@ def softmax_sum_backward(
                 at.in_order,
                 *where[1:],
                 False,
-                kept,
+                shares,
                 gradient,
                 grad_value.numpy(),
             )
@@ -198,19 +196,22 @@ def softmax_sum_backward(
     else:
         heads = (-1, score.shape[1], value.shape[1] // score.shape[1])
         values, gradient = values.reshape(heads), gradient.reshape(heads)
-        grad_out = (gradient * working_array(out).reshape(heads)).sum(-1)
-        by_head = (scores, values, at.bag_of, at.gather, at.weight, kept, gradient, grad_out)
-        results = (grad_score.numpy(), inline.reshape(heads))
+        result = working_array(out).reshape(heads)
+        infinite = np.isinf(result)
+        finite = np.where(infinite, 0, gradient) if infinite.any() else gradient
+        grad_out = (finite * np.where(infinite, 0, result)).sum(-1)
+        by_head = (scores, values, at.bag_of, at.gather, at.weight, shares, finite, gradient)
+        results = (grad_out, grad_score.numpy(), inline.reshape(heads))
         run(numba_heads.heads_backward, (*by_head, *results), elements)
         if at.gathered:
-            by_row = (scores, *where, kept, gradient, grad_value.numpy().reshape(heads))
+            by_row = (scores, *where, shares, gradient, grad_value.numpy().reshape(heads))
             run(numba_heads.heads_value_backward, by_row, rows)
     return grad_score.to(score.dtype), grad_value.to(value.dtype)
 
 
 @softmax_sum_backward.register_fake
 def _softmax_sum_backward_fake(
-    grad: Tensor, score: Tensor, value: Tensor, out: Tensor, lse: Tensor, *layout: Tensor | None
+    grad: Tensor, score: Tensor, value: Tensor, out: Tensor, kept: Tensor, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(score), torch.empty_like(value)
 
@@ -223,7 +224,7 @@ def _softmax_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 @given_grad
 def _softmax_sum_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    score, value, out, lse, *layout = ctx.saved_tensors
+    score, value, out, kept, *layout = ctx.saved_tensors
     if torch.is_grad_enabled():
         found = differentiate_again(
             lambda score, value: _softmax_sum_composed(score, value, Layout.from_args(layout)),
@@ -233,7 +234,7 @@ def _softmax_sum_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         )
     else:
         found = torch.ops.graphpool.segment_softmax_sum_backward(
-            grad, score, value, out, lse, *layout
+            grad, score, value, out, kept, *layout
         )
     return *found, *(None,) * len(layout)
 

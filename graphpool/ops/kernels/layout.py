@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from graphpool.ops.inputs import Gather
+from graphpool.ops.inputs import Gather, gathered
 from graphpool.segments import Segments
 
 SCHEMA = (
@@ -78,4 +78,4 @@ class Layout(NamedTuple):
         return Segments(index, None, bags, is_sorted=False)
 
     def gathered(self, x: Tensor) -> Tensor:
-        return x if self.gather is None else x.index_select(0, self.gather)
+        return gathered(x, self.gather)

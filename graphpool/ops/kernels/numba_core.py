@@ -13,7 +13,8 @@ from graphpool._compiled import parallel_for, ready
 
 # No "nnan" and no "ninf": a NaN or an infinity in a bag must come out as arithmetic says.
 # No "reassoc" either: sums are taken in order.
-FLAGS = {"contract", "nsz", "arcp"}
+# No "arcp": the mean of equal numbers is that number, which the product with 1 / n need not be.
+FLAGS = {"contract", "nsz"}
 # For sums over the channels of one row, which vectorise only if they may be reordered. The order is
 # fixed at compile time.
 REDUCTION_FLAGS = FLAGS | {"reassoc"}
@@ -29,12 +30,36 @@ _ROWS_PER_SUM = 64
 kernel = partial(_compiled.kernel, fastmath=FLAGS)
 """Compiles with :data:`FLAGS`."""
 
+inlined = register_jitable(fastmath=FLAGS, forceinline=True)
+"""A function that becomes part of the kernels that call it."""
+
 
 def run(function: Any, args: tuple[Any, ...], chunks: list[tuple[int, int, int]]) -> None:
     """``function(*args, slot, first, last)`` for every chunk."""
     if chunks:
         ready(function, (*args, *chunks[0]))
         parallel_for(lambda *chunk: function(*args, *chunk), chunks)
+
+
+@register_jitable(inline="always")
+def carry(part, row, whole, k):  # type: ignore[no-untyped-def]
+    """Before the k-th term of a sum, and every 64: ``part[row]`` goes to ``whole`` (float64) and starts anew.
+
+    So float32 adds up 64 terms at most, at the speed of float32.
+    """
+    if k % _ROWS_PER_SUM == _ROWS_PER_SUM - 1:
+        for c in range(whole.shape[0]):
+            whole[c] += part[row, c]
+            part[row, c] = 0
+
+
+@register_jitable(inline="always")
+def settle(part, row, whole, terms):  # type: ignore[no-untyped-def]
+    """At the end of a sum of :func:`carry`: the whole of it to ``part[row]``; ``whole`` is 0 again."""
+    if terms >= _ROWS_PER_SUM:
+        for c in range(whole.shape[0]):
+            part[row, c] = whole[c] + part[row, c]
+            whole[c] = 0
 
 
 @register_jitable(inline="always")

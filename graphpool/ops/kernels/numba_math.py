@@ -82,7 +82,7 @@ def log2(x: float) -> float:
 
 def tiny(x: float) -> float:
     """The least magnitude that ``segment_power`` tells from zero, in the precision of ``x``."""
-    return 1e-30 if np.asarray(x).dtype == np.float32 else 1e-290
+    return 2.0**-125 if np.asarray(x).dtype == np.float32 else 2.0**-1021
 
 
 def largest(x: float) -> float:
@@ -100,8 +100,8 @@ _ROUND32 = 12582912.0 + 126.0
 @overload(tiny, inline="always")
 def _tiny(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
-        return lambda x: f(1e-30)
-    return lambda x: d(1e-290)
+        return lambda x: f(2.0**-125)
+    return lambda x: d(2.0**-1021)
 
 
 @overload(largest, inline="always")

@@ -4,115 +4,195 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool.ops.kernels.numba_core import bag_chunks, kernel, pieces, row_chunks, run
+from graphpool.ops.kernels.numba_core import (
+    bag_chunks,
+    carry,
+    inlined,
+    kernel,
+    pieces,
+    row_chunks,
+    run,
+    settle,
+)
 from graphpool.ops.kernels.numba_fetch import AHEAD, fetch_row
 from graphpool.ops.kernels.numba_layout import Arrays
 
 SUM, MEAN, VAR, MIN, MAX = range(5)
+_NO_LIMIT = np.iinfo(np.int64).max
+
+
+@inlined
+def row(perm, gather, e):  # type: ignore[no-untyped-def]
+    i = perm[e] if perm.size > 0 else e
+    return gather[i] if gather.size > 0 else i
+
+
+@inlined
+def add_rows(x, perm, gather, weight, begin, end, ahead, total):  # type: ignore[no-untyped-def]
+    """Adds ``w x`` to ``total`` (float64): n times a float32 is exact there.
+
+    Rows up to ``ahead`` are asked for in time.
+    """
+    scattered, has_weight = perm.size > 0 or gather.size > 0, weight.size > 0
+    if not scattered and not has_weight:
+        for e in range(begin, end):
+            for c in range(x.shape[1]):
+                total[c] += x[e, c]
+        return
+    for e in range(begin, end):
+        if scattered and e + AHEAD < ahead:
+            fetch_row(x, row(perm, gather, e + AHEAD))
+        r = row(perm, gather, e)
+        if has_weight:
+            w = np.float64(weight[perm[e] if perm.size > 0 else e])
+            if w != 0.0:
+                for c in range(x.shape[1]):
+                    total[c] += w * x[r, c]
+        else:
+            for c in range(x.shape[1]):
+                total[c] += x[r, c]
+
+
+@inlined
+def deviations(  # type: ignore[no-untyped-def]
+    x, perm, gather, weight, begin, end, center, n, first, second, k
+):
+    """Adds ``w (x - center[n])`` to ``first[k]`` and ``w (x - center[n])^2`` to ``second[k]``."""
+    has_weight = weight.size > 0
+    for e in range(begin, end):
+        r = row(perm, gather, e)
+        if has_weight:
+            w = np.float64(weight[perm[e] if perm.size > 0 else e])
+            if w != 0.0:
+                for c in range(x.shape[1]):
+                    d = np.float64(x[r, c] - center[n, c])
+                    first[k, c] += w * d
+                    second[k, c] += w * d * d
+        else:
+            for c in range(x.shape[1]):
+                d = x[r, c] - center[n, c]
+                first[k, c] += d
+                second[k, c] += d * d
+
+
+@inlined
+def extreme(x, r, w, best, at, sign):  # type: ignore[no-untyped-def]
+    """Takes row ``r`` into ``best``, the largest ``sign * x``, and the weight ``at`` that attains it."""
+    for c in range(x.shape[1]):
+        v = sign * x[r, c]
+        lost = best[c] != best[c]
+        new = (v > best[c]) | ((v != v) & (not lost))
+        same = (v == best[c]) | ((v != v) & lost)
+        at[c] = w if new else (at[c] + w if same else at[c])
+        best[c] = v if new else best[c]
 
 
 @kernel
 def moments_forward(  # type: ignore[no-untyped-def]
-    x, perm, gather, weight, begin, end, limit, want, ties, out, tied, slot, first, last
+    x, perm, gather, weight, begin, end, limit, want, keep, out, kept, slot, first, last
 ):
-    """``want[k]`` is the row of ``out`` for moment k, or -1; ``ties`` likewise for ``tied``."""
+    """``want[k]`` is the row of ``out`` for moment k, or -1; ``keep`` likewise for ``kept``."""
     channels = x.shape[1]
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
     inf = x.dtype.type(np.inf)
-    total = np.empty(channels, x.dtype)
+    total = np.empty(channels, np.float64)
+    sums = np.empty((1, channels), np.float64)
+    squares = np.empty((1, channels), np.float64)
+    center = np.empty((1, channels), x.dtype)
     low = np.empty(channels, x.dtype)
     high = np.empty(channels, x.dtype)
     at_low = np.empty(channels, x.dtype)
     at_high = np.empty(channels, x.dtype)
-    has_perm, has_gather, has_weight = perm.size > 0, gather.size > 0, weight.size > 0
-    sums = want[0] >= 0 or want[1] >= 0 or want[2] >= 0
+    has_perm, has_weight = perm.size > 0, weight.size > 0
+    scattered = has_perm or gather.size > 0
+    means, spread = want[1] >= 0 or want[2] >= 0, want[2] >= 0
+    adds = want[0] >= 0 or means
     lows, highs = want[3] >= 0, want[4] >= 0
     final = end[last - 1]
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
-        present = zero
         for c in range(channels):
-            total[c] = zero
-            low[c] = inf
-            high[c] = -inf
-            at_low[c] = zero
-            at_high[c] = zero
-        for e in range(begin[n], end[n]):
-            if (has_perm or has_gather) and e + AHEAD < final:
-                i = perm[e + AHEAD] if has_perm else e + AHEAD
-                fetch_row(x, gather[i] if has_gather else i)
-            i = perm[e] if has_perm else e
-            w = weight[i] if has_weight else one
-            if w == zero:
-                continue
-            present += one
-            r = gather[i] if has_gather else i
-            if sums:
-                for c in range(channels):
-                    total[c] += w * x[r, c]
-            if lows:
-                for c in range(channels):
-                    v = x[r, c]
-                    lost = low[c] != low[c]
-                    new = (v < low[c]) | ((v != v) & (not lost))
-                    same = (v == low[c]) | ((v != v) & lost)
-                    at_low[c] = w if new else (at_low[c] + w if same else at_low[c])
-                    low[c] = v if new else low[c]
-            if highs:
-                for c in range(channels):
-                    v = x[r, c]
-                    lost = high[c] != high[c]
-                    new = (v > high[c]) | ((v != v) & (not lost))
-                    same = (v == high[c]) | ((v != v) & lost)
-                    at_high[c] = w if new else (at_high[c] + w if same else at_high[c])
-                    high[c] = v if new else high[c]
-        size = present
-        if has_weight:
-            size = zero
-            for e in range(begin[n], end[n]):
-                size += weight[perm[e] if has_perm else e]
-        share = one / size if size != zero else zero
-        if present == zero:
+            total[c] = 0.0
+        if adds:
+            add_rows(x, perm, gather, weight, begin[n], end[n], final, total)
+        if lows or highs:
             for c in range(channels):
-                low[c] = zero
-                high[c] = zero
+                low[c] = -inf
+                high[c] = -inf
+                at_low[c] = zero
+                at_high[c] = zero
+            for e in range(begin[n], end[n]):
+                if scattered and not adds and e + AHEAD < final:
+                    fetch_row(x, row(perm, gather, e + AHEAD))
+                w = weight[perm[e] if has_perm else e] if has_weight else one
+                if w == zero:
+                    continue
+                r = row(perm, gather, e)
+                if lows:
+                    extreme(x, r, w, low, at_low, -one)
+                if highs:
+                    extreme(x, r, w, high, at_high, one)
+        present = end[n] > begin[n]
+        size = np.float64(end[n] - begin[n])
+        if has_weight:
+            present = False
+            size = 0.0
+            for e in range(begin[n], end[n]):
+                w = weight[perm[e] if has_perm else e]
+                present = present or w != zero
+                size += w
         if want[0] >= 0:
             for c in range(channels):
                 out[want[0], n, c] = total[c]
-        if want[1] >= 0:
-            for c in range(channels):
-                out[want[1], n, c] = total[c] * share
         if lows:
             for c in range(channels):
-                out[want[3], n, c] = low[c]
-                tied[ties[0], n, c] = at_low[c]
+                out[want[3], n, c] = -low[c] if present else zero
+                kept[keep[0], n, c] = at_low[c]
         if highs:
             for c in range(channels):
-                out[want[4], n, c] = high[c]
-                tied[ties[1], n, c] = at_high[c]
-        if want[2] >= 0:
+                out[want[4], n, c] = high[c] if present else zero
+                kept[keep[1], n, c] = at_high[c]
+        if means:
+            size = size if size != 0.0 else 1.0
+            for c in range(channels):
+                center[0, c] = total[c] / size
+            if x.itemsize == 8:
+                # Nothing wider to add in: the mean deviation from the rounded mean is what it lacks.
+                for c in range(channels):
+                    sums[0, c] = 0.0
+                deviations(x, perm, gather, weight, begin[n], end[n], center, 0, sums, squares, 0)
+                for c in range(channels):
+                    shift = sums[0, c] / size
+                    center[0, c] += shift if abs(shift) < np.inf else 0.0
+        if want[1] >= 0:
+            for c in range(channels):
+                out[want[1], n, c] = center[0, c]
+        if spread:
             # The bag is still in cache; deviations from the mean keep a large common offset harmless.
             # The mean is rounded, so the mean deviation is taken out once more.
             for c in range(channels):
-                total[c] = total[c] * share
-                high[c] = zero
-                low[c] = zero
-            for e in range(begin[n], end[n]):
-                i = perm[e] if has_perm else e
-                w = weight[i] if has_weight else one
-                if w == zero:
-                    continue
-                r = gather[i] if has_gather else i
-                for c in range(channels):
-                    v = x[r, c] - total[c]
-                    high[c] += w * v
-                    low[c] += w * v * v
+                sums[0, c] = 0.0
+                squares[0, c] = 0.0
+            deviations(x, perm, gather, weight, begin[n], end[n], center, 0, sums, squares, 0)
             for c in range(channels):
-                shift = high[c] * share
-                v = low[c] * share - shift * shift
-                out[want[2], n, c] = zero if v < zero else v
+                shift = sums[0, c] / size
+                v = squares[0, c] / size - shift * shift
+                out[want[2], n, c] = 0.0 if v < 0.0 else v
+                kept[keep[2], n, c] = shift
+
+
+@kernel
+def piece_deviations(  # type: ignore[no-untyped-def]
+    x, perm, gather, weight, begin, end, owner, center, sums, squares, slot, first, last
+):
+    """:func:`deviations` of each piece from the mean of the bag that owns it."""
+    for k in range(first, last):
+        for c in range(x.shape[1]):
+            sums[k, c] = 0.0
+            squares[k, c] = 0.0
+        deviations(x, perm, gather, weight, begin[k], end[k], center, owner[k], sums, squares, k)
 
 
 @kernel
@@ -127,6 +207,7 @@ def moments_backward(  # type: ignore[no-untyped-def]
     linear,
     twice,
     mean,
+    shift,
     low,
     low_share,
     high,
@@ -136,17 +217,22 @@ def moments_backward(  # type: ignore[no-untyped-def]
     first,
     last,
 ):
-    """Per bag and channel: ``linear + twice * (x - mean)``, and a share for each element at an extremum."""
+    """Per bag and channel: ``linear + twice * (x - mean - shift)``, and a share for each element at an
+    extremum."""
     channels = x.shape[1]
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     sums, lows, highs = want[0] >= 0 or want[1] >= 0, want[3] >= 0, want[4] >= 0
     final = row_ptr[last] if has_ptr else last
+    whole = np.zeros(channels, np.float64)
     for r in range(first, last):
         for c in range(channels):
             grad_x[r, c] = zero
-        for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
+        start = row_ptr[r] if has_ptr else r
+        stop = row_ptr[r + 1] if has_ptr else r + 1
+        for j in range(start, stop):
+            carry(grad_x, r, whole, j - start)
             if not ordered and j + AHEAD < final:
                 n = index[row_elements[j + AHEAD] if has_elements else j + AHEAD]
                 if sums:
@@ -154,6 +240,7 @@ def moments_backward(  # type: ignore[no-untyped-def]
                 if want[2] >= 0:
                     fetch_row(twice, n)
                     fetch_row(mean, n)
+                    fetch_row(shift, n)
                 if lows:
                     fetch_row(low, n)
                     fetch_row(low_share, n)
@@ -170,7 +257,7 @@ def moments_backward(  # type: ignore[no-untyped-def]
                     grad_x[r, c] += w * linear[n, c]
             if want[2] >= 0:
                 for c in range(channels):
-                    grad_x[r, c] += w * (twice[n, c] * (x[r, c] - mean[n, c]))
+                    grad_x[r, c] += w * (twice[n, c] * (x[r, c] - mean[n, c] - shift[n, c]))
             if lows:
                 for c in range(channels):
                     hit = (x[r, c] == low[n, c]) | (x[r, c] != x[r, c])
@@ -179,67 +266,79 @@ def moments_backward(  # type: ignore[no-untyped-def]
                 for c in range(channels):
                     hit = (x[r, c] == high[n, c]) | (x[r, c] != x[r, c])
                     grad_x[r, c] += w * high_share[n, c] if hit else zero
+        settle(grad_x, r, whole, stop - start)
 
 
-def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, tied: np.ndarray) -> None:
-    """Fills ``out`` ``[K, S, C]`` and ``tied``: the weight of the elements at the minimum and maximum."""
-    begin, end = at.ptr[:-1], at.ptr[1:]
+def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, kept: np.ndarray) -> None:
+    """Fills ``out`` ``[K, S, C]`` and ``kept``: the weight of the elements at the minimum and at the maximum,
+    and for the variance what its mean lacks by rounding."""
     chunks, limit, long_bags = bag_chunks(at.ptr, x.shape[1])
-    ties = _tie_rows(want)
+    keep = kept_rows(want)
     where = (x, at.perm, at.gather, at.weight)
-    run(moments_forward, (*where, begin, end, limit, want, ties, out, tied), chunks)
+    args = (*where, at.ptr[:-1], at.ptr[1:], limit, want, keep, out, kept)
+    run(moments_forward, args, chunks)
     if long_bags is None:
         return
     cut = pieces(at.ptr, long_bags, limit)
-    # Pieces are joined from their sums, means, variances and extrema.
+    # Of its pieces a bag needs sums and extrema; deviations are from the mean of the whole bag.
+    adds = bool((want[:3] >= 0).any())
     need = np.where(want >= 0, 0, -1)
-    if (want[:3] >= 0).any():
-        need[:2] = 0
+    need[:3] = [0 if adds else -1, -1, -1]
     need[need >= 0] = np.arange((need >= 0).sum())
     count = len(cut.begin)
-    part = np.empty((int(need.max()) + 1, count, x.shape[1]), x.dtype)
-    part_tied = np.empty((len(tied), count, x.shape[1]), x.dtype)
-    last = np.iinfo(np.int64).max
-    work = int((cut.end - cut.begin).sum()) * x.shape[1]
-    args = (*where, cut.begin, cut.end, last, need, ties, part, part_tied)
-    run(moments_forward, args, row_chunks(count, work))
-    _join(at, long_bags, cut, want, need, ties, part, part_tied, out, tied)
-
-
-def _tie_rows(want: np.ndarray) -> np.ndarray:
-    low = want[MIN] >= 0
-    return np.array([0 if low else -1, (1 if low else 0) if want[MAX] >= 0 else -1], np.int64)
-
-
-def _join(at, bags, cut, want, need, ties, part, part_tied, out, tied):  # type: ignore[no-untyped-def]
-    """Moments of long bags from those of their pieces, in float64 and in order."""
-    if (want[:3] >= 0).any():
-        weights = at.sizes(cut.begin, cut.end)[:, None]
-        size = np.add.reduceat(weights, cut.first)
-        size[size == 0] = 1
-        total = np.add.reduceat(part[need[SUM]].astype(np.float64), cut.first)
-        mean = total / size
-        if want[SUM] >= 0:
-            out[want[SUM], bags] = total
-        if want[MEAN] >= 0:
-            out[want[MEAN], bags] = mean
-        if want[VAR] >= 0:
-            between = part[need[MEAN]] - mean[cut.owner]
-            spread = weights * (part[need[VAR]] + between * between)
-            out[want[VAR], bags] = np.add.reduceat(spread, cut.first) / size
+    part = np.empty((int(need.max()) + 1, count, x.shape[1]))
+    part_kept = np.empty((int((need[3:] >= 0).sum()), count, x.shape[1]), x.dtype)
+    chunks = row_chunks(count, int((cut.end - cut.begin).sum()) * x.shape[1])
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, need, kept_rows(need), part, part_kept)
+    run(moments_forward, args, chunks)
     present = at.present(cut.begin, cut.end)[:, None]
-    for k, reduce, tie, neutral in (
-        (MIN, np.minimum, ties[0], np.inf),
-        (MAX, np.maximum, ties[1], -np.inf),
-    ):
+    for k, reduce, neutral in ((MIN, np.minimum, np.inf), (MAX, np.maximum, -np.inf)):
         if want[k] >= 0:
             values = np.where(present, part[need[k]], neutral)
             best = reduce.reduceat(values, cut.first)
             hit = (values == best[cut.owner]) | np.isnan(values)
-            weight = np.where(present & hit, part_tied[tie], 0).astype(np.float64)
-            tied[tie, bags] = np.add.reduceat(weight, cut.first)
+            tied = np.where(present & hit, part_kept[kept_rows(need)[k - MIN]], 0)
+            kept[keep[k - MIN], long_bags] = np.add.reduceat(tied.astype(np.float64), cut.first)
             empty = ~np.logical_or.reduceat(present, cut.first)
-            out[want[k], bags] = np.where(empty, 0, best)
+            out[want[k], long_bags] = np.where(empty, 0, best)
+    if adds:
+        total = np.add.reduceat(part[need[SUM]], cut.first)
+        size = np.add.reduceat(at.sizes(cut.begin, cut.end)[:, None], cut.first)
+        size[size == 0] = 1
+        _long_means(where, cut, chunks, total, size, want, long_bags, out, kept)
+
+
+def _long_means(where, cut, chunks, total, size, want, bags, out, kept):  # type: ignore[no-untyped-def]
+    """Sum, mean and variance of long bags, as :func:`moments_forward` finds those of short ones."""
+    x = where[0]
+
+    def means(center):  # type: ignore[no-untyped-def]
+        """Means of the deviations from ``center``, and of their squares."""
+        sums, squares = np.empty((2, len(cut.begin), x.shape[1]))
+        args = (*where, cut.begin, cut.end, cut.owner, center, sums, squares)
+        run(piece_deviations, args, chunks)
+        return (np.add.reduceat(v, cut.first) / size for v in (sums, squares))
+
+    if want[SUM] >= 0:
+        out[want[SUM], bags] = total
+    if (want[[MEAN, VAR]] < 0).all():
+        return
+    center = (total / size).astype(x.dtype)
+    if x.dtype == np.float64:
+        shift, _ = means(center)
+        center += np.where(np.isfinite(shift), shift, 0)
+    if want[MEAN] >= 0:
+        out[want[MEAN], bags] = center
+    if want[VAR] >= 0:
+        shift, square = means(center)
+        out[want[VAR], bags] = np.maximum(square - shift * shift, 0)
+        kept[kept_rows(want)[2], bags] = shift
+
+
+def kept_rows(want: np.ndarray) -> np.ndarray:
+    """The rows of what is kept for the minimum, the maximum and the variance, or -1."""
+    asked = want[[MIN, MAX, VAR]] >= 0
+    return np.where(asked, asked.cumsum() - 1, -1)
 
 
 def backward(
@@ -247,13 +346,14 @@ def backward(
     at: Arrays,
     want: np.ndarray,
     out: np.ndarray,
-    tied: np.ndarray,
+    kept: np.ndarray,
     grad: np.ndarray,
     grad_x: np.ndarray,
 ) -> None:
     """Fills ``grad_x`` ``[R, C]`` from ``grad`` ``[K, S, C]``."""
     none = np.empty((0, x.shape[1]), x.dtype)
-    linear, twice, mean, shares = none, none, none, [none, none]
+    linear, twice, mean, shift, shares = none, none, none, none, [none, none]
+    keep = kept_rows(want)
     if want[MEAN] >= 0 or want[VAR] >= 0:
         size = at.sizes(at.ptr[:-1], at.ptr[1:])
         size[size == 0] = 1
@@ -265,16 +365,15 @@ def backward(
         linear = share if want[SUM] < 0 else linear + share
     if want[VAR] >= 0:
         twice = grad[want[VAR]] * (2 * inverse)
-        mean = out[want[MEAN]]
-    ties = _tie_rows(want)
+        mean, shift = out[want[MEAN]], kept[keep[2]]
     for side, k in enumerate((MIN, MAX)):
         if want[k] >= 0:
-            count = tied[ties[side]]
+            count = kept[keep[side]]
             shares[side] = np.divide(
                 grad[want[k]], count, where=count > 0, out=np.zeros_like(count)
             )
     low = out[want[MIN]] if want[MIN] >= 0 else none
     high = out[want[MAX]] if want[MAX] >= 0 else none
     where = (x, at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
-    args = (*where, want, linear, twice, mean, low, shares[0], high, shares[1], grad_x)
+    args = (*where, want, linear, twice, mean, shift, low, shares[0], high, shares[1], grad_x)
     run(moments_backward, args, at.backward_chunks(x.shape[1]))

@@ -10,7 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool.ops.kernels.numba_core import add_up, bag_chunks, kernel, pieces, row_chunks, run
+from graphpool.ops.kernels.numba_core import (
+    add_up,
+    bag_chunks,
+    carry,
+    kernel,
+    pieces,
+    row_chunks,
+    run,
+    settle,
+)
 from graphpool.ops.kernels.numba_fetch import AHEAD, fetch_row
 from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.ops.kernels.numba_math import exp2, largest, log2, tiny
@@ -21,8 +30,9 @@ _LN2 = float(np.log(2.0))
 
 @kernel
 def power_forward(  # type: ignore[no-untyped-def]
-    x, p, q, perm, gather, weight, begin, end, limit, out, norm, size, slot, first, last
+    x, p, q, perm, gather, weight, begin, end, limit, piece, out, norm, size, slot, first, last
 ):
+    """Of a ``piece``, ``out`` is the ``|x|`` whose term is the largest."""
     channels = x.shape[1]
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
@@ -33,7 +43,8 @@ def power_forward(  # type: ignore[no-untyped-def]
     extreme = np.empty(channels, x.dtype)
     anchor = np.empty(channels, x.dtype)
     sign = np.empty(channels, x.dtype)
-    z = np.empty(channels, x.dtype)
+    z = np.empty((1, channels), x.dtype)
+    whole = np.zeros(channels, np.float64)
     for c in range(channels):
         sign[c] = one if p[c] > zero else -one
     has_perm, has_gather, has_weight = perm.size > 0, gather.size > 0, weight.size > 0
@@ -42,10 +53,10 @@ def power_forward(  # type: ignore[no-untyped-def]
         if end[n] - begin[n] > limit:
             continue
         present = zero
-        total = zero
+        total = 0.0
         for c in range(channels):
             extreme[c] = -inf
-            z[c] = zero
+            z[0, c] = zero
         for e in range(begin[n], end[n]):
             i = perm[e] if has_perm else e
             w = weight[i] if has_weight else one
@@ -68,6 +79,7 @@ def power_forward(  # type: ignore[no-untyped-def]
             a = least if a < least else a
             anchor[c] = log2(most if a > most else a)
         for e in range(begin[n], end[n]):
+            carry(z, 0, whole, e - begin[n])
             # The arithmetic of a row is long enough to fetch one that comes later meanwhile.
             if e + AHEAD < final and (has_perm or has_gather):
                 i = perm[e + AHEAD] if has_perm else e + AHEAD
@@ -80,22 +92,27 @@ def power_forward(  # type: ignore[no-untyped-def]
             r = gather[i] if has_gather else i
             for c in range(channels):
                 a = abs(x[r, c])
-                z[c] += w * exp2(p[c] * (log2(least if a < least else a) - anchor[c]))
-        scale = log2(total)
+                a = least if a < least else a
+                # An infinite element is the limit of a large one.
+                z[0, c] += w * exp2(p[c] * (log2(most if a > most else a) - anchor[c]))
+        settle(z, 0, whole, end[n] - begin[n])
+        scale = log2(x.dtype.type(total))
         # One store to each loop: LLVM vectorises only what it can check for overlap cheaply.
         for c in range(channels):
-            spread = log2(one if z[c] == zero else z[c]) / p[c]
-            z[c] = sign[c] * -inf if z[c] == zero else spread
+            spread = log2(one if z[0, c] == zero else z[0, c]) / p[c]
+            z[0, c] = sign[c] * -inf if z[0, c] == zero else spread
         for c in range(channels):
-            z[c] += anchor[c]
+            z[0, c] += anchor[c]
         for c in range(channels):
-            norm[n, c] = natural * z[c]
+            norm[n, c] = natural * z[0, c]
         for c in range(channels):
-            z[c] = exp2(z[c] - q[c] * scale)
+            z[0, c] = exp2(z[0, c] - q[c] * scale)
         for c in range(channels):
-            # The limit of vanishing elements; a NaN shows in z.
-            vanishes = (abs(extreme[c]) < least) & (z[c] == z[c])
-            out[n, c] = zero if vanishes else z[c]
+            # The limits of vanishing elements and of infinite ones; a NaN shows in z.
+            y = z[0, c]
+            y = inf if (abs(extreme[c]) == inf) & (y == y) else y
+            y = zero if (abs(extreme[c]) < least) & (y == y) else y
+            out[n, c] = abs(extreme[c]) if piece else y
 
 
 @kernel
@@ -109,20 +126,20 @@ def power_bags(  # type: ignore[no-untyped-def]
     channels = norm.shape[1]
     one = norm.dtype.type(1)
     zero = norm.dtype.type(0)
+    inf = norm.dtype.type(np.inf)
     binary = norm.dtype.type(1 / _LN2)
-    ceiling = log2(largest(zero))
     total = np.zeros(channels, norm.dtype)
     for c in range(channels):
         grad_q[slot, c] = 0.0
     for n in range(first, last):
         scale = log2(size[n] if size[n] > zero else one)
         for c in range(channels):
-            u = binary * norm[n, c]
-            of_bag[n, 0, c] = ceiling if u > ceiling else u
+            of_bag[n, 0, c] = binary * norm[n, c]
         for c in range(channels):
             of_bag[n, 1, c] = grad[n, c] * exp2(-q[c] * scale)
         for c in range(channels):
-            total[c] -= scale * grad[n, c] * out[n, c]
+            # Nothing moves an infinite result.
+            total[c] -= zero if abs(out[n, c]) == inf else scale * grad[n, c] * out[n, c]
         add_up(total, grad_q, slot, n, first, last)
 
 
@@ -135,18 +152,23 @@ def power_backward(  # type: ignore[no-untyped-def]
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
     least = tiny(zero)
+    inf = x.dtype.type(np.inf)
     ceiling = log2(largest(zero))
     total = np.zeros(channels, x.dtype)
     slope = p - one
     rows_of_bags = of_bag.reshape(of_bag.shape[0], 2 * channels)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     final = row_ptr[last] if has_ptr else last
+    whole = np.zeros(channels, np.float64)
     for c in range(channels):
         grad_p[slot, c] = 0.0
     for r in range(first, last):
         for c in range(channels):
             grad_x[r, c] = zero
-        for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
+        start = row_ptr[r] if has_ptr else r
+        stop = row_ptr[r + 1] if has_ptr else r + 1
+        for j in range(start, stop):
+            carry(grad_x, r, whole, j - start)
             if j + AHEAD < final and not ordered:
                 i = row_elements[j + AHEAD] if has_elements else j + AHEAD
                 fetch_row(rows_of_bags, index[i])
@@ -162,7 +184,8 @@ def power_backward(  # type: ignore[no-untyped-def]
                 u = (ceiling if u > ceiling else u) - of_bag[n, 0, c]
                 g = w * of_bag[n, 1, c] * exp2(slope[c] * u)
                 grad_x[r, c] += -g if x[r, c] < zero else g
-                total[c] += g * a * u
+                total[c] += zero if a == inf else g * a * u
+        settle(grad_x, r, whole, stop - start)
         add_up(total, grad_p, slot, r, first, last)
 
 
@@ -179,14 +202,14 @@ def forward(
     and ``size`` ``[S]``."""
     chunks, limit, long_bags = bag_chunks(at.ptr, x.shape[1])
     where = (x, p, q, at.perm, at.gather, at.weight)
-    run(power_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, out, norm, size), chunks)
+    run(power_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, norm, size), chunks)
     if long_bags is None:
         return
     cut = pieces(at.ptr, long_bags, limit)
     count = len(cut.begin)
-    part_out, part_norm = np.empty((2, count, x.shape[1]), x.dtype)
+    part_extreme, part_norm = np.empty((2, count, x.shape[1]), x.dtype)
     part_size = np.empty(count, x.dtype)
-    args = (*where, cut.begin, cut.end, _NO_LIMIT, part_out, part_norm, part_size)
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, part_extreme, part_norm, part_size)
     run(power_forward, args, row_chunks(count, int((cut.end - cut.begin).sum()) * x.shape[1]))
     # In float64 and in order: a piece counts as one element whose log is its norm.
     present = part_size[:, None] > 0
@@ -200,14 +223,14 @@ def forward(
         total = np.add.reduceat(part_size.astype(np.float64), cut.first)
         found = total > 0
         y = np.exp(joined - q * np.log(np.where(found, total, 1))[:, None])
-    # Where the joined norm vanishes, every piece that counts does: all of them for p > 0, one for p < 0.
-    zeros = present & (part_out == 0)
-    others = present & (part_out != 0)
-    vanishes = np.where(
+    extreme = np.where(
         p > 0,
-        ~np.logical_or.reduceat(others, cut.first),
-        np.logical_or.reduceat(zeros, cut.first) & ~np.isnan(joined),
+        np.maximum.reduceat(np.where(present, part_extreme, -np.inf), cut.first),
+        np.minimum.reduceat(np.where(present, part_extreme, np.inf), cut.first),
     )
+    least = 2.0 ** (-1021 if x.dtype == np.float64 else -125)
+    limit_of = np.where(extreme < least, 0, np.where(np.isinf(extreme), np.inf, y))
+    y = np.where(np.isnan(joined), joined, limit_of)
     norm[long_bags] = np.where(found[:, None], joined, 0)
-    out[long_bags] = np.where(found[:, None] & ~vanishes, y, 0)
+    out[long_bags] = np.where(found[:, None], y, 0)
     size[long_bags] = total

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool.ops.kernels.numba_core import bag_chunks, kernel, pieces, row_chunks, run
+from graphpool.ops.kernels.numba_core import (
+    bag_chunks,
+    carry,
+    kernel,
+    pieces,
+    row_chunks,
+    run,
+    settle,
+)
 from graphpool.ops.kernels.numba_layout import Arrays
 from graphpool.ops.kernels.numba_math import exp, largest
 
@@ -22,6 +30,7 @@ def share_forward(  # type: ignore[no-untyped-def]
     least = -largest(zero)
     has_perm, has_weight, has_out = perm.size > 0, weight.size > 0, out.shape[0] > 0
     moves = gather.size > 0
+    whole = np.zeros(channels, np.float64)
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
@@ -38,6 +47,7 @@ def share_forward(  # type: ignore[no-untyped-def]
                     v = score[r, c]
                     top[n, c] = v if v > top[n, c] else top[n, c]
             for e in range(begin[n], end[n]):
+                carry(z, n, whole, e - begin[n])
                 i = perm[e] if has_perm else e
                 w = weight[i] if has_weight else one
                 if w == zero:
@@ -46,6 +56,7 @@ def share_forward(  # type: ignore[no-untyped-def]
                 for c in range(channels):
                     v = score[r, c]
                     z[n, c] += w * exp(zero if v == top[n, c] else v - top[n, c])
+            settle(z, n, whole, end[n] - begin[n])
         if not has_out:
             continue
         for e in range(begin[n], end[n]):
@@ -66,6 +77,7 @@ def share_backward(  # type: ignore[no-untyped-def]
     channels = share.shape[1]
     zero = share.dtype.type(0)
     has_perm, has_out = perm.size > 0, out.shape[0] > 0
+    whole = np.zeros(channels, np.float64)
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
@@ -73,9 +85,11 @@ def share_backward(  # type: ignore[no-untyped-def]
             for c in range(channels):
                 total[n, c] = zero
             for e in range(begin[n], end[n]):
+                carry(total, n, whole, e - begin[n])
                 i = perm[e] if has_perm else e
                 for c in range(channels):
                     total[n, c] += share[i, c] * grad[i, c]
+            settle(total, n, whole, end[n] - begin[n])
         if not has_out:
             continue
         for e in range(begin[n], end[n]):
@@ -91,14 +105,17 @@ def rows_backward(  # type: ignore[no-untyped-def]
     """The same, added up over the elements that read each row of the scores."""
     channels = share.shape[1]
     has_elements = row_elements.size > 0
+    whole = np.zeros(channels, np.float64)
     for r in range(first, last):
         for c in range(channels):
             out[r, c] = 0
         for j in range(row_ptr[r], row_ptr[r + 1]):
+            carry(out, r, whole, j - row_ptr[r])
             i = row_elements[j] if has_elements else j
             n = index[i]
             for c in range(channels):
                 out[r, c] += share[i, c] * (grad[i, c] - total[n, c])
+        settle(out, r, whole, row_ptr[r + 1] - row_ptr[r])
 
 
 def forward(score: np.ndarray, at: Arrays, out: np.ndarray) -> None:

@@ -1,19 +1,62 @@
 """CPU kernels of softmax over bags, with one score per channel.
 
 A bag is read twice, the second time from cache: its largest score first, then exponentials and sums.
-What is kept is one value per bag and channel, the log of the sum of exponentials (``lse``).
+What is kept for each bag is that score and one over the sum of the exponentials relative to it. Their
+combination ``log sum exp`` would be rounded like the score itself, and shares of large scores would not
+add up to 1.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
-from graphpool.ops.kernels.numba_core import add_up, bag_chunks, kernel, pieces, row_chunks, run
+import numpy as np
+from numba.extending import register_jitable
+
+from graphpool.ops.kernels.numba_core import (
+    add_up,
+    bag_chunks,
+    carry,
+    inlined,
+    kernel,
+    pieces,
+    row_chunks,
+    run,
+    settle,
+)
 from graphpool.ops.kernels.numba_fetch import AHEAD, fetch_row
 from graphpool.ops.kernels.numba_layout import Arrays
-from graphpool.ops.kernels.numba_math import exp, largest, log
+from graphpool.ops.kernels.numba_math import exp, largest
 
 _NO_LIMIT = np.iinfo(np.int64).max
+
+
+@register_jitable(forceinline=True)
+def product(a, b):  # type: ignore[no-untyped-def]
+    """A product that is rounded: fused with a difference, equal scores would not be equal."""
+    return a * b
+
+
+@inlined
+def unit(weight, perm, begin, end):  # type: ignore[no-untyped-def]
+    """The power of two by which the weights of a bag add up to less than 1: sums over it cannot overflow."""
+    total = np.float64(end - begin)
+    if weight.size > 0:
+        total = 0.0
+        for e in range(begin, end):
+            total += weight[perm[e] if perm.size > 0 else e]
+    return math.ldexp(1.0, -min(max(math.frexp(total)[1], -100), 100))
+
+
+@inlined
+def keep(top, z, scale, piece, kept, n):  # type: ignore[no-untyped-def]
+    """Fills ``kept[n]`` ``[2, C]``: top, and one over the sum ``z / scale`` (of a piece the sum)."""
+    for c in range(top.shape[0]):
+        kept[n, 0, c] = top[c] if (z[0, c] != 0) & (z[0, c] == z[0, c]) else 0
+        if piece:
+            kept[n, 1, c] = z[0, c] / scale
+        else:
+            kept[n, 1, c] = scale / z[0, c] if z[0, c] != 0 else 0
 
 
 @kernel
@@ -28,23 +71,21 @@ def softmax_forward(  # type: ignore[no-untyped-def]
     begin,
     end,
     limit,
-    absent,
+    piece,
     out,
-    lse,
+    kept,
     slot,
     first,
     last,
 ):
-    """Scores are ``t * score``. Without ``out`` only ``lse`` is computed; ``value`` is not read then.
-
-    ``absent`` is the ``lse`` of a bag without any share.
-    """
+    """Scores are ``t * score``. Without ``out`` only ``kept`` is computed; ``value`` is not read then."""
     channels = score.shape[1]
     one = t.dtype.type(1)
     zero = t.dtype.type(0)
     inf = t.dtype.type(np.inf)
     top = np.empty(channels, t.dtype)
-    z = np.empty(channels, t.dtype)
+    z = np.empty((1, channels), t.dtype)
+    whole_z, whole_out = np.zeros(channels, np.float64), np.zeros(channels, np.float64)
     has_perm, has_weight, has_out = perm.size > 0, weight.size > 0, out.shape[0] > 0
     moves_score, moves_value = score_gather.size > 0, value_gather.size > 0
     # The largest finite number below 0: a bag of nothing but -inf keeps exp(-inf - top) = 0.
@@ -57,7 +98,7 @@ def softmax_forward(  # type: ignore[no-untyped-def]
             continue
         for c in range(channels):
             top[c] = least
-            z[c] = zero
+            z[0, c] = zero
         if has_out:
             for c in range(channels):
                 out[n, c] = zero
@@ -67,9 +108,13 @@ def softmax_forward(  # type: ignore[no-untyped-def]
                 continue
             s = score_gather[i] if moves_score else i
             for c in range(channels):
-                v = t[c] * score[s, c]
+                v = product(t[c], score[s, c])
                 top[c] = v if v > top[c] else top[c]
+        scale = t.dtype.type(unit(weight, perm, begin[n], end[n]))
         for e in range(begin[n], end[n]):
+            carry(z, 0, whole_z, e - begin[n])
+            if has_out:
+                carry(out, n, whole_out, e - begin[n])
             # The arithmetic of a row is long enough to fetch one that comes later meanwhile.
             if scattered and e + AHEAD < final:
                 i = perm[e + AHEAD] if has_perm else e + AHEAD
@@ -77,28 +122,29 @@ def softmax_forward(  # type: ignore[no-untyped-def]
                 if has_value:
                     fetch_row(value, value_gather[i] if moves_value else i)
             i = perm[e] if has_perm else e
-            w = weight[i] if has_weight else one
+            w = scale * (weight[i] if has_weight else one)
             if w == zero:
                 continue
             s = score_gather[i] if moves_score else i
             if has_out:
                 r = value_gather[i] if moves_value else i
                 for c in range(channels):
-                    v = t[c] * score[s, c]
+                    v = product(t[c], score[s, c])
                     a = w * exp(zero if v == top[c] else v - top[c])
-                    z[c] += a
+                    z[0, c] += a
                     # The limit of exp(-s) * s is 0.
                     x = value[r, c]
                     out[n, c] += zero if (a == zero) & (abs(x) == inf) else a * x
             else:
                 for c in range(channels):
-                    v = t[c] * score[s, c]
-                    z[c] += w * exp(zero if v == top[c] else v - top[c])
+                    v = product(t[c], score[s, c])
+                    z[0, c] += w * exp(zero if v == top[c] else v - top[c])
+        settle(z, 0, whole_z, end[n] - begin[n])
         if has_out:
+            settle(out, n, whole_out, end[n] - begin[n])
             for c in range(channels):
-                out[n, c] = out[n, c] / z[c] if z[c] != zero else zero
-        for c in range(channels):
-            lse[n, c] = top[c] + log(z[c]) if z[c] != zero else absent
+                out[n, c] = out[n, c] / z[0, c] if z[0, c] != zero else zero
+        keep(top, z, scale, piece, kept, n)
 
 
 @kernel
@@ -111,7 +157,7 @@ def softpool_backward(  # type: ignore[no-untyped-def]
     row_ptr,
     row_elements,
     out,
-    lse,
+    kept,
     grad,
     grad_x,
     grad_t,
@@ -123,7 +169,10 @@ def softpool_backward(  # type: ignore[no-untyped-def]
     channels = x.shape[1]
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
+    inf = x.dtype.type(np.inf)
     total = np.zeros(channels, x.dtype)
+    whole = np.zeros(channels, np.float64)
+    rows_of_bags = kept.reshape(kept.shape[0], 2 * channels)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     for c in range(channels):
         grad_t[slot, c] = 0.0
@@ -131,11 +180,14 @@ def softpool_backward(  # type: ignore[no-untyped-def]
     for r in range(first, last):
         for c in range(channels):
             grad_x[r, c] = zero
-        for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
+        start = row_ptr[r] if has_ptr else r
+        stop = row_ptr[r + 1] if has_ptr else r + 1
+        for j in range(start, stop):
+            carry(grad_x, r, whole, j - start)
             if not ordered and j + AHEAD < final:
                 i = row_elements[j + AHEAD] if has_elements else j + AHEAD
                 fetch_row(out, index[i])
-                fetch_row(lse, index[i])
+                fetch_row(rows_of_bags, index[i])
                 fetch_row(grad, index[i])
             i = row_elements[j] if has_elements else j
             w = weight[i] if has_weight else one
@@ -143,12 +195,14 @@ def softpool_backward(  # type: ignore[no-untyped-def]
                 continue
             n = index[i]
             for c in range(channels):
-                v = x[r, c]
-                a = w * exp(t[c] * v - lse[n, c])
-                d = zero if a == zero else v - out[n, c]
+                v = product(t[c], x[r, c])
+                a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
+                # Moving the shares does not move an infinite result.
+                d = zero if (a == zero) | (abs(out[n, c]) == inf) else x[r, c] - out[n, c]
                 a *= grad[n, c]
                 grad_x[r, c] += a * (one + t[c] * d)
                 total[c] += a * d * d
+        settle(grad_x, r, whole, stop - start)
         add_up(total, grad_t, slot, r, first, last)
 
 
@@ -161,7 +215,7 @@ def softmax_backward(  # type: ignore[no-untyped-def]
     gather,
     weight,
     out,
-    lse,
+    kept,
     grad,
     grad_score,
     grad_value,
@@ -173,6 +227,8 @@ def softmax_backward(  # type: ignore[no-untyped-def]
     channels = score.shape[1]
     one = score.dtype.type(1)
     zero = score.dtype.type(0)
+    inf = score.dtype.type(np.inf)
+    rows_of_bags = kept.reshape(kept.shape[0], 2 * channels)
     has_gather, has_weight, has_value = gather.size > 0, weight.size > 0, grad_value.shape[0] > 0
     for i in range(first, last):
         if i + AHEAD < last:
@@ -180,44 +236,55 @@ def softmax_backward(  # type: ignore[no-untyped-def]
                 fetch_row(value, gather[i + AHEAD])
             if not ordered:
                 fetch_row(out, index[i + AHEAD])
-                fetch_row(lse, index[i + AHEAD])
+                fetch_row(rows_of_bags, index[i + AHEAD])
                 fetch_row(grad, index[i + AHEAD])
         w = weight[i] if has_weight else one
         n = index[i]
         r = gather[i] if has_gather else i
+        if w == zero:
+            for c in range(channels):
+                grad_score[i, c] = zero
+                if has_value:
+                    grad_value[i, c] = zero
+            continue
+        for c in range(channels):
+            v = score[i, c]
+            a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
+            y = out[n, c]
+            d = zero if (a == zero) | (abs(y) == inf) else value[r, c] - y
+            grad_score[i, c] = a * grad[n, c] * d
         if has_value:
             for c in range(channels):
-                a = w * exp(score[i, c] - lse[n, c])
-                g = a * grad[n, c]
-                grad_score[i, c] = zero if a == zero else g * (value[r, c] - out[n, c])
-                grad_value[i, c] = g
-        else:
-            for c in range(channels):
-                a = w * exp(score[i, c] - lse[n, c])
-                d = a * grad[n, c] * (value[r, c] - out[n, c])
-                grad_score[i, c] = zero if a == zero else d
+                v = score[i, c]
+                a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
+                grad_value[i, c] = a * grad[n, c]
 
 
 @kernel
 def share_backward(  # type: ignore[no-untyped-def]
-    score, index, ordered, weight, row_ptr, row_elements, by_row, lse, grad, out, slot, first, last
+    score, index, ordered, weight, row_ptr, row_elements, by_row, kept, grad, out, slot, first, last
 ):
-    """Rows of ``sum_e a_e g_s(e)``: the gradient to gathered values, and that of ``lse`` to its scores.
+    """Rows of ``sum_e a_e g_s(e)``: the gradient to gathered values, and that of log-sum-exp to its scores.
 
     ``by_row``: scores lie by row, not by element.
     """
-    channels = lse.shape[1]
+    channels = score.shape[1]
     one = score.dtype.type(1)
     zero = score.dtype.type(0)
+    whole = np.zeros(channels, np.float64)
+    rows_of_bags = kept.reshape(kept.shape[0], 2 * channels)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     final = row_ptr[last] if has_ptr else last
     for r in range(first, last):
         for c in range(channels):
             out[r, c] = zero
-        for j in range(row_ptr[r] if has_ptr else r, row_ptr[r + 1] if has_ptr else r + 1):
+        start = row_ptr[r] if has_ptr else r
+        stop = row_ptr[r + 1] if has_ptr else r + 1
+        for j in range(start, stop):
+            carry(out, r, whole, j - start)
             if not ordered and j + AHEAD < final:
                 i = row_elements[j + AHEAD] if has_elements else j + AHEAD
-                fetch_row(lse, index[i])
+                fetch_row(rows_of_bags, index[i])
                 fetch_row(grad, index[i])
                 if not by_row:
                     fetch_row(score, i)
@@ -228,7 +295,10 @@ def share_backward(  # type: ignore[no-untyped-def]
             n = index[i]
             s = r if by_row else i
             for c in range(channels):
-                out[r, c] += w * exp(score[s, c] - lse[n, c]) * grad[n, c]
+                v = score[s, c]
+                a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
+                out[r, c] += a * grad[n, c]
+        settle(out, r, whole, stop - start)
 
 
 def forward(
@@ -238,48 +308,46 @@ def forward(
     at: Arrays,
     score_gather: np.ndarray,
     out: np.ndarray,
-    lse: np.ndarray,
-    absent: float = np.inf,
-) -> bool:
-    """Fills ``out`` ``[S, C]`` (or not, if it has no rows) and ``lse`` ``[S, C]``.
-
-    A bag without any share has the ``lse`` ``absent``: as ``inf`` it makes ``exp(score - lse)`` 0 in the
-    backward pass.
-
-    Returns:
-        Whether the result stands; not where scores ``+inf`` may lie in several pieces of a long bag.
-    """
-    chunks, limit, long_bags = bag_chunks(at.ptr, lse.shape[1])
+    kept: np.ndarray,
+) -> None:
+    """Fills ``out`` ``[S, C]`` (or not, if it has no rows) and ``kept`` ``[S, 2, C]``: the largest score, and
+    one over the sum of the exponentials relative to it; 0 and 0 where there is no share."""
+    chunks, limit, long_bags = bag_chunks(at.ptr, score.shape[1])
     where = (score, value, t, at.perm, score_gather, at.gather, at.weight)
-    none = lse.dtype.type(absent)
-    run(softmax_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, none, out, lse), chunks)
+    run(softmax_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, kept), chunks)
     if long_bags is None:
-        return True
+        return
     cut = pieces(at.ptr, long_bags, limit)
-    part_lse = np.empty((len(cut.begin), lse.shape[1]), lse.dtype)
-    part_out = np.empty((len(part_lse) if out.shape[0] else 0, out.shape[1]), out.dtype)
-    args = (*where, cut.begin, cut.end, _NO_LIMIT, -lse.dtype.type(np.inf), part_out, part_lse)
-    work = int((cut.end - cut.begin).sum()) * lse.shape[1]
-    run(softmax_forward, args, row_chunks(len(cut.begin), work))
-    join(part_lse, part_out, cut.owner, cut.first, long_bags, out, lse, absent)
-    return not bool(np.isposinf(part_lse).any())
+    count = len(cut.begin)
+    part = np.empty((count, 2, score.shape[1]), kept.dtype)
+    part_out = np.empty((count if out.shape[0] else 0, out.shape[1]), out.dtype)
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, part_out, part)
+    work = int((cut.end - cut.begin).sum()) * score.shape[1]
+    run(softmax_forward, args, row_chunks(count, work))
+    join(part, part_out, cut, long_bags, out, kept)
 
 
-def join(  # type: ignore[no-untyped-def]
-    part_lse, part_out, owner, first, bags, out, lse, absent
-):
-    """Joins pieces of long bags, in float64 and in order: each counts as an element of score ``lse``."""
-    scores = part_lse.astype(np.float64)
-    top = np.maximum.reduceat(scores, first)
-    top[top == -np.inf] = 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        spread = top[owner]
-        a = np.exp(np.where(scores == spread, 0, scores - spread))
-        z = np.add.reduceat(a, first)
-        lse[bags] = np.where(z == 0, absent, top + np.log(z))
+def join(part, part_out, cut, bags, out, kept):  # type: ignore[no-untyped-def]
+    """Joins pieces of long bags, in float64 and in order: each counts as an element of its own weight."""
+    z = part[:, 1].astype(np.float64)
+    tops = np.where(z == 0, -np.inf, part[:, 0])
+    top = np.maximum.reduceat(tops, cut.first)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        spread = top[cut.owner]
+        share = z * np.exp(np.where(tops == spread, 0, tops - spread))
+        total = np.add.reduceat(share, cut.first)
+        inverse = np.where(total == 0, 0, 1 / total)
+        kept[bags, 0] = np.where(total == 0, 0, top)
+        kept[bags, 1] = inverse
         if out.shape[0]:
-            heads = scores.shape[1]
-            a = np.repeat(a, out.shape[1] // heads, 1)
-            z = np.repeat(z, out.shape[1] // heads, 1)
-            product = np.where((a == 0) & ~np.isnan(part_out), 0, a * part_out)
-            out[bags] = np.add.reduceat(product, first) / np.where(z == 0, 1, z)
+            share *= inverse[cut.owner]
+            share = np.repeat(share, out.shape[1] // share.shape[1], 1)
+            product = np.where((share == 0) & ~np.isnan(part_out), 0, share * part_out)
+            out[bags] = np.add.reduceat(product, cut.first)
+
+
+def log_sum_exp(kept: np.ndarray) -> np.ndarray:
+    """``log sum exp`` ``[S, C]`` of what is kept; -inf where there is no share."""
+    top, inverse = kept[:, 0], kept[:, 1]
+    with np.errstate(divide="ignore"):
+        return np.where(inverse == 0, -np.inf, top - np.log(inverse))

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool.ops.inputs import wide
 from graphpool.ops.kernels import backends
 from graphpool.segments import Segments
 
 
 def bag_sum(x: Tensor, segments: Segments) -> Tensor:
-    """Sum over each bag: ``[E, ...]`` to ``[S, ...]``, in the dtype of ``x``."""
+    """Sum over each bag: ``[E, ...]`` to ``[S, ...]``, in the dtype of ``x`` and added in :func:`wide`."""
     if _is_plain(x):
-        zeros = x.new_zeros((segments.num_segments, *x.shape[1:]))
-        return zeros.scatter_add(0, _expand(segments.index, x), x)
+        terms = wide(x)
+        zeros = terms.new_zeros((segments.num_segments, *x.shape[1:]))
+        return zeros.scatter_add(0, _expand(segments.index, x), terms).to(x.dtype)
     return _Sum.apply(x, segments)
 
 
@@ -27,7 +29,9 @@ def bag_gather(y: Tensor, segments: Segments) -> Tensor:
     """The row of each element's bag: ``[S, ...]`` to ``[E, ...]``."""
     if _is_plain(y):
         shape = (segments.index.numel(), *y.shape[1:])
-        return y.gather(0, segments.index.view(-1, *[1] * (y.dim() - 1)).expand(shape))
+        index = segments.index.view(-1, *[1] * (y.dim() - 1)).expand(shape)
+        # Wide for the sake of the derivative, which is a sum.
+        return wide(y).gather(0, index).to(y.dtype)
     return _Gather.apply(y, segments)
 
 
@@ -91,14 +95,15 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, segments: Segments) -> Tensor:
         ctx.segments = segments
-        x = segments.bag_order(x)
+        terms = wide(segments.bag_order(x))
         if backends.composed_backend() == "torch_scatter":
-            return backends.torch_scatter().segment_csr(x, segments.ptr, reduce="sum")
-        flat = x.reshape(x.size(0), -1)
+            out = backends.torch_scatter().segment_csr(terms, segments.ptr, reduce="sum")
+            return out.to(x.dtype)
+        flat = terms.reshape(x.size(0), -1)
         out = torch.segment_reduce(
             flat, "sum", offsets=segments.ptr, axis=0, unsafe=True, initial=0
         )
-        return out.view(segments.num_segments, *x.shape[1:])
+        return out.view(segments.num_segments, *x.shape[1:]).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

@@ -32,14 +32,14 @@ def element(
 
 @triton.jit
 def softmax_forward(
-    score, value, t, perm, gather, weight, begin, end, out, lse, C, H, WIDTH,
+    score, value, t, perm, gather, weight, begin, end, out, kept, C, H, WIDTH,
     PERM: tl.constexpr, GATHER: tl.constexpr, WEIGHT: tl.constexpr, SELF: tl.constexpr,
-    OUT: tl.constexpr, SPLIT: tl.constexpr, ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
+    OUT: tl.constexpr, ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """Softmax-weighted sum in one pass, the running top corrected as it rises.
 
-    ``SELF``: the scores are ``t`` times the values themselves; else one per element and head. ``SPLIT``
-    (without ``OUT``): the top goes to ``lse`` and the sum relative to it to ``out``.
+    ``SELF``: the scores are ``t`` times the values themselves; else one per element and head. ``kept``
+    ``[S, 2, H]`` gets the top and the sum of the exponentials relative to it. Sums are in float64.
     """
     n = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
@@ -48,8 +48,8 @@ def softmax_forward(
     lo, hi = tl.load(begin + n), tl.load(end + n)
     inf = float("inf")
     top = tl.full((BC,), -inf, ACC)
-    z = tl.zeros((BC,), ACC)
-    o = tl.zeros((BC,), ACC)
+    z = tl.zeros((BC,), tl.float64)
+    o = tl.zeros((BC,), tl.float64)
     factor = tl.load(t + c, mask=inside_c, other=0).to(ACC) if SELF else 1.0
     for start in range(lo, hi, BE):
         e = start + tl.arange(0, BE)
@@ -65,39 +65,36 @@ def softmax_forward(
         rise = tl.maximum(top, tl.max(tl.where(s == s, s, -inf), 0))
         a = w[:, None] * tl.exp(tl.where(s == rise[None, :], 0.0, s - rise[None, :]))
         a = tl.where(s == -inf, 0.0, a)
-        keep = tl.where(top == rise, 1.0, tl.exp(top - rise))
+        keep = tl.where(top == rise, 1.0, tl.exp(top - rise)).to(tl.float64)
         z = z * keep + tl.sum(a, 0)
         if OUT:
             # The limit of exp(-s) * s is 0.
             lost = (a == 0) & (tl.abs(v) == inf)
-            o = o * keep + tl.sum(tl.where(lost, 0.0, a * tl.where(lost, 0.0, v)), 0)
+            o = o * keep + tl.sum(a.to(tl.float64) * tl.where(lost, 0.0, v), 0)
         top = rise
     if OUT:
         tl.store(
             out + n * C + c, tl.where(z != 0, o / tl.where(z != 0, z, 1.0), 0.0), mask=inside_c
         )
-    if SPLIT:
-        tl.store(out + n * C + c, z, mask=inside_c)
-        tl.store(lse + n * C + c, top, mask=inside_c)
-        return
-    y = tl.where(z != 0, top + tl.log(tl.where(z != 0, z, 1.0)), -inf)
-    tl.store(lse + n * H + h, y, mask=inside_c & (c % WIDTH == 0))
+    at = kept + n * 2 * H + h
+    once = inside_c & (c % WIDTH == 0)
+    tl.store(at, tl.where((z != 0) & (z == z), top, 0.0), mask=once)
+    tl.store(at + H, z, mask=once)
 
 
 @triton.jit
 def moments_forward(
-    x, perm, gather, weight, begin, end, total, low, high, tied_low, tied_high, spread, C,
+    x, perm, gather, weight, begin, end, total, low, high, tied_low, tied_high, C,
     PERM: tl.constexpr, GATHER: tl.constexpr, WEIGHT: tl.constexpr, EXTREMA: tl.constexpr,
-    SPREAD: tl.constexpr, ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
+    ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """Sum; minimum and maximum with the weight that attains them; sum of squared deviations."""
+    """Sum, in float64; minimum and maximum with the weight that attains them."""
     n = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     inside_c = c < C
     lo, hi = tl.load(begin + n), tl.load(end + n)
     inf = float("inf")
-    s = tl.zeros((BC,), ACC)
-    size = tl.zeros((BC,), ACC)
+    s = tl.zeros((BC,), tl.float64)
     least = tl.full((BC,), inf, ACC)
     most = tl.full((BC,), -inf, ACC)
     at_least = tl.zeros((BC,), ACC)
@@ -108,8 +105,7 @@ def moments_forward(
         _, r, w = element(e, e < hi, perm, gather, weight, PERM, GATHER, WEIGHT, ACC)
         m = (w != 0)[:, None] & inside_c[None, :]
         v = tl.load(x + r[:, None] * C + c[None, :], mask=m, other=0).to(ACC)
-        s += tl.sum(w[:, None] * v, 0)
-        size += tl.sum(w, 0)
+        s += tl.sum(w[:, None].to(tl.float64) * v, 0)
         if EXTREMA:
             nan = m & (v != v)
             lost += tl.sum(tl.where(nan, w[:, None], 0.0), 0)
@@ -132,20 +128,32 @@ def moments_forward(
         tl.store(high + at, tl.where(nan, float("nan"), tl.where(empty, 0.0, most)), mask=inside_c)
         tl.store(tied_low + at, tl.where(nan, lost, at_least), mask=inside_c)
         tl.store(tied_high + at, tl.where(nan, lost, at_most), mask=inside_c)
-    if SPREAD:
-        mean = s / tl.where(size == 0, 1.0, size)
-        second = tl.zeros((BC,), ACC)
-        first = tl.zeros((BC,), ACC)
-        for start in range(lo, hi, BE):
-            e = start + tl.arange(0, BE)
-            _, r, w = element(e, e < hi, perm, gather, weight, PERM, GATHER, WEIGHT, ACC)
-            m = (w != 0)[:, None] & inside_c[None, :]
-            v = tl.load(x + r[:, None] * C + c[None, :], mask=m, other=0).to(ACC)
-            v = tl.where(m, v - mean[None, :], 0.0)
-            first += tl.sum(w[:, None] * v, 0)
-            second += tl.sum(w[:, None] * v * v, 0)
-        second -= first * first / tl.where(size == 0, 1.0, size)
-        tl.store(spread + at, tl.where(second < 0, 0.0, second), mask=inside_c)
+
+
+@triton.jit
+def deviations(
+    x, perm, gather, weight, begin, end, center, first, second, C, PIECES,
+    PERM: tl.constexpr, GATHER: tl.constexpr, WEIGHT: tl.constexpr,
+    ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
+):  # fmt: skip
+    """Sums of the deviations from the ``center`` of the bag that a piece belongs to, and of their squares."""
+    n = tl.program_id(0).to(tl.int64)
+    c = tl.program_id(1) * BC + tl.arange(0, BC)
+    inside_c = c < C
+    lo, hi = tl.load(begin + n), tl.load(end + n)
+    mean = tl.load(center + n // PIECES * C + c, mask=inside_c, other=0).to(ACC)
+    one = tl.zeros((BC,), tl.float64)
+    two = tl.zeros((BC,), tl.float64)
+    for start in range(lo, hi, BE):
+        e = start + tl.arange(0, BE)
+        _, r, w = element(e, e < hi, perm, gather, weight, PERM, GATHER, WEIGHT, ACC)
+        m = (w != 0)[:, None] & inside_c[None, :]
+        v = tl.load(x + r[:, None] * C + c[None, :], mask=m, other=0).to(ACC)
+        d = tl.where(m, v - mean[None, :], 0.0).to(tl.float64)
+        one += tl.sum(w[:, None] * d, 0)
+        two += tl.sum(w[:, None] * d * d, 0)
+    tl.store(first + n * C + c, one, mask=inside_c)
+    tl.store(second + n * C + c, two, mask=inside_c)
 
 
 @triton.jit
@@ -173,16 +181,17 @@ def power_forward(
         best = tl.maximum(best, tl.max(v, 0))
     size = tl.abs(best)
     anchor = tl.log(tl.minimum(tl.maximum(size, TINY), MOST))
-    z = tl.zeros((BC,), ACC)
+    z = tl.zeros((BC,), tl.float64)
     for start in range(lo, hi, BE):
         e = start + tl.arange(0, BE)
         _, r, w = element(e, e < hi, perm, gather, weight, PERM, GATHER, WEIGHT, ACC)
         m = (w != 0)[:, None] & inside_c[None, :]
         v = tl.abs(tl.load(x + r[:, None] * C + c[None, :], mask=m, other=0).to(ACC))
-        u = tl.log(tl.where(v < TINY, TINY, v))
+        # An infinite element is the limit of a large one.
+        u = tl.log(tl.where(v < TINY, TINY, tl.where(v > MOST, MOST, v)))
         a = w[:, None] * tl.exp(exponent[None, :] * (u - anchor[None, :]))
         z += tl.sum(tl.where(m, a, 0.0), 0)
-    spread = tl.log(tl.where(z == 0, 1.0, z)) / exponent
+    spread = tl.log(tl.where(z == 0, 1.0, z)).to(ACC) / exponent
     y = anchor + tl.where(z == 0, -inf * sign, spread)
     tl.store(norm + n * C + c, y, mask=inside_c)
     tl.store(extreme + n * C + c, size, mask=inside_c)

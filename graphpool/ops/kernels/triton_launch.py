@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from graphpool.ops.kernels import triton_bags, triton_rows
+from graphpool.ops.kernels.composed import limits
 from graphpool.ops.kernels.fused_common import working_dtype
 from graphpool.ops.kernels.layout import Layout
 
@@ -126,7 +127,7 @@ def walk_rows(
             channels,
             heads,
             channels // heads,
-            1e-290 if wide else 1e-30,
+            limits(x.dtype)[0],
             709.782712893384 if wide else 88.72283,
             MODE=mode,
             PTR=gathered,
@@ -142,23 +143,12 @@ def walk_rows(
 
 
 def size_of_runs(x: Tensor, layout: Layout, runs: Runs) -> Tensor:
-    """The sum of the weights of each run."""
-    dtype = working_dtype(x)
+    """The sum of the weights of each run, in float64."""
     if layout.weight is None:
-        return (runs.end - runs.begin).to(dtype)
-    weight = layout.weight.to(dtype)[:, None]
+        return (runs.end - runs.begin).double()
+    weight = layout.weight[:, None]
     plain = layout._replace(gather=None, weight=None)
-    total = weight.new_zeros((runs.begin.shape[0], 1))
-    results = (total, *(total,) * 5, 1)
-    arrays = (weight,)
-    reduce_bags(
-        triton_bags.moments_forward,
-        arrays,
-        weight,
-        plain,
-        runs,
-        results,
-        EXTREMA=False,
-        SPREAD=False,
-    )
+    total = weight.new_zeros((runs.begin.shape[0], 1), dtype=torch.float64)
+    results = (total, *(total,) * 4, 1)
+    reduce_bags(triton_bags.moments_forward, (weight,), weight, plain, runs, results, EXTREMA=False)
     return total[:, 0]

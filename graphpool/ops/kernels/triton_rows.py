@@ -20,6 +20,14 @@ EXTREMUM = tl.constexpr(6)
 
 
 @triton.jit
+def share(s, kept, n, h, m, H, ACC: tl.constexpr):
+    """``exp(s - top) / z`` from the ``kept`` ``[S, 2, H]``: top, and one over z."""
+    at = kept + n * 2 * H + h
+    top = tl.load(at, mask=m, other=0).to(ACC)
+    return tl.exp(tl.where(s == top, 0.0, s - top)) * tl.load(at + H, mask=m, other=0).to(ACC)
+
+
+@triton.jit
 def terms(
     x,
     w,
@@ -46,9 +54,9 @@ def terms(
     side = g * 0
     if MODE == SOFTPOOL:
         y = tl.load(u + at, mask=m, other=0).to(ACC)
-        z = tl.load(v + at, mask=m, other=0).to(ACC)
-        a = w * tl.exp(t * x - z)
-        d = tl.where(a == 0, 0.0, x - y)
+        a = w * share(t * x, v, n, h, m, H, ACC)
+        # Moving the shares does not move an infinite result.
+        d = tl.where((a == 0) | (tl.abs(y) == float("inf")), 0.0, x - y)
         a = a * g
         main = a * (1.0 + t * d)
         side = a * d * d
@@ -57,20 +65,20 @@ def terms(
         size = tl.abs(x)
         size = tl.where(size < TINY, TINY, size)
         log = tl.log(size)
-        d = tl.where(log > CEILING, CEILING, log) - tl.where(base > CEILING, CEILING, base)
+        d = tl.where(log > CEILING, CEILING, log) - base
         a = w * g * tl.exp((t - 1.0) * d)
         main = tl.where(x < 0, -a, a)
-        side = a * size * d
+        side = tl.where(size == float("inf"), 0.0, a * size * d)
     elif MODE == SHARE:
         s = tl.load(score + i * H + h, mask=m, other=0).to(ACC)
-        z = tl.load(u + n * H + h, mask=m, other=0).to(ACC)
-        main = w * tl.exp(s - z) * g
+        main = w * share(s, u, n, h, m, H, ACC) * g
     elif MODE == SELF_SHARE:
-        main = w * tl.exp(x - tl.load(u + at, mask=m, other=0).to(ACC)) * g
+        main = w * share(x, u, n, h, m, H, ACC) * g
     elif MODE == LINEAR:
         main = w * g
     elif MODE == SPREAD:
-        main = w * g * (x - tl.load(u + at, mask=m, other=0).to(ACC))
+        mean = tl.load(u + at, mask=m, other=0).to(ACC)
+        main = w * g * (x - mean - tl.load(v + at, mask=m, other=0).to(ACC))
     else:
         best = tl.load(u + at, mask=m, other=0).to(ACC)
         main = tl.where((x == best) | (x != x), w * g, 0.0)
@@ -90,12 +98,12 @@ def walk(
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     inside_c = c < C
     h = c // WIDTH
-    total = tl.zeros((BC,), ACC)
+    total = tl.zeros((BC,), tl.float64)
     factor = tl.load(t + c, mask=inside_c, other=1).to(ACC)[None, :] if PARAMETER else 1.0
     if PTR:
         for r in range(first, last):
             row = tl.load(x + r * C + c, mask=inside_c, other=0).to(ACC)[None, :]
-            acc = tl.zeros((BC,), ACC)
+            acc = tl.zeros((BC,), tl.float64)
             hi = tl.load(row_ptr + r + 1)
             for start in range(tl.load(row_ptr + r), hi, BE):
                 j = start + tl.arange(0, BE)
@@ -133,7 +141,7 @@ def walk(
 
 @triton.jit
 def score_backward(
-    score, value, bag_of, gather, weight, result, lse, grad, out, E, C, H, WIDTH,
+    score, value, bag_of, gather, weight, result, kept, grad, out, E, C, H, WIDTH,
     GATHER: tl.constexpr, WEIGHT: tl.constexpr, ACC: tl.constexpr,
     BE: tl.constexpr, BH: tl.constexpr, BW: tl.constexpr,
 ):  # fmt: skip
@@ -146,8 +154,8 @@ def score_backward(
     w = tl.load(weight + i, mask=inside, other=0).to(ACC) if WEIGHT else inside.to(ACC)
     here = inside[:, None] & (h < H)[None, :]
     s = tl.load(score + i[:, None] * H + h[None, :], mask=here, other=0).to(ACC)
-    z = tl.load(lse + n[:, None] * H + h[None, :], mask=here, other=0).to(ACC)
-    a = tl.where(here & (w != 0)[:, None], w[:, None] * tl.exp(s - z), 0.0)
+    part = share(s, kept, n[:, None], h[None, :], here, H, ACC)
+    a = tl.where(here & (w != 0)[:, None], w[:, None] * part, 0.0)
     total = tl.zeros((BE, BH), ACC)
     for start in range(0, WIDTH, BW):
         k = start + tl.arange(0, BW)
@@ -157,5 +165,6 @@ def score_backward(
         v = tl.load(value + r[:, None, None] * C + c[None, :, :], mask=m, other=0).to(ACC)
         y = tl.load(result + at, mask=m, other=0).to(ACC)
         g = tl.load(grad + at, mask=m, other=0).to(ACC)
-        total += tl.sum(tl.where(m, g * (v - y), 0.0), 2)
+        # Moving the shares does not move an infinite result.
+        total += tl.sum(tl.where(m & (tl.abs(y) != float("inf")), g * (v - y), 0.0), 2)
     tl.store(out + i[:, None] * H + h[None, :], tl.where(a == 0, 0.0, a * total), mask=here)

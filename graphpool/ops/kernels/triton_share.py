@@ -15,7 +15,7 @@ def share_forward(
     score, bag_of, gather, weight, top, z, out, E, C,
     GATHER: tl.constexpr, WEIGHT: tl.constexpr, ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
-    """``w exp(score - top) / z`` of each element; 0 in a bag without any share."""
+    """``w exp(score - top) * z`` of each element, ``z`` one over the sum; 0 in a bag without any share."""
     i = tl.program_id(0).to(tl.int64) * BE + tl.arange(0, BE)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     inside = i < E
@@ -25,11 +25,10 @@ def share_forward(
     here = inside[:, None] & (c < C)[None, :]
     at = n[:, None] * C + c[None, :]
     best = tl.load(top + at, mask=here, other=0).to(ACC)
-    total = tl.load(z + at, mask=here, other=0).to(ACC)
+    inverse = tl.load(z + at, mask=here, other=0).to(ACC)
     s = tl.load(score + r[:, None] * C + c[None, :], mask=here, other=0).to(ACC)
     a = w[:, None] * tl.exp(tl.where(s == best, 0.0, s - best))
-    present = (total != 0) & (w != 0)[:, None]
-    share = tl.where(present, a / tl.where(total != 0, total, 1.0), 0.0)
+    share = tl.where((inverse != 0) & (w != 0)[:, None], a * inverse, 0.0)
     tl.store(out + i[:, None] * C + c[None, :], share, mask=here)
 
 
