@@ -12,8 +12,8 @@ from graphpool import _debug
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.lazy import as_integer
 from graphpool.ops.inputs import check_elements, working
-from graphpool.ops.kernels.composed import align
 from graphpool.ops.reduce import segment_sum
+from graphpool.ops.reference import align
 from graphpool.segments import Segments
 
 

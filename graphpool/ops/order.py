@@ -14,8 +14,8 @@ from graphpool.ops.inputs import (
     whole_number,
     working,
 )
-from graphpool.ops.kernels.composed import align
-from graphpool.ops.kernels.primitives import bag_cumsum, bag_sum
+from graphpool.ops.primitives import bag_cumsum, bag_sum
+from graphpool.ops.reference import align
 from graphpool.segments import Segments
 
 INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")

@@ -11,9 +11,9 @@ from torch import Tensor
 from graphpool import _debug
 from graphpool.ops.blocks import Blocks, bag_blocks
 from graphpool.ops.inputs import check_elements, working
-from graphpool.ops.kernels.composed import align, sizes
-from graphpool.ops.kernels.primitives import bag_gather, bag_sum
+from graphpool.ops.primitives import bag_gather, bag_sum
 from graphpool.ops.reduce import segment_mean
+from graphpool.ops.reference import align, sizes
 from graphpool.segments import Segments
 
 

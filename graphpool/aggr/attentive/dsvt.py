@@ -10,7 +10,7 @@ from torch import Tensor
 from graphpool.aggr.flat import FlatAggregation, LayerNorm, check_count, check_divides, reset
 from graphpool.aggr.positions import check_positions, feature_channels, split_positions
 from graphpool.aggr.registry import register
-from graphpool.ops.kernels.primitives import bag_gather
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_max, segment_mean
 from graphpool.ops.second_moment import segment_matmul
 from graphpool.ops.softmax import segment_softmax_sum

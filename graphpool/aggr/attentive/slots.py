@@ -15,7 +15,7 @@ from graphpool.aggr.flat import (
 )
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import working
-from graphpool.ops.kernels.primitives import bag_gather
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_mean, segment_sum
 from graphpool.ops.second_moment import segment_matmul, segment_outer
 from graphpool.segments import Segments

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphpool.aggr.flat import FlatAggregation, check_count, perceptron, reset
 from graphpool.aggr.registry import register, resolve
-from graphpool.ops.kernels.primitives import bag_gather
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_max, segment_mean
 from graphpool.segments import Segments
 

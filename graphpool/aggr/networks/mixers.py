@@ -18,8 +18,8 @@ from graphpool.aggr.flat import (
 )
 from graphpool.aggr.positions import check_positions, feature_channels, split_positions
 from graphpool.aggr.registry import register, resolve
-from graphpool.ops.kernels.primitives import bag_gather
 from graphpool.ops.neighbors import knn_groups, voxel_segments
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_max, segment_mean
 from graphpool.ops.softmax import segment_softmax_sum
 from graphpool.segments import Segments

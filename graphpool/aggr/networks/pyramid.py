@@ -9,10 +9,10 @@ from graphpool import _debug
 from graphpool.aggr.flat import FlatAggregation, check_count, reset
 from graphpool.aggr.positions import check_positions, split_positions
 from graphpool.aggr.registry import register
-from graphpool.ops.kernels.composed import align
-from graphpool.ops.kernels.primitives import bag_gather
 from graphpool.ops.order import segment_quantile
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_max, segment_mean, segment_min, segment_sum
+from graphpool.ops.reference import align
 from graphpool.segments import Segments
 
 _REDUCTIONS = {"max": segment_max, "mean": segment_mean, "sum": segment_sum}
