@@ -21,11 +21,12 @@ from graphpool.ops.fused.cuda import share as cuda_share  # noqa: E402
 
 TARGET = GPUTarget("cuda", 90, 32)
 LONGS = {"perm", "gather", "begin", "end", "bag_of", "row_ptr", "row_elements"}
-SIZES = {"C", "H", "WIDTH", "R", "E"}
+SIZES = {"C", "H", "WIDTH", "R", "E", "PIECES"}
+SUMS = {"total", "first", "second"}
 INPUTS = {"x", "score", "value"}
 LAYOUT = {"PERM": True, "GATHER": True, "WEIGHT": True}
 BLOCKS = {"ACC": tl.float32, "BE": 16, "BC": 64}
-LIMITS = {"TINY": 1e-30, "MOST": 3.4028234663852886e38}
+LIMITS = {"TINY": 2.0**-125, "MOST": 3.4028234663852886e38}
 
 
 def compiles(kernel, element: str, constants: dict) -> bool:
@@ -36,6 +37,8 @@ def compiles(kernel, element: str, constants: dict) -> bool:
             return "i32"
         if name in LONGS:
             return "*i64"
+        if name in SUMS:
+            return "*fp64"
         return f"*{element}" if name in INPUTS else "*fp32"
 
     signature = {name: kind(name) for name in kernel.arg_names}
@@ -47,11 +50,11 @@ def compiles(kernel, element: str, constants: dict) -> bool:
 @pytest.mark.parametrize("element", ["fp32", "bf16"])
 def test_forward_kernels(element):
     both = LAYOUT | BLOCKS
-    for own, sums, split in ((True, True, False), (False, True, False), (True, False, True)):
-        flags = both | {"SELF": own, "OUT": sums, "SPLIT": split}
+    for own, sums in ((True, True), (False, True), (True, False)):
+        flags = both | {"SELF": own, "OUT": sums}
         assert compiles(cuda_bags.softmax_forward, element, flags)
-    flags = both | {"EXTREMA": True, "SPREAD": True}
-    assert compiles(cuda_bags.moments_forward, element, flags)
+    assert compiles(cuda_bags.moments_forward, element, both | {"EXTREMA": True})
+    assert compiles(cuda_bags.deviations, element, both)
     assert compiles(cuda_bags.power_forward, element, both | LIMITS)
 
 
@@ -67,7 +70,7 @@ def test_backward_kernels(mode, element):
             "WEIGHT": by_row,
             "PARAMETER": mode < 2,
             "ROWS": 16,
-            "TINY": 1e-30,
+            "TINY": 2.0**-125,
             "CEILING": 88.72283,
         }
         assert compiles(cuda_rows.walk, element, flags)
