@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.files import check_cache, load_tensors
+from graphpool.datasets.on_disk import check_cache
+from graphpool.io.untrusted import load_tensors
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool._optional import require
-from graphpool.io.meshes.files import write_mesh
+from graphpool.io import write_mesh
 from graphpool.plot.colors import GRAY, label_colors
 
 __all__ = ["cluster_colors", "export_ply", "face_colors", "mesh", "mesh_sheet", "show_mesh"]

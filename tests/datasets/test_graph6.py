@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphpool.datasets import graphs_from_graph6, read_graph6, to_graph6
-from graphpool.io.graph6 import format_graph6, parse_graph6
+from graphpool.io import format_graph6, parse_graph6
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,7 +10,12 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from graphpool import Segments, plot, use_backend
-from graphpool.models import EdgeConvClassifier, PointNet2Classifier, PointNet2Segmenter
+from graphpool.models import (
+    EdgeConvClassifier,
+    PointNet2Classifier,
+    PointNet2Segmenter,
+    PointPN,
+)
 from graphpool.ops.neighbors import fps, interpolate, knn, knn_groups, radius, voxel_grid
 from graphpool.points import (
     FeaturePropagation,
@@ -19,7 +24,6 @@ from graphpool.points import (
     PartMemory,
     PointNN,
     PointNNSegmenter,
-    PointPN,
     SetAbstraction,
     VoxelPool,
     part_iou,

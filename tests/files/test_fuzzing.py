@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from graphpool.datasets import BREC, EXP, PackedPointClouds, TUGraphs, read_graph6
 from graphpool.datasets.meshes.labels import read_labels, read_soft_labels
-from graphpool.io.points.files import read_points
+from graphpool.io import read_points
 from graphpool.mesh import read_mesh
 from graphpool.points import MemoryBank
 

@@ -15,7 +15,7 @@ import torch
 from graphpool import _files
 from graphpool.datasets import MaxDegree, PackedPointClouds, TUGraphs, model_net
 from graphpool.datasets.meshes.labels import read_labels
-from graphpool.io.points.files import read_points
+from graphpool.io import read_points
 from graphpool.mesh import read_mesh
 from graphpool.points import MemoryBank
 

@@ -4,13 +4,17 @@ import pytest
 import torch
 
 from graphpool import Segments, aggr, ops
-from graphpool.models import EdgeConvClassifier, PointNet2Classifier, PointNet2Segmenter
+from graphpool.models import (
+    EdgeConvClassifier,
+    PointNet2Classifier,
+    PointNet2Segmenter,
+    PointPN,
+)
 from graphpool.ops.neighbors import fps, radius
 from graphpool.points import (
     FeaturePropagation,
     GlobalAbstraction,
     MaxPlusMean,
-    PointPN,
     Pool,
     SetAbstraction,
     VoxelPool,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.files import load_array
-from graphpool.io.graph6 import graphs_from_graph6
+from graphpool.datasets.graphs.undirected import graphs_from_graph6
+from graphpool.io.untrusted import load_array
 
 
 class BRECBlock(NamedTuple):

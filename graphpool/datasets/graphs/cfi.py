@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from graphpool.io.graph6 import undirected_data
+from graphpool.datasets.graphs.undirected import undirected_data
 
 
 def cfi_graph(base_edges: Sequence[tuple[int, int]], twisted: Sequence[int] = ()) -> Data:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.graph6 import undirected_data
+from graphpool.datasets.graphs.undirected import undirected_data
 
 #: Skip lengths of the ten classes of CSL on 41 nodes, in the order of the classes.
 CSL_SKIPS: tuple[int, ...] = (2, 3, 4, 5, 6, 9, 11, 12, 13, 16)

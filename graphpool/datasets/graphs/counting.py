@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
 from graphpool.datasets.graphs.circulant import circulant_edges
-from graphpool.io.graph6 import undirected_data
+from graphpool.datasets.graphs.undirected import undirected_data
 
 Counts = NDArray[np.int64]
 

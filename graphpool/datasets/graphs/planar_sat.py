@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.files import integers, read_text
-from graphpool.io.graph6 import undirected_data
+from graphpool.datasets.graphs.undirected import undirected_data
+from graphpool.io.untrusted import integers, read_text
 
 
 class _Lines:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.graph6 import read_graph6, undirected_data
+from graphpool.datasets.graphs.undirected import read_graph6, undirected_data
 
 #: Connected graphs on 1, ..., 8 nodes, up to isomorphism.
 NUM_CONNECTED: tuple[int, ...] = (1, 1, 2, 6, 21, 112, 853, 11117)

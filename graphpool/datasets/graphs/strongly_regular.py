@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.graph6 import read_graph6
+from graphpool.datasets.graphs.undirected import read_graph6
 
 
 def strongly_regular_parameters(data: Data) -> tuple[int, int, int, int]:

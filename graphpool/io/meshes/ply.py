@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphpool.io.files import integers
 from graphpool.io.meshes.mesh_file import MeshFile
 from graphpool.io.meshes.ply_rows import Body, Property, read_rows
+from graphpool.io.untrusted import integers
 
 __all__ = ["read_ply", "write_ply"]
 

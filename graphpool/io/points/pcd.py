@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpool.io.files import integers
 from graphpool.io.points.fields import Array, assemble
+from graphpool.io.untrusted import integers
 
 _KINDS = {"F": "f", "I": "i", "U": "u"}
 

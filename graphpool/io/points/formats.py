@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpool.io.meshes.files import SUFFIXES as MESHES
-from graphpool.io.meshes.files import read_mesh_file
+from graphpool.io.meshes.formats import SUFFIXES as MESHES
+from graphpool.io.meshes.formats import read_mesh_file
 from graphpool.io.points.arrays import read_bin, read_npy, read_npz
 from graphpool.io.points.fields import Array, CloudArrays, Columns, assemble, describe
-from graphpool.io.points.packages import read_h5, read_las
+from graphpool.io.points.las_hdf5 import read_h5, read_las
 from graphpool.io.points.pcd import read_pcd
 from graphpool.io.points.text import read_text_points
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from graphpool import _optional
-from graphpool.io.files import check_unpacked
 from graphpool.io.points.arrays import from_arrays
 from graphpool.io.points.fields import Array, Columns, assemble
+from graphpool.io.untrusted import check_unpacked
 
 
 def _named(error: BaseException, path: Path, kind: str) -> BaseException:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphpool.io.files import naming
-from graphpool.io.meshes.foreign import FOREIGN, read_foreign
+from graphpool.io.meshes.gltf import FOREIGN, read_foreign
 from graphpool.io.meshes.mesh_file import MeshFile
 from graphpool.io.meshes.obj import read_obj
 from graphpool.io.meshes.off import read_off
 from graphpool.io.meshes.ply import read_ply, write_ply
 from graphpool.io.meshes.stl import read_stl
+from graphpool.io.untrusted import naming
 
 __all__ = ["SUFFIXES", "MeshArrays", "read_mesh", "read_mesh_file", "write_mesh"]
 
