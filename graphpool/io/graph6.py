@@ -21,7 +21,7 @@ def _parse_size(codes: NDArray[np.int16]) -> tuple[int, int]:
 
     def number(first: int, last: int) -> int:
         if len(codes) < last:
-            raise ValueError(f"the line ends inside the number of nodes ({len(codes)} characters)")
+            raise ValueError(f"The line ends inside the number of nodes ({len(codes)} characters).")
         value = 0
         for code in codes[first:last]:
             value = value * 64 + int(code)
@@ -55,27 +55,27 @@ def parse_graph6(line: str | bytes) -> tuple[int, NDArray[np.int64]]:
     text = line.decode("ascii", errors="replace") if isinstance(line, bytes) else line
     text = text.rstrip("\r\n").removeprefix(_HEADER)
     if not text:
-        raise ValueError("expected a graph6 line, got an empty one")
+        raise ValueError("Expected a graph6 line; got an empty one.")
     if text[0] in ":;&":
         kind = "digraph6" if text[0] == "&" else "sparse6"
-        raise ValueError(f"expected graph6, got a {kind} line (it begins with {text[0]!r})")
+        raise ValueError(f"Expected graph6; got a {kind} line (it begins with {text[0]!r}).")
     codes = np.frombuffer(text.encode("ascii", errors="replace"), np.uint8).astype(np.int16)
     codes -= _OFFSET
     bad = np.flatnonzero((codes < 0) | (codes > 63)) if text.isascii() else _foreign(text)
     if bad.size:
         raise ValueError(
-            f"graph6 uses the characters '?' to '~' only, got {text[bad[0]]!r} at {bad[0]}"
+            f"The format graph6 uses the characters '?' to '~' only; got {text[bad[0]]!r} at {bad[0]}."
         )
     n, start = _parse_size(codes)
     num_bits = n * (n - 1) // 2
     expected = start + (num_bits + 5) // 6
     if len(codes) != expected:
         raise ValueError(
-            f"a graph6 line of {n} nodes has {expected} characters, got {len(codes)} characters"
+            f"A graph6 line of {n} nodes has {expected} characters; got {len(codes)} characters."
         )
     bits = np.unpackbits(codes[start:, None].astype(np.uint8), axis=1)[:, 2:].reshape(-1)
     if bits[num_bits:].any():
-        raise ValueError("the padding bits at the end of a graph6 line must be 0, got a 1")
+        raise ValueError("The padding bits at the end of a graph6 line must be 0; got a 1.")
     # Bit number j (j - 1) / 2 + i is the pair (i, j): memory goes with the edges, not the pairs.
     chosen = np.flatnonzero(bits[:num_bits])
     j = np.floor((1 + np.sqrt(1 + 8 * chosen.astype(np.float64))) / 2).astype(np.int64)
@@ -103,14 +103,14 @@ def format_graph6(num_nodes: int, edges: NDArray[np.int64]) -> str:
         'Bw'
     """
     if not 0 <= num_nodes <= _LARGE:
-        raise ValueError(f"num_nodes must be in 0..{_LARGE}, got {num_nodes}")
+        raise ValueError(f"`num_nodes` must be in 0..{_LARGE}; got {num_nodes}.")
     pairs = np.asarray(edges, dtype=np.int64).reshape(-1, 2)
     if pairs.size and (pairs.min() < 0 or pairs.max() >= num_nodes):
-        raise ValueError(f"edges must name nodes in 0..{num_nodes - 1}, got {pairs.max()}")
+        raise ValueError(f"`edges` must name nodes in 0..{num_nodes - 1}; got {pairs.max()}.")
     low, high = pairs.min(1), pairs.max(1)
     loops = np.flatnonzero(low == high)
     if loops.size:
-        raise ValueError(f"graph6 has no loops, got one at node {low[loops[0]]}")
+        raise ValueError(f"The format graph6 has no loops; got one at node {low[loops[0]]}.")
     num_bits = num_nodes * (num_nodes - 1) // 2
     bits = np.zeros((num_bits + 5) // 6 * 6, dtype=np.int64)
     bits[high * (high - 1) // 2 + low] = 1

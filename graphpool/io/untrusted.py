@@ -79,7 +79,7 @@ def integers(words: Sequence[str]) -> list[int]:
     values = [int(word) for word in words]
     for word, value in zip(words, values, strict=True):
         if "_" in word or not -(2**63) <= value < 2**63:
-            raise ValueError(f"{word!r} is not an integer of 64 bits")
+            raise ValueError(f"{word!r} is not an integer of 64 bits.")
     return values
 
 
@@ -199,7 +199,7 @@ def _array(file: BinaryIO, size: int, where: str) -> np.ndarray:
     try:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"version {version} of the format is not known")
+            raise ValueError(f"Version {version} of the format is not known.")
         first = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)

@@ -17,9 +17,9 @@ def test_labels_are_the_families(tmp_path):
 
 
 def test_errors(tmp_path):
-    with pytest.raises(ValueError, match="families must be"):
+    with pytest.raises(ValueError, match="`families` must be"):
         GraphFamilies(tmp_path, families=("tree",))
-    with pytest.raises(ValueError, match="families must be"):
+    with pytest.raises(ValueError, match="`families` must be"):
         GraphFamilies(tmp_path, families=("tree", "grid"))
     with pytest.raises(ValueError, match="at least one graph"):
         GraphFamilies(tmp_path, num_graphs=0)

@@ -94,7 +94,7 @@ def test_cfi_errors():
     for edges, message in [([], "at least one"), ([(0, 0)], "loop"), ([(0, 1), (1, 0)], "once")]:
         with pytest.raises(ValueError, match=message):
             cfi_graph(edges)
-    with pytest.raises(ValueError, match="node 1 of the base"):
+    with pytest.raises(ValueError, match="Node 1 of the base"):
         cfi_graph([(0, 2)])
     with pytest.raises(ValueError, match="twisted"):
         cfi_graph([(0, 1)], (1,))
@@ -223,7 +223,7 @@ def test_brec_layout(tmp_path):
     with pytest.raises(ValueError, match="kinds"):
         BREC(tmp_path, kinds=("cgi",))
     np.save(tmp_path / "dr.npy", np.array(["Bw"]))
-    with pytest.raises(ValueError, match="40 graphs, got 1"):
+    with pytest.raises(ValueError, match="40 graphs; got 1"):
         BREC(tmp_path)
     np.save(tmp_path / "dr.npy", np.arange(40))
     with pytest.raises(ValueError, match="graph6 strings"):

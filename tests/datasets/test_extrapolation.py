@@ -113,14 +113,14 @@ def test_single_graph(tmp_path):
 @pytest.mark.parametrize(
     ("cls", "arguments", "match"),
     [
-        (MaxDegree, {"split": "dev"}, "split must be"),
-        (MaxDegree, {"family": "torus"}, "family must be"),
-        (MaxDegree, {"features": "random"}, "features must be"),
-        (MaxDegree, {"seed": -1}, "seed must be"),
+        (MaxDegree, {"split": "dev"}, "`split` must be"),
+        (MaxDegree, {"family": "torus"}, "`family` must be"),
+        (MaxDegree, {"features": "random"}, "`features` must be"),
+        (MaxDegree, {"seed": -1}, "`seed` must be"),
         (MaxDegree, {"num_graphs": 0}, "at least one graph"),
-        (ShortestPath, {"max_hops": 0}, "max_hops must be"),
-        (ShortestPath, {"max_weight": 1.0}, "max_weight must be"),
-        (ShortestPath, {"sizes": (9, 3)}, "sizes must be"),
+        (ShortestPath, {"max_hops": 0}, "`max_hops` must be"),
+        (ShortestPath, {"max_weight": 1.0}, "`max_weight` must be"),
+        (ShortestPath, {"sizes": (9, 3)}, "`sizes` must be"),
     ],
 )
 def test_errors_name_the_argument(tmp_path, cls, arguments, match):

@@ -113,8 +113,8 @@ def test_same_seed_same_graphs():
 @pytest.mark.parametrize(
     ("family", "sizes", "count", "match"),
     [
-        ("grid", (5, 6), 9, "family must be one of"),
-        ("path", (6, 6), 9, "sizes must be"),
+        ("grid", (5, 6), 9, "`family` must be one of"),
+        ("path", (6, 6), 9, "`sizes` must be"),
         ("4regular", (4, 8), 9, "5 <= low"),
         ("general", (5, 9), 8, "at least one graph"),
     ],

@@ -88,7 +88,7 @@ def test_generated_data_set_counts_labels_over_families():
         GeneratedMeshes(1, "car")
     with pytest.raises(ValueError, match="`num_faces`"):
         generate_mesh("vase", num_faces=(900, 500))
-    with pytest.raises(ValueError, match="no creature with 100 to 110 faces"):
+    with pytest.raises(ValueError, match="No creature with 100 to 110 faces"):
         generate_mesh("creature", num_faces=(100, 110))
 
 

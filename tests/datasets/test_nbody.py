@@ -84,9 +84,9 @@ def test_splits_come_from_different_systems(tmp_path):
 
 
 def test_errors(tmp_path):
-    with pytest.raises(ValueError, match="mode must be"):
+    with pytest.raises(ValueError, match="`mode` must be"):
         NBody(tmp_path, mode="far")
     with pytest.raises(ValueError, match="test of extrapolation"):
         NBody(tmp_path, mode="mass")
-    with pytest.raises(ValueError, match="num_graphs must be"):
+    with pytest.raises(ValueError, match="`num_graphs` must be"):
         NBody(tmp_path, num_graphs=0)

@@ -264,7 +264,7 @@ def test_embedding_errors():
             return self.out
 
     graphs = connected_graphs(3)
-    with pytest.raises(ValueError, match=r"\[2, d\], got \[3, 1\]"):
+    with pytest.raises(ValueError, match=r"\[2, d\]; got \[3, 1\]"):
         embed(Fixed(torch.zeros(3, 1)), graphs)
     with pytest.raises(ValueError, match="infinities or NaN"):
         embed(Fixed(torch.full((2, 1), torch.nan)), graphs)
@@ -308,5 +308,5 @@ def test_parts_are_judged_as_if_alone():
         assert part.gap[wanted].min() > part.tolerance >= 1000 * part.noise
     for function in (separate_pairs_by_part, undistinguished_pairs_by_part):
         arguments = (pairs,) if function is separate_pairs_by_part else ()
-        with pytest.raises(ValueError, match="parts must divide the width 48"):
+        with pytest.raises(ValueError, match="`parts` must divide the width 48"):
             function(Both, graphs, *arguments, 5)

@@ -163,12 +163,12 @@ def test_errors():
     graphs = [circulant_graph(5, [1]), circulant_graph(5, [1, 2])]
     pairs = torch.tensor([[0, 1]])
     for arguments, text in (
-        ({"looks": (64, 32)}, "looks must be increasing"),
-        ({"looks": ()}, "looks must be increasing"),
+        ({"looks": (64, 32)}, "`looks` must be increasing"),
+        ({"looks": ()}, "`looks` must be increasing"),
         ({"looks": (4,)}, "more draws than the width 4"),
-        ({"level": 0.0}, "level must be in"),
-        ({"block": 0}, "block must be at least 1"),
-        ({"parts": 3}, "parts must divide the width 4"),
+        ({"level": 0.0}, "`level` must be in"),
+        ({"block": 0}, "`block` must be at least 1"),
+        ({"parts": 3}, "`parts` must divide the width 4"),
     ):
         with pytest.raises(ValueError, match=text):
             separate_pairs_by_sampling(Noise, graphs, pairs, **arguments)

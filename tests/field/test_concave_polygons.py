@@ -106,7 +106,7 @@ def test_what_is_no_polygon_ends_soon_and_says_so():
     start = time.process_time()
     assert len(triangulate(np.arange(2000), np.array([2000]), tangle)) == 1998
     assert time.process_time() - start < 5
-    with pytest.raises(ValueError, match="face 1 is concave and has 2003 corners; at most 2000"):
+    with pytest.raises(ValueError, match="Face 1 is concave and has 2003 corners; at most 2000"):
         points = np.column_stack([comb(1000), np.zeros(2003)])
         triangulate(np.r_[0:3, 0:2003], np.array([3, 2003]), points)
     assert len(triangulate(np.arange(4), np.array([4]), np.zeros((4, 3)))) == 2

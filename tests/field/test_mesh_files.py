@@ -140,7 +140,7 @@ def test_millions_of_empty_lists_take_no_time(tmp_path, element, encoding):
     written(tmp_path / "small.ply", head.replace(str(count), "2").encode() + body[:40])
     for file in (tmp_path / "small.ply", path):  # the first one compiles
         start = time.process_time()
-        with pytest.raises(ValueError, match="face 0 has 0 corners|no face"):
+        with pytest.raises(ValueError, match="[Ff]ace 0 has 0 corners|no face"):
             read_mesh(file)
     assert time.process_time() - start < 3
 

@@ -376,7 +376,7 @@ FAN = "".join(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "no face is left"),
+        ("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "No face is left"),
         ("v 0 0 0\nv 1 0 0\nv 2 0 0\n", "no face"),
         ("v 0 0 0\nf 1 2 3\n", "1 vertices"),
         ("", "no vertex"),

@@ -417,7 +417,9 @@ class TestFarAway:
 
     def test_offsets_by_demand(self, tmp_path, recwarn):
         save(tmp_path / "a", 1, self.far)
-        with pytest.raises(ValueError, match=r"0\.npy: float32 rounds these points by up to 0\.3"):
+        with pytest.raises(
+            ValueError, match=r"0\.npy: Rounding to float32 moves these points by up to 0\.3"
+        ):
             PointCloudFolder(tmp_path, offset="never")
         save(tmp_path / "a", 1, self.far - self.far.min(0))
         always = PointCloudFolder(tmp_path, offset="always")[0]

@@ -159,7 +159,7 @@ def test_any_minority_of_flipped_faces_is_turned_back(some):
         (np.eye(3), [[0, 1, 2]], {"labels": [1, 2]}, r"one entry per face, 1; got shape \(2,\)"),
         (np.eye(3), [[0, 1, 5]], {}, r"face 0 is \[0, 1, 5\]"),
         (np.array([[0, 0, np.inf]] * 3), [[0, 1, 2]], {}, "vertex 0"),
-        (np.zeros((3, 3)), [[0, 1, 2]], {}, "no face is left of 1: 1 were degenerate"),
+        (np.zeros((3, 3)), [[0, 1, 2]], {}, "No face is left of 1: 1 were degenerate"),
         (np.eye(3), [[0, 1, 2]], {"orientation": "guess"}, "`orientation`"),
     ],
 )

@@ -86,7 +86,7 @@ def test_colors_per_face_are_stored(tmp_path):
 @pytest.mark.parametrize(
     "name, text, message",
     [
-        ("a.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", r"face 0 has corners \[0, 1, 8\]"),
+        ("a.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", r"Face 0 has corners \[0, 1, 8\]"),
         ("a.obj", "v 0 0 0\nf 1 x 2\n", "line 2: cannot read the face"),
         ("a.obj", "v 0 0 0\nf 0 1 2\n", "line 2: a face needs"),
         ("a.obj", "v 0 zero 0\n", "vertex 0 is not three numbers"),

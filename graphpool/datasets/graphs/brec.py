@@ -55,7 +55,7 @@ def brec_ranges() -> dict[str, range]:
 def _load_lines(file: Path) -> NDArray[np.str_] | NDArray[np.bytes_]:
     lines = load_array(file)
     if lines.dtype.kind not in "US":
-        raise ValueError(f"{file} should hold graph6 strings, got dtype {lines.dtype}")
+        raise ValueError(f"{file} should hold graph6 strings; got dtype {lines.dtype}.")
     return lines.reshape(-1)
 
 
@@ -89,7 +89,7 @@ class BREC(InMemoryDataset):
         ranges = brec_ranges()
         for kind in kinds or ():
             if kind not in ranges:
-                raise ValueError(f"kinds must be among {', '.join(ranges)}; got {kind!r}")
+                raise ValueError(f"`kinds` must be among {', '.join(ranges)}; got {kind!r}.")
         graphs: list[Data] = []
         self.pair_ids: list[int] = []
         for block in BREC_BLOCKS:
@@ -98,7 +98,7 @@ class BREC(InMemoryDataset):
             file = Path(root) / block.file
             lines = _load_lines(file)
             if lines.size != 2 * block.pairs:
-                raise ValueError(f"{file} should hold {2 * block.pairs} graphs, got {lines.size}")
+                raise ValueError(f"{file} should hold {2 * block.pairs} graphs; got {lines.size}.")
             graphs += graphs_from_graph6(lines.tolist(), str(file))
             self.pair_ids += ranges[block.name]
         self.data, self.slices = self.collate(graphs)
@@ -129,7 +129,7 @@ class BRECCopies:
         if not self._lines.size or self._lines.size % (2 * BREC_BLOCK_SIZE):
             raise ValueError(
                 f"{self.file} should hold a multiple of 128 graphs (64 of each pair and 64 of its "
-                f"reliability block), got {self._lines.size}"
+                f"reliability block); got {self._lines.size}."
             )
 
     def __len__(self) -> int:

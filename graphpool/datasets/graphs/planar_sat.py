@@ -25,7 +25,7 @@ class _Lines:
 
     def next(self, what: str) -> list[int]:
         if self.at >= len(self.lines):
-            raise ValueError(f"{self.path} ends after line {self.at}, where {what} was expected")
+            raise ValueError(f"{self.path} ends after line {self.at}, where {what} was expected.")
         self.at += 1
         try:
             return integers(self.lines[self.at - 1].split())
@@ -60,7 +60,7 @@ def read_graph_sat(path: str | os.PathLike[str]) -> list[Data]:
     graphs = [_read_one(lines) for _ in range(head[0])]
     if lines.at != len(lines.lines):
         raise ValueError(
-            f"{path} announces {head[0]} graphs, which end at line {lines.at} of {len(lines.lines)}"
+            f"{path} announces {head[0]} graphs, which end at line {lines.at} of {len(lines.lines)}."
         )
     return graphs
 
@@ -123,7 +123,7 @@ class EXP(InMemoryDataset):
             labels[::2] + labels[1::2], torch.ones(len(graphs) // 2)
         ):
             raise ValueError(
-                f"{file} should hold pairs of a satisfiable and an unsatisfiable graph"
+                f"{file} should hold pairs of a satisfiable and an unsatisfiable graph."
             )
         self.data, self.slices = self.collate(graphs)
 
@@ -138,7 +138,7 @@ class EXP(InMemoryDataset):
             ValueError: If ``num_folds`` is not in ``2..len``.
         """
         if not 2 <= num_folds <= len(self):
-            raise ValueError(f"num_folds must be in 2..{len(self)}, got {num_folds}")
+            raise ValueError(f"`num_folds` must be in 2..{len(self)}; got {num_folds}.")
         everything = torch.arange(len(self))
         parts = everything.tensor_split(num_folds)
         return [(everything[~torch.isin(everything, part)], part) for part in parts]

@@ -55,7 +55,7 @@ def connected_adjacency(num_nodes: int) -> NDArray[np.uint8]:
         ValueError: If ``num_nodes`` is out of range.
     """
     if not 1 <= num_nodes <= 8:
-        raise ValueError(f"num_nodes must be in 1..8, got {num_nodes}")
+        raise ValueError(f"`num_nodes` must be in 1..8; got {num_nodes}.")
     graphs = np.zeros((1, 1, 1), dtype=np.uint8)
     for n in range(2, num_nodes + 1):
         chosen = (np.arange(1, 1 << (n - 1))[:, None] >> np.arange(n - 1)) & 1
@@ -114,10 +114,10 @@ class Graph8c(InMemoryDataset):
             file = Path(path) / "graph8c.g6" if Path(path).is_dir() else Path(path)
             graphs = read_graph6(file)
             if len(graphs) != NUM_CONNECTED[-1]:
-                raise ValueError(f"{file} should hold 11117 graphs, got {len(graphs)}")
+                raise ValueError(f"{file} should hold 11117 graphs; got {len(graphs)}.")
             for number, graph in enumerate(graphs, start=1):
                 if graph.num_nodes != 8:
                     raise ValueError(
-                        f"{file}, line {number}: expected 8 nodes, got {graph.num_nodes}"
+                        f"{file}, line {number}: expected 8 nodes; got {graph.num_nodes}."
                     )
         self.data, self.slices = self.collate(graphs)

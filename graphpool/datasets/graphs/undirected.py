@@ -62,13 +62,13 @@ def to_graph6(data: Data) -> str:
     """
     edge_index, n = data.edge_index, data.num_nodes
     if edge_index is None or n is None:
-        raise ValueError("data needs `edge_index` and a number of nodes")
+        raise ValueError("`data` needs `edge_index` and a number of nodes.")
     pairs = edge_index.t().cpu().numpy().astype(np.int64)
     keys, reverse = pairs[:, 0] * n + pairs[:, 1], pairs[:, 1] * n + pairs[:, 0]
     missing = np.flatnonzero(~np.isin(reverse, keys))
     if missing.size:
         a, b = pairs[missing[0]]
         raise ValueError(
-            f"graph6 needs an undirected graph, got edge ({a}, {b}) without ({b}, {a})"
+            f"The format graph6 needs an undirected graph; got edge ({a}, {b}) without ({b}, {a})."
         )
     return format_graph6(int(n), pairs)

@@ -100,22 +100,22 @@ def read_mesh_file(path: str | Path, need_faces: bool = False) -> MeshFile:
 
 def _check(mesh: MeshFile) -> None:
     if not len(mesh.vertices):
-        raise ValueError("the file has no vertex.")
+        raise ValueError("The file has no vertex.")
     finite = np.isfinite(mesh.vertices).all(1)
     if not finite.all():
         bad = int(np.flatnonzero(~finite)[0])
-        raise ValueError(f"vertex {bad} is not finite: {mesh.vertices[bad].tolist()}.")
+        raise ValueError(f"Vertex {bad} is not finite: {mesh.vertices[bad].tolist()}.")
     short = np.flatnonzero(mesh.sizes < 3)
     if len(short):
         raise ValueError(
-            f"face {short[0]} has {mesh.sizes[short[0]]} corners; at least 3 are needed."
+            f"Face {short[0]} has {mesh.sizes[short[0]]} corners; at least 3 are needed."
         )
     outside = (mesh.corners < 0) | (mesh.corners >= len(mesh.vertices))
     if outside.any():
         bad = int(np.searchsorted(np.cumsum(mesh.sizes), int(outside.argmax()), side="right"))
         stop = int(mesh.sizes[: bad + 1].sum())
         raise ValueError(
-            f"face {bad} has corners {mesh.corners[stop - mesh.sizes[bad] : stop].tolist()[:20]} "
+            f"Face {bad} has corners {mesh.corners[stop - mesh.sizes[bad] : stop].tolist()[:20]} "
             f"(counted from 0), but the file has {len(mesh.vertices)} vertices."
         )
 

@@ -27,7 +27,9 @@ def read_foreign(path: Path) -> MeshFile:
         parts = [(node, *scene.graph[node]) for node in scene.graph.nodes_geometry]
     # Its readers raise what JSON, NumPy and base64 do, and a dozen classes of their own.
     except Exception as error:
-        raise ValueError(f"trimesh cannot read the file: {type(error).__name__}: {error}") from None
+        raise ValueError(
+            f"The package trimesh cannot read the file: {type(error).__name__}: {error}"
+        ) from None
     vertices, faces, objects, materials = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], [], []
     objects_of, materials_of = {"": 0}, {"": 0}
     count = 0

@@ -111,7 +111,7 @@ def _parse_header(data: bytes, path: Path) -> tuple[str, list[_Element], int]:
             elif words[0] == "property":
                 elements[-1].properties.append(Property(words[2], _TYPES[words[1]], ""))
             else:
-                raise ValueError("unknown keyword")
+                raise ValueError("Unknown keyword.")
         except (KeyError, IndexError, ValueError):
             raise ValueError(f"{path}: cannot read the header line {line!r}.") from None
     if order is None:

@@ -147,7 +147,7 @@ def write_cloud(
     path = Path(path)
     points = np.asarray(points)
     if path.suffix.lower() != ".ply":
-        raise ValueError(f"clouds are written as .ply; got {path.name!r}.")
+        raise ValueError(f"Clouds are written as .ply; got {path.name!r}.")
     if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
         raise ValueError(f"`points` must be finite numbers [N, 3]; got {points.shape}.")
     columns = dict(zip("xyz", points.astype(np.float64).T, strict=True))
@@ -155,10 +155,10 @@ def write_cloud(
         values = np.asarray(raw)
         shape = (len(points), 3) if name in ("color", "normal") else (len(points),)
         if values.shape != shape:
-            raise ValueError(f"field {name!r} must have shape {shape}; got {values.shape}.")
+            raise ValueError(f"Field {name!r} must have shape {shape}; got {values.shape}.")
         if name == "color":
             if not ((values >= 0) & (values <= 1)).all():
-                raise ValueError("field 'color' must lie in [0, 1].")
+                raise ValueError("Field 'color' must lie in [0, 1].")
             values = np.rint(values * 255).astype(np.uint8)
             columns |= dict(zip(("red", "green", "blue"), values.T, strict=True))
         elif name == "normal":
@@ -174,7 +174,7 @@ def write_cloud(
             kind = "i4"
         if kind not in kinds or not re.fullmatch(r"\w+", name, re.ASCII):
             raise ValueError(
-                f"field {name!r} of {values.dtype} does not fit a .ply file, whose names are one "
+                f"Field {name!r} of {values.dtype} does not fit a .ply file, whose names are one "
                 f"word and whose integers have 32 bits."
             )
         layout.append((name, f"<{kind}"))

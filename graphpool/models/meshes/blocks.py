@@ -54,7 +54,7 @@ def make_norm(norm: str, channels: int, groups: int = 16) -> nn.Module:
     if norm == "group":
         if channels % groups:
             raise ValueError(
-                f"group normalisation needs channels divisible by {groups}; got {channels}."
+                f"Group normalisation needs channels divisible by {groups}; got {channels}."
             )
         return NodeGroupNorm(groups, channels)
     if norm == "batch":
