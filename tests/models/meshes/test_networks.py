@@ -3,8 +3,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
-from graphpool.mesh import icosphere, primal_dual
-from graphpool.mesh.edges import graph as edge_graph
+from graphpool.mesh import edge_graph, icosphere, primal_dual
 from graphpool.models import (
     FaceMLP,
     MeshClassifier,

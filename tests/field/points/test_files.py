@@ -25,7 +25,7 @@ from graphpool.datasets import (
 from graphpool.models import PointNet2Classifier
 from graphpool.points.transforms import Normalize
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 RNG = np.random.default_rng(0)
 TABLE = np.column_stack([RNG.normal(size=(7, 6)).round(3), np.arange(7) % 3])
 

@@ -12,8 +12,7 @@ import torch
 from torch_geometric.nn import GIN
 
 from graphpool import Segments, aggr, relational
-from graphpool.mesh import icosphere, primal_dual
-from graphpool.mesh.edges import graph as edge_graph
+from graphpool.mesh import edge_graph, icosphere, primal_dual
 from graphpool.models import (
     EdgeConvClassifier,
     FaceMLP,
