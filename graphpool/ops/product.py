@@ -56,5 +56,5 @@ def segment_product(
         before = torch.cat([torch.ones_like(x[:step]), x[:-step]])
         x = x * torch.where(align(place >= step, x), before, 1)
         step *= 2
-    last = x[(bags.ptr[1:] - 1).clamp(min=0)]
+    last = x.index_select(0, (bags.ptr[1:] - 1).clamp(min=0))
     return torch.where(align(n == 0, last), 0, last).to(dtype)

@@ -153,6 +153,7 @@ def test_sr25_with_all_pairs_of_labels(shared_data):
     assert bool(granted(graphs, all_pairs(15)[:3], 2, rounds=3).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "plain"), [(EXP, 0), (CEXP, 300)])
 def test_exp_without_labels_and_a_part_with(shared_data, cls, plain):
     data = cls(shared_data / "expressive")
@@ -170,6 +171,7 @@ def test_exp_with_one_label(shared_data, cls):
     assert result.count == 600
 
 
+@pytest.mark.slow
 def test_graph8c_counts():
     graphs = connected_graphs(8)
     colours = Colours()

@@ -132,6 +132,7 @@ def test_an_invariant_model_is_judged_by_what_exceeds_rounding():
         assert found.separated.tolist() == wanted and found.reliable
 
 
+@pytest.mark.slow
 def test_relational_pooling_on_circulants():
     """Nearly all pairs of classes, no pair of copies of one class."""
     data = CSL(copies=2)

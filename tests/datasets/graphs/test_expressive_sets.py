@@ -183,6 +183,7 @@ def test_connected_graphs_against_networkx_atlas():
         connected_graphs(9)
 
 
+@pytest.mark.slow
 def test_graph8c_generated_and_read_agree(shared_data):
     generated, read = Graph8c(), Graph8c(shared_data / "expressive")
     assert len(generated) == len(read) == 11117

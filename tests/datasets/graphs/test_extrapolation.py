@@ -65,6 +65,7 @@ def test_edges_are_sorted_by_receiver(tmp_path):
         assert (data.edge_index[1].diff() >= 0).all()
 
 
+@pytest.mark.slow
 def test_protocol_sizes_and_speed(tmp_path):
     begin = time.perf_counter()
     train = MaxDegree(tmp_path)

@@ -252,10 +252,10 @@ def features(vertices, faces):
 @pytest.mark.parametrize(
     "mesh, count",
     [
-        (FOLDED, 2000),
-        (with_a_fold(*cube(1)), 500),
-        (with_a_fold(*cube(3, (1, 2, 0.5))), 200),
-        (icosphere(1), 200),
+        (FOLDED, 200),
+        (with_a_fold(*cube(1)), 100),
+        (with_a_fold(*cube(3, (1, 2, 0.5))), 40),
+        (icosphere(1), 40),
     ],
     ids=["folded", "cube", "box", "sphere"],
 )
@@ -282,11 +282,11 @@ def test_the_angle_of_a_pair_is_that_of_its_normals():
 @pytest.mark.parametrize("kind", ["cubes", "real"])
 def test_logits_and_clusters_do_not_move_under_rotation(kind, request):
     if kind == "cubes":
-        meshes = [cube(n, s) for n in (1, 2, 3) for s in ((1, 1, 1), (1, 1, 2), (1, 2, 3))]
+        meshes = [cube(n, s) for n in (1, 2) for s in ((1, 1, 1), (1, 2, 3))]
         meshes += [with_a_fold(*mesh) for mesh in meshes]
     else:
         files = sorted((request.getfixturevalue("shared_data") / "shrec16").glob("*/test/*.obj"))
-        meshes = [clean(*read_mesh(file))[:2] for file in files[::12]]
+        meshes = [clean(*read_mesh(file))[:2] for file in files[::40]]
     torch.manual_seed(0)
     models = [
         MeshClassifier(5, channels=(16, 16), heads=1),

@@ -612,6 +612,7 @@ class TestScripts:
         assert len(batch.pos[:32].unique(dim=0)) == 32
         assert torch.equal(test_set[3].pos, test_set[3].pos)
 
+    @pytest.mark.slow
     def test_a_test_folder_without_the_first_class(self, example, tmp_path, capsys):
         root = self.folder(tmp_path / "data", lacking=[("test", "ball")])
         module, args = example("point_cloud_classification", "--data", root, "--k", 16, "--num-points", 128,

@@ -124,7 +124,7 @@ def colliding_reads(output):
     return found
 
 
-@pytest.mark.parametrize("kind, name", NETWORKS, ids=str)
+@pytest.mark.parametrize("kind, name", NETWORKS + POINTS, ids=str)
 def test_no_network_reads_rows_with_a_backward_pass_that_races(kind, name):
     model, args, kwargs = run(kind, name, small=True)
     assert colliding_reads(model(*args, **kwargs).sum()) == 0
@@ -147,6 +147,7 @@ def test_a_race_would_be_found():
     assert colliding_reads(x[torch.tensor([0, 2])].sum() + x[x[:, 0] > 0.5].sum()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, name", NETWORKS + POINTS, ids=str)
 def test_two_runs_on_two_threads_give_the_same_bits(kind, name):
     threads = torch.get_num_threads()

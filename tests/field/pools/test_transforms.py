@@ -56,7 +56,13 @@ def close(actual, expected, atol=1e-6):
     torch.testing.assert_close(actual.detach(), expected.detach(), atol=atol, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", aggr.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("isab", "slot_mixture") else name
+        for name in aggr.names()
+    ],
+)
 def test_every_transform_of_first_order(name):
     f, x, t = values(name), sample(), sample(2) - 0.5
     expected, w = slope(f, x, t), torch.randn_like(f(x))
