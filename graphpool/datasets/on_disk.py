@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from graphpool.io.untrusted import load_tensors
+
+
+def file_in(path: str | os.PathLike[str], name: str) -> Path:
+    """``path``, or the file ``name`` in it where it is a folder."""
+    return Path(path) / name if Path(path).is_dir() else Path(path)
 
 
 def visible(folder: Path) -> list[Path]:

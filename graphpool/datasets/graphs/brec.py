@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Data, InMemoryDataset
 
 from graphpool.datasets.graphs.undirected import graphs_from_graph6
+from graphpool.datasets.on_disk import file_in
 from graphpool.io.untrusted import load_array
 
 
@@ -124,7 +125,7 @@ class BRECCopies:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.file = Path(path) / "brec_v3.npy" if Path(path).is_dir() else Path(path)
+        self.file = file_in(path, "brec_v3.npy")
         self._lines = _load_lines(self.file)
         if not self._lines.size or self._lines.size % (2 * BREC_BLOCK_SIZE):
             raise ValueError(

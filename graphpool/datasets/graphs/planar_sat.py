@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
 from graphpool.datasets.graphs.undirected import undirected_data
+from graphpool.datasets.on_disk import file_in
 from graphpool.io.untrusted import integers, read_text
 
 
@@ -116,7 +117,7 @@ class EXP(InMemoryDataset):
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
         super().__init__(None, transform)
-        file = Path(path) / self.file_name if Path(path).is_dir() else Path(path)
+        file = file_in(path, self.file_name)
         graphs = read_graph_sat(file)
         labels = torch.cat([graph.y for graph in graphs]) if graphs else torch.empty(0)
         if len(graphs) % 2 or not torch.equal(

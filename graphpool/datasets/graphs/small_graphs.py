@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import Data, InMemoryDataset
 
 from graphpool.datasets.graphs.undirected import read_graph6, undirected_data
+from graphpool.datasets.on_disk import file_in
 
 #: Connected graphs on 1, ..., 8 nodes, up to isomorphism.
 NUM_CONNECTED: tuple[int, ...] = (1, 1, 2, 6, 21, 112, 853, 11117)
@@ -111,7 +111,7 @@ class Graph8c(InMemoryDataset):
         if path is None:
             graphs = connected_graphs(8)
         else:
-            file = Path(path) / "graph8c.g6" if Path(path).is_dir() else Path(path)
+            file = file_in(path, "graph8c.g6")
             graphs = read_graph6(file)
             if len(graphs) != NUM_CONNECTED[-1]:
                 raise ValueError(f"{file} should hold 11117 graphs; got {len(graphs)}.")

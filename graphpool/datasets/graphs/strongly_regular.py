@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch_geometric.data import Data, InMemoryDataset
 
 from graphpool.datasets.graphs.undirected import read_graph6
+from graphpool.datasets.on_disk import file_in
 
 
 def strongly_regular_parameters(data: Data) -> tuple[int, int, int, int]:
@@ -82,7 +82,7 @@ class SR25(InMemoryDataset):
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
         super().__init__(None, transform)
-        file = Path(path) / "sr251256.g6" if Path(path).is_dir() else Path(path)
+        file = file_in(path, "sr251256.g6")
         graphs = read_graph6(file)
         if len(graphs) != 15:
             raise ValueError(f"{file} should hold 15 graphs; got {len(graphs)}.")
