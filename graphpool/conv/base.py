@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric import nn as pyg
 from torch_geometric.utils import is_sparse
 
-from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
+from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
 from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods
+from graphpool.nn import Linear
 
 Nodes = Tensor | tuple[Tensor, Tensor | None]
 Width = int | tuple[int, int]
@@ -220,14 +220,6 @@ def edge_features(
     return edge_attr
 
 
-class Linear(pyg.Linear):
-    """PyG's, which can be trained if its first input came in inference mode, too."""
-
-    def initialize_parameters(self, module: nn.Module, input: tuple[Tensor, ...]) -> None:
-        with torch.inference_mode(False):
-            super().initialize_parameters(module, input)
-
-
 def _values_of(
     bags: Neighborhoods, edge_attr: Tensor | None, edge_weight: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -250,7 +242,7 @@ def width_pair(in_channels: Width) -> tuple[int, int]:
     return (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
 
 
-def together(*widths: int | None) -> int:
+def total_width(*widths: int | None) -> int:
     """The width of several parts side by side, -1 if one is not known."""
     return -1 if any(w is not None and w < 0 for w in widths) else sum(w or 0 for w in widths)
 
@@ -260,11 +252,3 @@ def edge_layer(edge_dim: int | None, channels: int) -> Linear | None:
     if edge_dim is not None and channels < 0:
         raise ValueError("in_channels must be known where there are edge features; got -1")
     return None if edge_dim is None else Linear(edge_dim, channels)
-
-
-def perceptron(channels: list[int], last_activation: bool = False) -> nn.Sequential:
-    """Linear layers with ReLU between them; ``channels[0]`` may be -1 (lazy)."""
-    layers: list[nn.Module] = []
-    for width_in, width_out in zip(channels[:-1], channels[1:], strict=True):
-        layers += [Linear(width_in, width_out), nn.ReLU()]
-    return nn.Sequential(*(layers if last_activation else layers[:-1]))

@@ -7,19 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch_geometric.nn.inits import reset
 
 from graphpool.conv.base import (
     Incoming,
-    Linear,
     Nodes,
     PoolingConv,
     Size,
     Width,
-    perceptron,
-    together,
+    total_width,
     width_pair,
 )
+from graphpool.nn import Linear, perceptron, reset
 
 
 class EdgeConv(PoolingConv):
@@ -68,8 +66,8 @@ class EdgeConv(PoolingConv):
             raise ValueError(
                 f"EdgeConv subtracts senders and receivers; in_channels must agree, got {in_channels}"
             )
-        seen = together(sent, received, edge_dim)
-        self.nn = perceptron([seen, out_channels, out_channels]) if nn is None else nn
+        seen = total_width(sent, received, edge_dim)
+        self.nn = perceptron(seen, out_channels, out_channels) if nn is None else nn
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -156,10 +154,10 @@ class PairMLPConv(PoolingConv):
         super().__init__(aggr, out_channels, aggr_kwargs, **kwargs)
         self.in_channels, self.edge_dim = in_channels, edge_dim
         self.out_channels = self.pooled_channels(out_channels)
-        seen = together(*width_pair(in_channels), edge_dim)
+        seen = total_width(*width_pair(in_channels), edge_dim)
         self.first = Linear(seen, out_channels)
         widths = [out_channels] * num_layers
-        self.rest = perceptron(widths, last_activation=True) if num_layers > 1 else nn.Identity()
+        self.rest = perceptron(*widths, last_activation=True) if num_layers > 1 else nn.Identity()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()

@@ -12,9 +12,9 @@ from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptTensor, PairTensor
 from torch_geometric.utils import is_sparse
 
-from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
+from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
 from graphpool.conv.base import edge_features
-from graphpool.conv.neighborhoods import Neighborhoods, entries, neighborhoods
+from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods, sparse_entries
 from graphpool.segments import Segments
 
 
@@ -110,7 +110,7 @@ class GATv2Conv(pyg.GATv2Conv):
         elif isinstance(edge_index, EdgeIndex):
             edge_index = edge_index.as_tensor()
         elif is_sparse(edge_index):
-            source, _, values = entries(edge_index)
+            source, _, values = sparse_entries(edge_index)
             edges = source.numel()
         if values is not None and (edge_attr is not None or values.dim() != 2):
             raise ValueError(

@@ -6,19 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn.inits import reset
 
-from graphpool.aggr.foreign import keeps_width
+from graphpool.aggr.pyg import keeps_width
 from graphpool.conv.base import (
-    Linear,
     Nodes,
     PoolingConv,
     Size,
     Width,
     edge_layer,
-    perceptron,
     width_pair,
 )
+from graphpool.nn import Linear, perceptron, reset
 
 
 class GINConv(PoolingConv):
@@ -71,7 +69,7 @@ class GINConv(PoolingConv):
         sent, received = width_pair(in_channels)
         super().__init__(aggr, sent, aggr_kwargs, **kwargs)
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.nn = perceptron([received, out_channels, out_channels]) if nn is None else nn
+        self.nn = perceptron(received, out_channels, out_channels) if nn is None else nn
         self.initial_eps = eps
         epsilon = torch.tensor([float(eps)])
         if train_eps:

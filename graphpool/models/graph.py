@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn.inits import reset
 
-from graphpool.aggr.flat import LayerNorm
-from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
+from graphpool._arguments import as_count
+from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
-from graphpool.conv.base import Linear, PoolingConv, Width, perceptron
+from graphpool.conv.base import PoolingConv, Width
 from graphpool.conv.neighborhoods import neighborhoods
-from graphpool.segments import Segments, as_size
+from graphpool.nn import LayerNorm, Linear, perceptron, reset
+from graphpool.segments import Segments
 
 #: Convolutions that :class:`GraphModel` knows by name.
 CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {
@@ -150,7 +150,7 @@ class GraphModel(nn.Module):
 
         self.node_mlp: nn.Module = nn.Identity()
         if node_layers > 0:
-            self.node_mlp = perceptron([width] + [hidden] * node_layers, last_activation=True)
+            self.node_mlp = perceptron(width, *[hidden] * node_layers, last_activation=True)
             width = hidden
         self.readout: nn.Module | None = None
         if readout is not None:
@@ -268,10 +268,10 @@ def _as_segments(
             "there are"
         )
     else:
-        given, graphs = batch.numel(), as_size(batch_size, "batch_size")
+        given, graphs = batch.numel(), as_count(batch_size, "batch_size", least=0)
     if given != num_nodes:
         raise ValueError(f"batch must have one entry per node, {num_nodes}; got {given}")
-    if batch_size is not None and graphs != as_size(batch_size, "batch_size"):
+    if batch_size is not None and graphs != as_count(batch_size, "batch_size", least=0):
         raise ValueError(f"batch_size is {batch_size}, but batch makes {graphs} graphs")
     if isinstance(batch, Segments):
         return batch
@@ -292,7 +292,7 @@ def _encoder(
     if encoder == "linear":
         return Linear(in_channels, hidden), hidden
     if encoder == "mlp":
-        return perceptron([in_channels, hidden, hidden]), hidden
+        return perceptron(in_channels, hidden, hidden), hidden
     raise ValueError(f"encoder must be 'linear', 'mlp', a module or None; got {encoder!r}")
 
 
@@ -302,7 +302,7 @@ def _head(head: str | nn.Module, width: int, hidden: int, out_channels: int) -> 
     if head == "linear":
         return Linear(width, out_channels)
     if head == "mlp":
-        return perceptron([width, hidden, out_channels])
+        return perceptron(width, hidden, out_channels)
     raise ValueError(f"head must be 'linear', 'mlp' or a module; got {head!r}")
 
 

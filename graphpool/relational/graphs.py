@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from graphpool.relational.ragged import exclusive_sum, ragged_gather
+from graphpool.ragged import offsets, ragged_gather
 
 
 class GraphBatch:
@@ -63,7 +63,7 @@ class GraphBatch:
         self.num_graphs = found if batch_size is None else batch_size
         self.batch = batch
         self.counts = torch.bincount(batch, minlength=self.num_graphs)
-        self.ptr = exclusive_sum(self.counts)
+        self.ptr = offsets(self.counts)
         self._sort_edges(edge_index)
 
     def _sort_edges(self, edge_index: Tensor) -> None:
@@ -103,7 +103,7 @@ class GraphBatch:
     @cached_property
     def in_ptr(self) -> Tensor:
         """CSR offsets ``[N + 1]``: incoming edges of each node among :attr:`source`."""
-        return exclusive_sum(torch.bincount(self.target, minlength=self.num_nodes))
+        return offsets(torch.bincount(self.target, minlength=self.num_nodes))
 
     @cached_property
     def edge_ptr(self) -> Tensor:
@@ -151,8 +151,8 @@ class GraphBatch:
         keys = front = roots * n + roots
         distance = torch.zeros_like(keys)
         for step in range(1, hops + 1):
-            owner, slot = ragged_gather(self.in_ptr, front % n if n else front)
-            reached = torch.unique(front[owner] // n * n + self.source[slot]) if n else front
+            owner, entry = ragged_gather(self.in_ptr, front % n if n else front)
+            reached = torch.unique(front[owner] // n * n + self.source[entry]) if n else front
             at = torch.searchsorted(keys, reached).clamp(max=keys.numel() - 1)
             front = reached[keys[at] != reached]
             if front.numel() == 0:
@@ -160,5 +160,5 @@ class GraphBatch:
             keys, order = torch.cat([keys, front]).sort()
             distance = torch.cat([distance, torch.full_like(front, step)])[order]
         owner = keys // n if n else keys
-        ptr = exclusive_sum(torch.bincount(owner, minlength=n))
+        ptr = offsets(torch.bincount(owner, minlength=n))
         return ptr, keys - owner * n, distance

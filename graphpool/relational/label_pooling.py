@@ -9,12 +9,18 @@ from torch import Tensor, nn
 
 from graphpool.aggr import resolve
 from graphpool.relational.copies import Copies
+from graphpool.relational.copy_pooling import (
+    CopyPooling,
+    CopyUnion,
+    Plan,
+    checked_batch,
+    weighted_pool,
+)
 from graphpool.relational.encodings import LabelEncoding, resolve_encoding
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import Labelings
 from graphpool.relational.policies import LabelPolicy
-from graphpool.relational.rectangular import Slots
-from graphpool.relational.wrapper import CopyPooling, Plan, Union, checked_batch, weighted_pool
+from graphpool.relational.rectangular import Slices
 
 OUTPUTS = ("graph", "node", "root")
 GROUPS = ("subset", "root", "cluster")
@@ -43,13 +49,13 @@ class LabelPlan(Plan):
         return self.labelings.nodes[:, 0]
 
     @torch.compiler.disable(recursive=False)
-    def union(self, x: Tensor, rows: slice, roots: bool) -> Union:
+    def union(self, x: Tensor, rows: slice, roots: bool) -> CopyUnion:
         if self.copies is not None:
             copies = self.copies[rows]
         else:
             copies = self.policy.copies(self.graphs, self.labelings[rows], self.max_distance)
         labels = copies.marks() if self.max_distance is None else copies.distance
-        return Union(
+        return CopyUnion(
             self.encoding(x.index_select(0, copies.node), labels),
             copies.node,
             copies.copy,
@@ -60,11 +66,11 @@ class LabelPlan(Plan):
         )
 
     @torch.compiler.disable(recursive=False)
-    def rectangle(self, x: Tensor, slots: Slots, first: int, last: int) -> Tensor:
+    def rectangle(self, x: Tensor, slices: Slices, first: int, last: int) -> Tensor:
         if self.max_distance is None:
-            labels = slots.marks(self.labelings, first, last)
+            labels = slices.marks(self.labelings, first, last)
         else:
-            labels = slots.distances(self.labelings, self.max_distance, first, last)
+            labels = slices.distances(self.labelings, self.max_distance, first, last)
         return self.encoding(x.unsqueeze(1).expand(-1, last - first, -1), labels)
 
 

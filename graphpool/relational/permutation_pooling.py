@@ -8,12 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from graphpool.aggr import Aggregation
+from graphpool.ragged import ragged_arange
 from graphpool.relational.copies import induced_edges, whole_copies
+from graphpool.relational.copy_pooling import (
+    CopyPooling,
+    CopyUnion,
+    Plan,
+    checked_batch,
+    weighted_pool,
+)
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.orders import ORDERS, all_orders, draw_orders
-from graphpool.relational.ragged import ragged_arange
-from graphpool.relational.rectangular import Slots
-from graphpool.relational.wrapper import CopyPooling, Plan, Union, checked_batch, weighted_pool
+from graphpool.relational.rectangular import Slices
 
 
 class OrderPlan(Plan):
@@ -52,7 +58,7 @@ class OrderPlan(Plan):
         return torch.cat([x, ids.to(x.dtype)], dim=-1)
 
     @torch.compiler.disable
-    def union(self, x: Tensor, rows: slice, roots: bool) -> Union:
+    def union(self, x: Tensor, rows: slice, roots: bool) -> CopyUnion:
         graphs, graph, order = self.graphs, self.graph[rows], self.order[rows]
         if self.arity is None:
             node, copy, edge_index, edge_id = whole_copies(graphs, graph)
@@ -63,10 +69,10 @@ class OrderPlan(Plan):
             node, copy = node[keep], copy[keep]
             edge_index, edge_id = induced_edges(graphs, graph, node, copy, keep)
         features = self._with_ids(x.index_select(0, node), self.place[node, order[copy]])
-        return Union(features, node, copy, edge_index, edge_id, graph.numel())
+        return CopyUnion(features, node, copy, edge_index, edge_id, graph.numel())
 
     @torch.compiler.disable
-    def rectangle(self, x: Tensor, slots: Slots, first: int, last: int) -> Tensor:
+    def rectangle(self, x: Tensor, slices: Slices, first: int, last: int) -> Tensor:
         wide = x.unsqueeze(1).expand(-1, last - first, -1)
         return self._with_ids(wide, self.place[:, first:last])
 

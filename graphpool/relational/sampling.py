@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from graphpool.ragged import offsets, ragged_arange
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import Labelings
-from graphpool.relational.ragged import exclusive_sum, ragged_arange
 from graphpool.relational.supports import Support
 
 _LISTABLE = 1 << 20
@@ -39,9 +39,7 @@ def draw_ranks(
         )
         order = torch.argsort(key)
         order = order[torch.argsort(owner[order], stable=True)]
-        place = (
-            torch.arange(owner.numel(), device=counts.device) - exclusive_sum(counts)[:-1][owner]
-        )
+        place = torch.arange(owner.numel(), device=counts.device) - offsets(counts)[:-1][owner]
         chosen = order[place < sizes[owner]]
         return _sorted(owner[chosen], rank[chosen], counts)
     # Drawing until enough different ones have come: which set results depends on equalities only,

@@ -348,7 +348,7 @@ def test_asking_for_a_width_leaves_a_pool_and_the_random_numbers_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    from graphpool.aggr.foreign import pooled_width
+    from graphpool.aggr.pyg import pooled_width
 
     assert pooled_width(pool, 8) == 8 and pool.channels == -1
     assert torch.equal(torch.rand(2), expected)

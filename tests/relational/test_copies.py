@@ -15,11 +15,10 @@ from torch_geometric.data import Batch
 from torch_geometric.nn import GIN
 
 from graphpool.datasets import circulant_graph, connected_graphs
+from graphpool.ragged import ragged_arange
 from graphpool.relational import GraphBatch, LabelPolicy, LabelPooling
 from graphpool.relational import copies as copies_module
-from graphpool.relational import kernels as kernels_module
 from graphpool.relational import sampling as sampling_module
-from graphpool.relational.ragged import ragged_arange
 from graphpool.relational.sampling import draw_labelings, draw_ranks
 from graphpool.relational.supports import Subsets, Tuples
 
@@ -69,7 +68,7 @@ def test_a_slice_of_copies_is_the_copies_of_a_slice(batch, policy):
 
 @pytest.mark.parametrize("piece", [1, 1 << 16])
 def test_both_ways_to_copy_whole_graphs_agree(batch, piece, monkeypatch):
-    monkeypatch.setattr(kernels_module, "_PIECE", piece)
+    monkeypatch.setattr(copies_module, "_LEAST_PIECE", piece)
     graphs = graph_batch(batch)
     for graph in ([0, 0, 1, 3, 3, 3], [2], []):
         graph = torch.tensor(graph, dtype=torch.long)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr, ops
-from graphpool.aggr.foreign import pool, pooled_width
+from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.mesh.dual.selection import check_selection, select_edges
 from graphpool.mesh.dual.topology import MeshTopology, dual_connectivity
 from graphpool.ops.components import connected_components, contract

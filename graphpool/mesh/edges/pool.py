@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from graphpool import aggr, ops
 from graphpool._compiled import parallel_for
-from graphpool.aggr.foreign import pool, pooled_width
+from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.mesh.edges.collapse import collapse_edges, collect_members
 from graphpool.mesh.edges.topology import EdgeTopology
 from graphpool.segments import Segments

@@ -22,10 +22,10 @@ def resolve_pool(query: Any, channels: int, **kwargs: Any) -> nn.Module:
     Raises:
         ValueError: If the pool gives smaller bags or more than one result, which no layer can use.
     """
-    return one_vector_per_bag(resolve(query, channels=channels, **kwargs))
+    return one_vector_per_segment(resolve(query, channels=channels, **kwargs))
 
 
-def one_vector_per_bag(module: nn.Module) -> nn.Module:
+def one_vector_per_segment(module: nn.Module) -> nn.Module:
     """``module``, if it is a pool that gives one vector per bag and nothing else.
 
     Raises:

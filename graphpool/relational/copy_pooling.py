@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from graphpool.aggr import Aggregation, resolve
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.rectangular import (
-    Slots,
+    Slices,
     accepts_copy_axis,
     copy_axis,
     rectangular_is_cheaper,
@@ -24,7 +24,7 @@ FORMS = ("auto", "rectangular", "ragged")
 
 
 @dataclass
-class Union:
+class CopyUnion:
     """A disjoint union of copies with their features: what a network runs on.
 
     Attributes:
@@ -54,12 +54,12 @@ class Plan(ABC):
     """Graph of every copy ``[M]``, sorted."""
 
     @abstractmethod
-    def union(self, x: Tensor, rows: slice, roots: bool) -> Union:
-        """A run of copies in the ragged form."""
+    def union(self, x: Tensor, rows: slice, roots: bool) -> CopyUnion:
+        """Consecutive copies in the ragged form."""
 
     @abstractmethod
-    def rectangle(self, x: Tensor, slots: Slots, first: int, last: int) -> Tensor:
-        """Features ``[N, last - first, d]`` of a run of slices in the rectangular form."""
+    def rectangle(self, x: Tensor, slices: Slices, first: int, last: int) -> Tensor:
+        """Features ``[N, last - first, d]`` of consecutive slices in the rectangular form."""
 
     def root_of_copies(self) -> Tensor:
         """First labelled node of every copy ``[M]``."""
@@ -230,8 +230,8 @@ class CopyPooling(nn.Module):
         self, plan: Plan, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         graphs = plan.graphs
-        slots = Slots(graphs, plan.graph)
-        total = slots.num_slots
+        slices = Slices(graphs, plan.graph)
+        total = slices.num_slices
         step = max(total, 1)
         if self.max_copies is not None:
             step = max(1, self.max_copies // max(graphs.num_graphs, 1))
@@ -243,7 +243,7 @@ class CopyPooling(nn.Module):
             def run(
                 x: Tensor, edges: dict[str, Tensor], first: int = first, last: int = last
             ) -> tuple[Tensor, ...]:
-                wide = plan.rectangle(x, slots, first, last)
+                wide = plan.rectangle(x, slices, first, last)
                 h = self._call_with_copy_axis(wide, edge_index, edges)
                 if self.node_output or self.inner is None:
                     return (h,)
@@ -252,19 +252,19 @@ class CopyPooling(nn.Module):
             pieces.append(_in_pieces(run, x, edges, total > step)[0])
         h = torch.cat(pieces, dim=1)
         if self.node_output:
-            valid = slots.valid(0, total)
-            return h[valid], valid.nonzero()[:, 0], slots.copy(0, total)[valid]
+            valid = slices.valid(0, total)
+            return h[valid], valid.nonzero()[:, 0], slices.copy(0, total)[valid]
         copies = torch.arange(plan.graph.numel(), device=h.device)
         row = plan.graph if self.inner is not None else plan.root_of_copies()
-        return h[row, slots.slot], copies, copies
+        return h[row, slices.slice_of], copies, copies
 
     def _inner_rectangle(self, h: Tensor, graphs: GraphBatch) -> Tensor:
         """``[N, W, d]`` to ``[B, W, d']``."""
         if isinstance(self.inner, Aggregation):
             return self.inner(h, graphs.batch, dim_size=graphs.num_graphs, dim=0)
         width = h.size(1)
-        slot = torch.arange(width, device=h.device).unsqueeze(1)
-        index = (slot * graphs.num_graphs + graphs.batch).flatten()
+        place = torch.arange(width, device=h.device).unsqueeze(1)
+        index = (place * graphs.num_graphs + graphs.batch).flatten()
         flat = h.transpose(0, 1).flatten(0, 1)
         pooled = self.inner(flat, index, dim_size=width * graphs.num_graphs)  # type: ignore[misc]
         return pooled.unflatten(0, (width, graphs.num_graphs)).transpose(0, 1)
