@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool._arguments import as_count
-from graphpool.ragged import offsets
+from graphpool.ragged import ragged_offsets
 
 
 def _kept(compute: Callable[[Segments], Any]) -> Callable[[Segments], Any]:
@@ -127,7 +127,7 @@ class Segments:
         """
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.dim() != 2:
             raise TypeError(f"`mask` must be a boolean tensor [S, N]; got {_describe(mask)}.")
-        return cls(ptr=offsets(mask.sum(1)))
+        return cls(ptr=ragged_offsets(mask.sum(1)))
 
     @classmethod
     def from_counts(cls, counts: Tensor) -> Segments:
@@ -137,7 +137,7 @@ class Segments:
             >>> Segments.from_counts(torch.tensor([2, 0, 1])).index
             tensor([0, 0, 2])
         """
-        return cls(ptr=offsets(_as_integers(counts, "counts")))
+        return cls(ptr=ragged_offsets(_as_integers(counts, "counts")))
 
     @property
     def device(self) -> torch.device:

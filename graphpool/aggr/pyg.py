@@ -105,7 +105,7 @@ def pooled_width(aggr: nn.Module, channels: int) -> int:
         if said is not None:
             return said
         raise ValueError(
-            f"how wide the output of {type(aggr).__name__} is cannot be found out: pooling three "
+            f"How wide the output of {type(aggr).__name__} is cannot be found out: pooling three "
             f"elements of {channels} channels raised {type(error).__name__} ({error}). If the pool is "
             "right, give it an attribute `out_channels`."
         ) from error

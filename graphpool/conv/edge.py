@@ -64,7 +64,7 @@ class EdgeConv(PoolingConv):
         sent, received = width_pair(in_channels)
         if sent > 0 and received > 0 and sent != received:
             raise ValueError(
-                f"EdgeConv subtracts senders and receivers; in_channels must agree, got {in_channels}"
+                f"EdgeConv subtracts senders and receivers; `in_channels` must agree; got {in_channels}."
             )
         seen = total_width(sent, received, edge_dim)
         self.nn = perceptron(seen, out_channels, out_channels) if nn is None else nn
@@ -87,11 +87,11 @@ class EdgeConv(PoolingConv):
         receivers = features_of_receivers(call)
         if call.senders.size(-1) != receivers.size(-1):
             raise ValueError(
-                "EdgeConv subtracts senders and receivers; `x` must have one width, got "
-                f"{call.senders.size(-1)} and {receivers.size(-1)}"
+                "EdgeConv subtracts senders and receivers; `x` must have one width; got "
+                f"{call.senders.size(-1)} and {receivers.size(-1)}."
             )
-        own = self.at_receivers(receivers, call.bags)
-        parts = [own, self.at_senders(call.senders, call.bags) - own]
+        own = self.at_receivers(receivers, call.edges)
+        parts = [own, self.at_senders(call.senders, call.edges) - own]
         if call.edge_attr is not None:
             parts.append(call.edge_attr.expand(*own.shape[:-1], -1))
         return self.pool_messages(self.nn(torch.cat(parts, dim=-1)), call)
@@ -100,8 +100,8 @@ class EdgeConv(PoolingConv):
 def features_of_receivers(call: Incoming) -> Tensor:
     if call.receivers is None:
         raise ValueError(
-            "the message sees both ends of an edge: the features of the nodes that receive, in `x`, "
-            "must be a tensor; got None"
+            "The message sees both ends of an edge: the features of the nodes that receive, in `x`, "
+            "must be a tensor; got None."
         )
     return call.receivers
 
@@ -150,7 +150,7 @@ class PairMLPConv(PoolingConv):
         **kwargs: Any,
     ) -> None:
         if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+            raise ValueError(f"`num_layers` must be at least 1; got {num_layers}.")
         super().__init__(aggr, out_channels, aggr_kwargs, **kwargs)
         self.in_channels, self.edge_dim = in_channels, edge_dim
         self.out_channels = self.pooled_channels(out_channels)
@@ -182,7 +182,7 @@ class PairMLPConv(PoolingConv):
         parts = self.first.weight.split(widths, dim=1)
         received = nn.functional.linear(receivers, parts[0], self.first.bias)
         sent = nn.functional.linear(call.senders, parts[1])
-        hidden = self.at_receivers(received, call.bags) + self.at_senders(sent, call.bags)
+        hidden = self.at_receivers(received, call.edges) + self.at_senders(sent, call.edges)
         if call.edge_attr is not None:
             hidden = hidden + nn.functional.linear(call.edge_attr, parts[2])
         return self.pool_messages(self.rest(hidden.relu()), call)

@@ -115,7 +115,7 @@ class GINConv(PoolingConv):
             pooled = self.project(pooled)
         if own is not None and own.size(-1) != pooled.size(-1):
             raise ValueError(
-                f"receivers of {own.size(-1)} channels, and {pooled.size(-1)} pooled from their senders, "
-                f"cannot be added: give in_channels=(senders, receivers); it is {self.in_channels}"
+                f"Receivers of {own.size(-1)} channels, and {pooled.size(-1)} pooled from their senders, "
+                f"cannot be added: give in_channels=(senders, receivers); it is {self.in_channels}."
             )
         return self.nn(pooled if own is None else (1 + self.eps) * own + pooled)

@@ -60,8 +60,8 @@ class Neighborhoods:
             shape = (int(edge_index.size(0)), int(edge_index.size(1)))
             if shape != (num_receivers, num_senders):
                 raise ValueError(
-                    f"a sparse adjacency must be [receivers, senders] = "
-                    f"[{num_receivers}, {num_senders}]; got {list(shape)}"
+                    f"A sparse adjacency must be [receivers, senders] = "
+                    f"[{num_receivers}, {num_senders}]; got {list(shape)}."
                 )
             source, target, self.values = sparse_entries(edge_index)
         else:

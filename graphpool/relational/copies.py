@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool._compiled import kernel, parallel_for
-from graphpool.ragged import offsets, ragged_arange, ragged_gather
+from graphpool.ragged import ragged_arange, ragged_gather, ragged_offsets
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import Labelings
 
@@ -62,7 +62,7 @@ class Copies:
         """Consecutive copies."""
         first, last, step = rows.indices(self.num_copies)
         if step != 1:
-            raise ValueError(f"copies can be sliced in steps of 1, got {step}")
+            raise ValueError(f"Copies can be sliced in steps of 1; got {step}.")
         if first == 0 and last == self.num_copies:
             return self
         bounds = torch.tensor([first, max(first, last)], device=self.copy.device)
@@ -113,7 +113,7 @@ def build_copies(
         copy, local = ragged_arange(graphs.counts[graph])
         node = graphs.ptr[graph][copy] + local
         keep = torch.ones_like(node, dtype=torch.bool)
-        at = offsets(graphs.counts[graph])[:-1].unsqueeze(1) + graphs.local[labels]
+        at = ragged_offsets(graphs.counts[graph])[:-1].unsqueeze(1) + graphs.local[labels]
         keep[at.flatten()] = False
         node, copy = node[keep], copy[keep]
         edge_index, edge_id = induced_edges(graphs, graph, node, copy, keep)
@@ -138,8 +138,8 @@ def whole_copies(graphs: GraphBatch, graph: Tensor) -> tuple[Tensor, Tensor, Ten
             graph,
             graphs.ptr,
             graphs.edge_ptr,
-            offsets(graphs.counts[graph]),
-            offsets((graphs.edge_ptr[1:] - graphs.edge_ptr[:-1])[graph]),
+            ragged_offsets(graphs.counts[graph]),
+            ragged_offsets((graphs.edge_ptr[1:] - graphs.edge_ptr[:-1])[graph]),
             graphs.source,
             graphs.target,
             graphs.edge_id,
@@ -157,7 +157,7 @@ def whole_copies_composed(
     edge_index = edge.new_empty(2, edge.numel())
     torch.index_select(graphs.source, 0, edge, out=edge_index[0])
     torch.index_select(graphs.target, 0, edge, out=edge_index[1])
-    shift = offsets(graphs.counts[graph])[:-1] - graphs.ptr[graph]
+    shift = ragged_offsets(graphs.counts[graph])[:-1] - graphs.ptr[graph]
     edge_index += shift[of]
     return node, copy, edge_index, edge if graphs.in_order else graphs.edge_id[edge]
 
@@ -169,7 +169,7 @@ def _ball_unions(
     would be too large), and the distances to the labels."""
     ptr, ball_node, ball_distance = graphs.balls(hops)
     labels, graph = labelings.nodes, labelings.graph
-    places = offsets(graphs.counts[graph])
+    places = ragged_offsets(graphs.counts[graph])
     far = hops + 1
     if int(places[-1]) * labels.size(1) <= _TABLE_LIMIT:
         start = places[:-1] - graphs.ptr[graph]
@@ -203,7 +203,7 @@ def induced_edges(
     target, edge = ragged_gather(graphs.in_ptr, node)
     source, of = graphs.source[edge], copy[target]
     if keep is not None:
-        start = offsets(graphs.counts[graph])[:-1] - graphs.ptr[graph]
+        start = ragged_offsets(graphs.counts[graph])[:-1] - graphs.ptr[graph]
         number = torch.cumsum(keep, 0) - 1
         place = start[of] + source
         found = keep[place]

@@ -166,28 +166,28 @@ class LabelPooling(CopyPooling):
             policy = LabelPolicy(policy, labels, *settings)
         elif labels not in (1, policy.labels) or settings != (None, None, None, False, False):
             raise ValueError(
-                "a LabelPolicy holds labels, hops, max_distance, sample, replacement and stratified; "
-                "give them there only"
+                "A LabelPolicy holds labels, hops, max_distance, sample, replacement and stratified; "
+                "give them there only."
             )
         if output not in OUTPUTS:
-            raise ValueError(f"output must be one of {', '.join(OUTPUTS)}; got {output!r}")
+            raise ValueError(f"`output` must be one of {', '.join(OUTPUTS)}; got {output!r}.")
         super().__init__(gnn, inner, outer, form, max_copies, output == "node", between)
         self.policy, self.output = policy, output
         rooted = policy.labels > 0 and not policy.deletes
         if not rooted and (output == "root" or inner == "root" or group == "root"):
             raise ValueError(
                 f"'root' needs labelled nodes that stay in the graph, not policy={policy.name!r} "
-                f"with labels={policy.labels}"
+                f"with labels={policy.labels}."
             )
         self.encoding = resolve_encoding(encoding, policy.deletes is None, policy.hops)
         if policy.deletes and not isinstance(self.encoding, nn.Module):
-            raise ValueError("deletion policies take no encoding")
+            raise ValueError("Deletion policies take no encoding.")
         if group is None and policy.name == "subsets" and policy.labels > 1 and output != "node":
             group = "subset"
         if group is not None and group not in GROUPS:
-            raise ValueError(f"group must be one of {', '.join(GROUPS)} or None; got {group!r}")
+            raise ValueError(f"`group` must be one of {', '.join(GROUPS)} or None; got {group!r}.")
         if group is not None and output == "node":
-            raise ValueError("group has no meaning with output='node', which pools per node")
+            raise ValueError("`group` has no meaning with output='node', which pools per node.")
         self.group = group
         if group is not None:
             self.group_pool = resolve(group_pool, channels=self.channels_between)
@@ -268,10 +268,10 @@ def _check_distances(copies: Copies, max_distance: int) -> None:
     found = copies.max_distance
     if found is None or copies.distance is None:
         raise ValueError(
-            f"the encoding needs distances up to {max_distance}, but `copies` holds none; "
-            f"compute them with max_distance={max_distance}"
+            f"The encoding needs distances up to {max_distance}, but `copies` holds none; "
+            f"compute them with max_distance={max_distance}."
         )
     if found != max_distance:
         raise ValueError(
-            f"the encoding needs distances up to {max_distance}, but `copies` holds them as far as {found}"
+            f"The encoding needs distances up to {max_distance}, but `copies` holds them as far as {found}."
         )

@@ -139,21 +139,21 @@ class RelationalPooling(CopyPooling):
         exact = num_permutations == "all"
         if not exact and (not isinstance(num_permutations, int) or num_permutations < 1):
             raise ValueError(
-                f"num_permutations must be an int of at least 1 or 'all', got {num_permutations!r}"
+                f"`num_permutations` must be an int of at least 1 or 'all'; got {num_permutations!r}."
             )
         for name, value in (("id_dim", id_dim), ("train_permutations", train_permutations)):
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise ValueError(f"`{name}` must be at least 1; got {value}.")
         if arity is not None and arity < 1:
-            raise ValueError(f"arity must be at least 1 or None, got {arity}")
+            raise ValueError(f"`arity` must be at least 1 or None; got {arity}.")
         if order not in ORDERS:
-            raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
+            raise ValueError(f"`order` must be one of {', '.join(ORDERS)}; got {order!r}.")
         if exact and order != "random":
-            raise ValueError(f"num_permutations='all' lists all orders, not {order!r} ones")
+            raise ValueError(f"num_permutations='all' lists all orders, not {order!r} ones.")
         if output not in ("graph", "node"):
-            raise ValueError(f"output must be 'graph' or 'node', got {output!r}")
+            raise ValueError(f"`output` must be 'graph' or 'node'; got {output!r}.")
         if inner == "root":
-            raise ValueError("inner='root' needs labelled nodes; use LabelPooling")
+            raise ValueError("inner='root' needs labelled nodes; use LabelPooling.")
         super().__init__(gnn, inner, outer, form, max_copies, output == "node")
         self.num_permutations, self.train_permutations = num_permutations, train_permutations
         self.id_dim, self.arity, self.order, self.output = id_dim, arity, order, output

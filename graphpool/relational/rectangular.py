@@ -14,7 +14,7 @@ import torch
 import torch_geometric.nn as pyg
 from torch import Tensor, nn
 
-from graphpool.ragged import offsets
+from graphpool.ragged import ragged_offsets
 from graphpool.relational.copies import distances
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import Labelings
@@ -102,7 +102,7 @@ class Slices:
         counts = torch.bincount(graph, minlength=graphs.num_graphs)
         self.graphs, self.graph, self.counts = graphs, graph, counts
         self.num_slices = int(counts.max()) if counts.numel() else 0
-        self.first = offsets(counts)[:-1]
+        self.first = ragged_offsets(counts)[:-1]
         self.slice_of = torch.arange(graph.numel(), device=graph.device) - self.first[graph]
 
     def valid(self, first: int, last: int) -> Tensor:

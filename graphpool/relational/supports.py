@@ -8,7 +8,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from graphpool.ragged import offsets, ragged_arange, ragged_gather
+from graphpool.ragged import ragged_arange, ragged_gather, ragged_offsets
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import cluster_keys
 
@@ -41,7 +41,7 @@ class Tuples(Support):
         largest = int(graphs.counts.max()) if graphs.num_graphs else 0
         if largest**labels >= _LIMIT:
             raise ValueError(
-                f"{largest} nodes have more than 2**62 {labels}-tuples; use fewer labels"
+                f"{largest} nodes have more than 2**62 {labels}-tuples; use fewer labels."
             )
         self.graphs, self.labels = graphs, labels
         self.counts = graphs.counts**labels
@@ -78,7 +78,7 @@ class Subsets(Support):
             # C(n, k) = C(0, k - 1) + ... + C(n - 1, k - 1)
             if float(table[:-1, k - 1].double().sum()) >= _LIMIT:
                 raise ValueError(
-                    f"{largest} nodes have more than 2**62 subsets of {k}; use fewer labels"
+                    f"{largest} nodes have more than 2**62 subsets of {k}; use fewer labels."
                 )
             table[1:, k] = table[:-1, k - 1].cumsum(0)
         self.table = table.t().contiguous()
@@ -106,7 +106,7 @@ class Listed(Support):
         self.graphs, self.table = graphs, table
         graph = graphs.batch[table[:, 0]]
         self.counts = torch.bincount(graph, minlength=graphs.num_graphs)
-        self.start = offsets(self.counts)
+        self.start = ragged_offsets(self.counts)
 
     def nodes(self, graph: Tensor, rank: Tensor) -> Tensor:
         return self.table[self.start[graph] + rank].unsqueeze(1)
@@ -114,7 +114,7 @@ class Listed(Support):
     def strata(self) -> tuple[Tensor, Tensor, Tensor] | None:
         root, length = torch.unique_consecutive(self.table[:, 0], return_counts=True)
         graph = self.graphs.batch[root]
-        return graph, offsets(length)[:-1] - self.start[graph], length
+        return graph, ragged_offsets(length)[:-1] - self.start[graph], length
 
 
 class ListedSubsets(Listed):
@@ -147,7 +147,7 @@ def cluster_tuples(graphs: GraphBatch, labels: int, cluster: Tensor) -> Listed:
     members = torch.argsort(key, stable=True)
     size = torch.bincount(key) if key.numel() else key
     owner, rank = ragged_arange(size**labels)
-    n, start = size[owner], offsets(size)[:-1][owner]
+    n, start = size[owner], ragged_offsets(size)[:-1][owner]
     columns = []
     for _ in range(labels):
         columns.append(members[start + rank % n])

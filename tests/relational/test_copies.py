@@ -297,10 +297,10 @@ def test_wrapper_calls(batch):
         model(batch.x, batch.edge_index, batch.batch)
     with pytest.raises(ValueError, match="one entry for each"):
         model(batch.x, batch.edge_index, batch.batch, cluster=torch.zeros(2))
-    with pytest.raises(ValueError, match=r"x must be \[N, d\]"):
+    with pytest.raises(ValueError, match=r"`x` must be \[N, d\]"):
         model(batch.x[:, 0], batch.edge_index, batch.batch)
     model = LabelPooling(GIN(2, 4, 1), form="rectangular")
-    with pytest.raises(ValueError, match="edge_weight has no rectangular form"):
+    with pytest.raises(ValueError, match="`edge_weight` has no rectangular form"):
         model(batch.x, batch.edge_index, batch.batch, edge_weight=torch.ones(batch.num_edges))
     pyg_pool = __import__("torch_geometric").nn.aggr.SumAggregation()
     model = LabelPooling(GIN(2, 4, 1), outer=pyg_pool, sample=2)

@@ -248,7 +248,7 @@ def test_too_many_orders_are_refused():
     model = RelationalPooling(GIN(4, 4, 1), "all", 3)
     with pytest.raises(ValueError, match="at most 8 nodes, but graph 0 has 9"):
         model(data.x, data.edge_index)
-    with pytest.raises(ValueError, match="order must be"):
+    with pytest.raises(ValueError, match="`order` must be"):
         draw_orders(graph_of(data), "sorted", 1)
 
 
