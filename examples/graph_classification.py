@@ -35,7 +35,7 @@ from tqdm import tqdm
 from graphpool import aggr
 from graphpool.datasets import GraphFamilies, TUGraphs
 from graphpool.models import GraphModel
-from graphpool.train import GraphBatch, GraphBatches, fit
+from graphpool.train import GraphBatches, MiniBatch, fit
 
 
 def stratified_folds(labels: Tensor, count: int, seed: int) -> list[Tensor]:
@@ -56,7 +56,7 @@ def usable_readouts() -> list[str]:
     return [n for n, cls in classes.items() if not cls.needs_positions and not cls.ragged]
 
 
-def forward(model: torch.nn.Module, batch: GraphBatch) -> Tensor:
+def forward(model: torch.nn.Module, batch: MiniBatch) -> Tensor:
     return model(batch.x, batch.edge_index, batch.nodes)
 
 

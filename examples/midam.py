@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm import trange
 
 from graphpool import Segments, aggr
-from graphpool.aggr.attentive.midam import MinMaxAUCLoss
+from graphpool.sets import MinMaxAUCLoss
 
 CHANNELS = 16
 RATES, GAMMAS = (1e-3, 4e-3, 1.6e-2), (0.2, 0.4, 0.8)

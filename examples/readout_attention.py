@@ -23,7 +23,7 @@ from tqdm import tqdm
 from graphpool import Segments, aggr, attention, contributions, plot
 from graphpool.datasets import GraphFamilies, TUGraphs
 from graphpool.models import GraphModel
-from graphpool.train import GraphBatch, GraphBatches, fit
+from graphpool.train import GraphBatches, MiniBatch, fit
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -32,7 +32,7 @@ ATOMS = {"MUTAG": ("C", "N", "O", "F", "I", "Cl", "Br")}
 CLASSES = {"MUTAG": ("not mutagenic", "mutagenic")}
 
 
-def forward(model: torch.nn.Module, batch: GraphBatch) -> Tensor:
+def forward(model: torch.nn.Module, batch: MiniBatch) -> Tensor:
     return model(batch.x, batch.edge_index, batch.nodes)
 
 

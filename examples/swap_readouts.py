@@ -33,7 +33,7 @@ from tqdm import tqdm
 from graphpool import aggr
 from graphpool.datasets import HarmonicDegree, InverseSize, MaxDegree, ShortestPath
 from graphpool.models import GraphModel
-from graphpool.train import GraphBatch, GraphBatches, fit, predict
+from graphpool.train import GraphBatches, MiniBatch, fit, predict
 
 FIXED = ("sum", "mean", "max", "min")
 
@@ -111,7 +111,7 @@ def mape(output: Tensor, label: Tensor) -> Tensor:
     return 100 * ((output - label) / label).abs().mean()
 
 
-def forward(model: torch.nn.Module, batch: GraphBatch) -> Tensor:
+def forward(model: torch.nn.Module, batch: MiniBatch) -> Tensor:
     return model(batch.x, batch.edge_index, batch.nodes, edge_attr=batch.edge_attr)
 
 

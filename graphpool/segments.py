@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,6 +11,8 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool._arguments import as_count
+from graphpool.ragged import ragged_offsets
 
 
 def _kept(compute: Callable[[Segments], Any]) -> Callable[[Segments], Any]:
@@ -80,9 +81,9 @@ class Segments:
         self._perm: Tensor | None = None
         self._sorted = True if ptr is not None else is_sorted
         if num_segments is not None:
-            num_segments = as_size(num_segments, "num_segments")
+            num_segments = as_count(num_segments, "num_segments", least=0)
         if num_elements is not None:
-            num_elements = as_size(num_elements, "num_elements")
+            num_elements = as_count(num_elements, "num_elements", least=0)
         if self._ptr is not None:
             if self._ptr.numel() == 0:
                 raise ValueError("`ptr` must have num_segments + 1 >= 1 entries; got none.")
@@ -126,7 +127,7 @@ class Segments:
         """
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.dim() != 2:
             raise TypeError(f"`mask` must be a boolean tensor [S, N]; got {_describe(mask)}.")
-        return cls(ptr=_ptr_from_counts(mask.sum(1)))
+        return cls(ptr=ragged_offsets(mask.sum(1)))
 
     @classmethod
     def from_counts(cls, counts: Tensor) -> Segments:
@@ -136,7 +137,7 @@ class Segments:
             >>> Segments.from_counts(torch.tensor([2, 0, 1])).index
             tensor([0, 0, 2])
         """
-        return cls(ptr=_ptr_from_counts(_as_integers(counts, "counts")))
+        return cls(ptr=ragged_offsets(_as_integers(counts, "counts")))
 
     @property
     def device(self) -> torch.device:
@@ -291,28 +292,6 @@ class Segments:
                 )
 
 
-def as_size(value: Any, name: str) -> int:
-    """A number of things, given as an integer of any kind.
-
-    Raises:
-        TypeError: It is not an integer.
-        ValueError: It is negative.
-    """
-    if isinstance(value, torch.SymInt) or (torch.jit.is_tracing() and isinstance(value, Tensor)):
-        # A traced program takes other sizes, too.
-        return value  # type: ignore[return-value]
-    truth = isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool)
-    try:
-        size = None if truth else operator.index(value)
-    except (TypeError, ValueError):
-        size = None
-    if size is None:
-        raise TypeError(f"`{name}` must be an integer; got {_describe(value)}.")
-    if size < 0:
-        raise ValueError(f"`{name}` must be >= 0; got {size}.")
-    return size
-
-
 def _is_missing(kept: Tensor | None) -> bool:
     """Whether a kept tensor must be made (again): what a compiled program made under inference mode
     is of no use to autograd."""
@@ -327,12 +306,6 @@ def _outlives_inference_mode() -> AbstractContextManager[None]:
     if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
         return nullcontext()
     return torch.inference_mode(False)
-
-
-def _ptr_from_counts(counts: Tensor) -> Tensor:
-    ptr = counts.new_zeros(counts.numel() + 1)
-    torch.cumsum(counts, 0, out=ptr[1:])
-    return ptr
 
 
 def _as_integers(value: Any, name: str) -> Tensor:

@@ -16,7 +16,7 @@ from graphpool.segments import Segments
 
 
 @dataclass
-class GraphBatch:
+class MiniBatch:
     """Some graphs side by side.
 
     Attributes:
@@ -86,7 +86,7 @@ class GraphBatches:
     def __len__(self) -> int:
         return -(-self.indices.numel() // self.batch_size)
 
-    def __iter__(self) -> Iterator[GraphBatch]:
+    def __iter__(self) -> Iterator[MiniBatch]:
         order = self.indices
         if self.shuffle:
             order = order[torch.randperm(order.numel(), generator=self.generator)]
@@ -102,7 +102,7 @@ class GraphBatches:
         rows = torch.arange(total, device=counts.device)
         return rows + shift.repeat_interleave(counts, output_size=total), counts
 
-    def _take(self, graphs: Tensor) -> GraphBatch:
+    def _take(self, graphs: Tensor) -> MiniBatch:
         node_rows, num_nodes = self._rows("x", graphs)
         nodes = Segments.from_counts(num_nodes)
         edge_index = edge_attr = None
@@ -113,10 +113,10 @@ class GraphBatches:
             if self._edge_attr is not None:
                 edge_attr = self._edge_attr[edge_rows]
         y = self._y[self._rows("y", graphs)[0]]
-        return GraphBatch(self._x[node_rows], edge_index, edge_attr, y, nodes)
+        return MiniBatch(self._x[node_rows], edge_index, edge_attr, y, nodes)
 
 
-Forward = Callable[[nn.Module, GraphBatch], Tensor]
+Forward = Callable[[nn.Module, MiniBatch], Tensor]
 Metric = Callable[[Tensor, Tensor], Tensor]
 
 

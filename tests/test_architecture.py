@@ -142,10 +142,6 @@ def test_files_stay_small():
     assert {name: size for name, size in sizes.items() if size >= 400} == {}
 
 
-# Rooms that are being rebuilt; to be removed with that.
-CROWDED = {"ops/kernels", "relational"}
-
-
 def test_folders_are_small_and_a_prefix_of_three_is_a_folder():
     crowded, prefixed = {}, {}
     for folder in sorted({file.parent for file in FILES}):
@@ -155,9 +151,6 @@ def test_folders_are_small_and_a_prefix_of_three_is_a_folder():
         for name in names:
             families.setdefault(name.partition("_")[0], []).append(name)
         shared = [family for prefix, family in families.items() if prefix and len(family) >= 3]
-        if room in CROWDED:
-            assert len(names) > 15 or shared, f"{room} is in order: take it off CROWDED"
-            continue
         if len(names) > 15:
             crowded[room] = len(names)
         if shared:

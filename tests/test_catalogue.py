@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from graphpool import aggr, catalogue, testing
-from graphpool.testing.samples import pool as pooled
+from graphpool.testing.samples import pooled
 
 ENTRIES = catalogue.entries()
 

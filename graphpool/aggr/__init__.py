@@ -5,15 +5,15 @@ from graphpool.aggr.attentive.delf import DELF
 from graphpool.aggr.attentive.dsvt import DSVTPool
 from graphpool.aggr.attentive.faset import faset_parameter_groups, faset_stage
 from graphpool.aggr.attentive.latent_attention import LatentAttention, LayerAttention
-from graphpool.aggr.attentive.midam import MIDAMAttention, MIDAMLogSumExp, MinMaxAUCLoss
-from graphpool.aggr.attentive.set_transformer import ISAB, PMA, SetTransformer
+from graphpool.aggr.attentive.midam import MIDAMAttention, MIDAMLogSumExp
+from graphpool.aggr.attentive.set_transformer import PMA, SetTransformer
 from graphpool.aggr.attentive.slots import SlotAttention, SlotMixture
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.contributions import attention, contributions
 from graphpool.aggr.multi import Multi
-from graphpool.aggr.networks.deepsets import DeepSets, SetEquivariant
+from graphpool.aggr.networks.deepsets import DeepSets
 from graphpool.aggr.networks.inset import INSET
-from graphpool.aggr.networks.mixers import PoNet, PoNetMixer, PoolFormer, PoolMixer
+from graphpool.aggr.networks.mixers import PoNet, PoolFormer
 from graphpool.aggr.networks.pyramid import Pyramid
 from graphpool.aggr.networks.ward import WardPool
 from graphpool.aggr.norms.adapool import AdaPool
@@ -27,6 +27,7 @@ from graphpool.aggr.second_order.lowrank import MFB, CompactBilinear, LowRankBil
 from graphpool.aggr.statistics.kmax import DynamicKMax, KMax
 from graphpool.aggr.statistics.moments import Max, Mean, Min, Mul, Std, Sum, Var
 from graphpool.aggr.statistics.order import Median, Quantile
+from graphpool.sets import ISAB, MinMaxAUCLoss, PoNetMixer, PoolMixer, SetEquivariant
 
 __all__ = [
     "DELF",

@@ -1,4 +1,4 @@
-"""Elements of weight 0."""
+"""Elements of weight 0, and bags that have no element."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool.ops.inputs import Gather
+from graphpool.ops.reduce import segment_sum
 from graphpool.ops.reference import align
 from graphpool.segments import Segments
 
@@ -42,3 +43,17 @@ def absent_as_zero(x: Tensor, weight: Tensor, gather: Gather | None = None) -> T
     if weight.requires_grad or _debug.inside_transform():
         absent = absent & ~x.isfinite()
     return torch.where(absent, 0, x)
+
+
+def segment_sizes(segments: Segments, weight: Tensor | None, like: Tensor) -> Tensor:
+    """The size of each bag, 1 for an empty one, shaped to divide ``like`` ``[S, ...]``."""
+    n = segments.counts if weight is None else segment_sum(weight.to(like.dtype), segments)
+    return align(torch.where(n == 0, 1, n).to(like.dtype), like)
+
+
+def fill_empty(
+    y: Tensor, segments: Segments, weight: Tensor | None = None, value: float = 0.0
+) -> Tensor:
+    """``y`` with ``value`` for bags that have no element, or none whose weight is not 0."""
+    n = segments.counts if weight is None else segment_sum((weight != 0).long(), segments)
+    return torch.where(align(n == 0, y), value, y)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool._arguments import as_integer
 from graphpool.aggr.absent import absent_as_zero, some_may_be_absent
-from graphpool.aggr.lazy import ChannelModule, as_integer
+from graphpool.aggr.lazy import ChannelModule
 from graphpool.ops.inputs import Gather, check_elements, gathered
 from graphpool.segments import Segments
 

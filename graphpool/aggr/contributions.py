@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool.aggr.base import as_segments
-from graphpool.aggr.foreign import one_vector_per_bag, pool
+from graphpool.aggr.pyg import one_vector_per_segment, pool
 from graphpool.ops.inputs import working
 from graphpool.ops.primitives import bag_sum
 from graphpool.segments import Segments
@@ -124,7 +124,7 @@ def _bags(
 ) -> Segments:
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() != 2:
         raise TypeError("`x` must be a floating point tensor [E, C].")
-    one_vector_per_bag(aggr)
+    one_vector_per_segment(aggr)
     return as_segments(x, index, ptr, dim_size)
 
 

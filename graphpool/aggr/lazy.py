@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 from abc import ABCMeta
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 from torch_geometric.nn import aggr as pyg_aggr
+
+from graphpool._arguments import as_integer
 
 
 class Finished(ABCMeta):
@@ -167,21 +168,3 @@ def _waiting(reset: Callable[[Any], None]) -> Callable[[Any], None]:
 
     reset_parameters._waits = True  # type: ignore[attr-defined]
     return reset_parameters
-
-
-def as_integer(value: Any, name: str, expected: str = "an int") -> int:
-    """``value`` as an int, whatever its type: numpy's integers and tensors of one are integers, too.
-
-    Raises:
-        TypeError: It is no integer.
-
-    Example:
-        >>> as_integer(torch.tensor(3), "dim_size")
-        3
-    """
-    if isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool):
-        return value  # type: ignore[return-value]
-    try:
-        return operator.index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"`{name}` must be {expected}; got {type(value).__name__}.") from None

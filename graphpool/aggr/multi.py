@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 
+from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.flat import check_count
-from graphpool.aggr.foreign import one_vector_per_bag, pool
+from graphpool.aggr.pyg import one_vector_per_segment, pool
 from graphpool.aggr.registry import register, resolve
 from graphpool.aggr.statistics.moments import Moment
 from graphpool.ops.inputs import working
@@ -20,13 +21,12 @@ from graphpool.ops.reference import standard_deviation
 from graphpool.segments import Segments
 
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sum": lambda y: y.sum(0),
     "mean": lambda y: y.mean(0),
     "max": lambda y: y.amax(0),
     "min": lambda y: y.amin(0),
     "std": lambda y: standard_deviation((y - y.mean(0)).square().mean(0)),
 }
-MODES = ("cat", "mixture", "proj", *_REDUCTIONS)
+MODES = ("cat", "mixture", "proj", "sum", *_REDUCTIONS)
 
 
 @register("multi")
@@ -94,7 +94,7 @@ class Multi(Aggregation):
         self.mode = mode
         self.labels = [_label(member) for member in members]
         self.members = torch.nn.ModuleList(
-            one_vector_per_bag(resolve(member, channels=channels)) for member in members
+            one_vector_per_segment(resolve(member, channels=channels)) for member in members
         )
         # Exact where all members are, and nothing is done with their results that integers cannot hold.
         self.accepts_integers = mode in ("cat", "sum", "max", "min") and all(  # type: ignore[misc]
@@ -104,7 +104,7 @@ class Multi(Aggregation):
             raise ValueError(
                 f"`out_channels` goes with mode='proj' and no other; got {out_channels} with {mode!r}."
             )
-        self.width = None if out_channels is None else check_count(out_channels, "out_channels")
+        self.width = None if out_channels is None else as_count(out_channels, "out_channels")
         if mode == "mixture":
             self.logits = torch.nn.Parameter(torch.empty(len(self.members)))
         elif self.width is not None:
@@ -170,6 +170,8 @@ class Multi(Aggregation):
         if len({y.size(-1) for y in pooled}) > 1:
             widths = dict(zip(self.labels, (y.size(-1) for y in pooled), strict=True))
             raise ValueError(f"mode={self.mode!r} needs members of equal width; got {widths}.")
+        if self.mode == "sum":
+            return functools.reduce(torch.add, map(working, pooled)).to(x.dtype)
         if self.mode in _REDUCTIONS:
             stacked = torch.stack(pooled)
             return _REDUCTIONS[self.mode](working(stacked)).to(x.dtype)

@@ -10,16 +10,16 @@ from typing import Any
 
 from torch import Tensor
 
-from graphpool.aggr.flat import check_count
+from graphpool._arguments import as_count
 
 
-def check_positions(channels: int | None, pos_dim: Any, low: int = 0) -> int:
+def check_pos_dim(channels: int | None, pos_dim: Any, low: int = 0) -> int:
     """``pos_dim``, if that many columns of positions leave room for features.
 
     Raises:
         ValueError: They do not, or ``pos_dim`` is less than ``low``.
     """
-    pos_dim = check_count(pos_dim, "pos_dim", low)
+    pos_dim = as_count(pos_dim, "pos_dim", low)
     if channels is not None and 0 < channels <= pos_dim:
         raise ValueError(
             f"`channels` must count the {pos_dim} columns of positions and at least one feature; "

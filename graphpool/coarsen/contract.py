@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from graphpool._arguments import as_count
 from graphpool.coarsen.connect import connect, connect_by_products
 from graphpool.coarsen.lift import lift
 from graphpool.coarsen.reduce import reduce
 from graphpool.coarsen.select import Selection, select
-from graphpool.segments import Segments, as_size
+from graphpool.segments import Segments
 
 
 class Coarsened(NamedTuple):
@@ -130,7 +131,7 @@ def contract(
 def _graphs(batch: Tensor | Segments | None, size: int | None) -> Segments | None:
     """The graph of each node as bags."""
     if isinstance(batch, Segments):
-        if size is not None and as_size(size, "batch_size") != batch.num_segments:
+        if size is not None and as_count(size, "batch_size", least=0) != batch.num_segments:
             raise ValueError(
                 f"`batch_size` is {size}, but `batch` has {batch.num_segments} graphs."
             )

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphpool.aggr.foreign import one_vector_per_bag
-from graphpool.aggr.foreign import pool as run_pool
+from graphpool.aggr.pyg import one_vector_per_segment
+from graphpool.aggr.pyg import pool as run_pool
 from graphpool.aggr.registry import resolve
 from graphpool.coarsen.select import Selection
-from graphpool.ops.kernels.backends import use_backend
+from graphpool.ops.backends import use_backend
 from graphpool.segments import Segments
 
 
@@ -60,7 +60,7 @@ def reduce(x: Tensor, selection: Selection, pool: Any = "mean") -> Tensor:
 
 
 def _resolved(query: Any, channels: int) -> nn.Module:
-    module = one_vector_per_bag(resolve(query, channels=channels))
+    module = one_vector_per_segment(resolve(query, channels=channels))
     if not isinstance(query, nn.Module) and any(True for _ in module.parameters()):
         raise ValueError(
             f"`pool` {query!r} has parameters, which would be made anew in each call and never "

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.segments import Segments, as_size
+from graphpool._arguments import as_count
+from graphpool.segments import Segments
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -96,7 +97,7 @@ class Selection:
         if may_vanish:
             kept = (cluster != -1).nonzero().squeeze(1)
             size, cluster = cluster.numel(), cluster.index_select(0, kept)
-        limit = None if num_coarse is None else as_size(num_coarse, "num_coarse")
+        limit = None if num_coarse is None else as_count(num_coarse, "num_coarse", least=0)
         bad = cluster < 0 if limit is None else (cluster < 0) | (cluster >= limit)
         if bool(bad.any()):
             first = int(bad.nonzero()[0])

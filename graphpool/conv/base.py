@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric import nn as pyg
 from torch_geometric.utils import is_sparse
 
-from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
+from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
 from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods
+from graphpool.nn import Linear
 
 Nodes = Tensor | tuple[Tensor, Tensor | None]
 Width = int | tuple[int, int]
@@ -24,14 +24,14 @@ class Incoming(NamedTuple):
     Attributes:
         senders: Features of the nodes that send.
         receivers: Features of the nodes that receive, ``None`` where they have none.
-        bags: Who sends to whom.
+        edges: Who sends to whom.
         edge_attr: One row per edge, laid out like the nodes.
         weight: ``[E]``: weight of each edge.
     """
 
     senders: Tensor
     receivers: Tensor | None
-    bags: Neighborhoods
+    edges: Neighborhoods
     edge_attr: Tensor | None
     weight: Tensor | None
 
@@ -85,41 +85,41 @@ class PoolingConv(pyg.MessagePassing):
         counts = self._counts(nodes, edge_index, size)
         if is_sparse(edge_index) and self.flow == "target_to_source":
             raise ValueError(
-                "a sparse adjacency says who receives; give its transpose in place of "
-                "flow='target_to_source'"
+                "A sparse adjacency says who receives; give its transpose in place of "
+                "flow='target_to_source'."
             )
-        bags = neighborhoods(edge_index, *counts)
-        edge_attr, edge_weight = _values_of(bags, edge_attr, edge_weight)
+        edges = neighborhoods(edge_index, *counts)
+        edge_attr, edge_weight = _values_of(edges, edge_attr, edge_weight)
         if self.flow == "target_to_source":
-            bags, nodes = bags.reverse(), nodes[::-1]
+            edges, nodes = edges.reverse(), nodes[::-1]
         senders, receivers = nodes
         if senders is None:
             raise ValueError(
-                "the features of the nodes that send, in `x`, must be a tensor; got None"
+                "The features of the nodes that send, in `x`, must be a tensor; got None."
             )
-        if edge_weight is not None and edge_weight.shape != (bags.num_edges,):
+        if edge_weight is not None and edge_weight.shape != (edges.num_edges,):
             raise ValueError(
-                f"edge_weight must be [{bags.num_edges}], one weight per edge; "
-                f"got shape {tuple(edge_weight.shape)}"
+                f"`edge_weight` must be [{edges.num_edges}], one weight per edge; "
+                f"got shape {tuple(edge_weight.shape)}."
             )
         edge_attr = edge_features(
-            edge_attr, self.edge_dim, bags.num_edges, senders.dim(), self.node_dim
+            edge_attr, self.edge_dim, edges.num_edges, senders.dim(), self.node_dim
         )
-        return Incoming(senders, receivers, bags, edge_attr, edge_weight)
+        return Incoming(senders, receivers, edges, edge_attr, edge_weight)
 
     def _nodes(self, x: Nodes) -> tuple[Tensor | None, Tensor | None]:
         """Features of the nodes in row 0 and in row 1 of ``edge_index``: one tensor plays both parts."""
         nodes = (x, x) if isinstance(x, Tensor) else tuple(x)
         if len(nodes) != 2 or all(part is None for part in nodes):
-            raise ValueError(f"`x` must be a tensor, or a pair of them; got {_shapes(nodes)}")
+            raise ValueError(f"`x` must be a tensor, or a pair of them; got {_shapes(nodes)}.")
         given = [part for part in nodes if part is not None]
         if any(part.dim() < 2 for part in given):
-            raise ValueError(f"`x` must be [num_nodes, channels]; got shape {_shapes(nodes)}")
+            raise ValueError(f"`x` must be [num_nodes, channels]; got shape {_shapes(nodes)}.")
         for part, width in zip(nodes, width_pair(self.in_channels), strict=True):
             if part is not None and width > 0 and part.size(-1) != width:
                 raise ValueError(
-                    f"`x` must have {self.in_channels} channels (in_channels); "
-                    f"got shape {_shapes(nodes)}"
+                    f"`x` must have {self.in_channels} channels (`in_channels`); "
+                    f"got shape {_shapes(nodes)}."
                 )
         return nodes
 
@@ -139,25 +139,25 @@ class PoolingConv(pyg.MessagePassing):
             count = said[i] if part is None else part.size(self.node_dim)
             if part is not None and said[i] is not None and said[i] != count:
                 raise ValueError(
-                    f"size says {tuple(said)} nodes, but `x` has shape {_shapes(nodes)}"
+                    f"`size` says {tuple(said)} nodes, but `x` has shape {_shapes(nodes)}."
                 )
             if count is None:
                 count = known[i]
             if count is None:
                 raise ValueError(
-                    "size=(num_senders, num_receivers) must be given where one of them has no "
-                    "features in `x`: the largest index does not tell how many nodes there are"
+                    "`size`, (num_senders, num_receivers), must be given where one of them has no "
+                    "features in `x`: the largest index does not tell how many nodes there are."
                 )
             counts.append(count)
         return counts[0], counts[1]
 
-    def at_senders(self, values: Tensor, bags: Neighborhoods) -> Tensor:
+    def at_senders(self, values: Tensor, edges: Neighborhoods) -> Tensor:
         """For each edge, the row of its sender."""
-        return values.index_select(self.node_dim, bags.senders.index)
+        return values.index_select(self.node_dim, edges.senders.index)
 
-    def at_receivers(self, values: Tensor, bags: Neighborhoods) -> Tensor:
+    def at_receivers(self, values: Tensor, edges: Neighborhoods) -> Tensor:
         """For each edge, the row of its receiver."""
-        return values.index_select(self.node_dim, bags.receivers.index)
+        return values.index_select(self.node_dim, edges.receivers.index)
 
     def pool_neighbors(
         self, call: Incoming, activation: Callable[[Tensor], Tensor] | None = None
@@ -167,12 +167,12 @@ class PoolingConv(pyg.MessagePassing):
             return pool(
                 self.aggr_module,
                 call.senders,
-                call.bags.receivers,
+                call.edges.receivers,
                 call.weight,
-                gather=call.bags.senders,
+                gather=call.edges.senders,
                 dim=self.node_dim,
             )
-        sent = self.at_senders(call.senders, call.bags)
+        sent = self.at_senders(call.senders, call.edges)
         if call.edge_attr is not None:
             sent = sent + self.lin_edge(call.edge_attr)
             sent = activation(sent) if activation else sent
@@ -180,7 +180,7 @@ class PoolingConv(pyg.MessagePassing):
 
     def pool_messages(self, messages: Tensor, call: Incoming) -> Tensor:
         """Pools one message per edge at the receivers."""
-        receivers = call.bags.receivers
+        receivers = call.edges.receivers
         if self.explain:
             messages = self.explain_message(messages, receivers.num_segments)
         return pool(self.aggr_module, messages, receivers, call.weight, dim=self.node_dim)
@@ -199,7 +199,7 @@ def edge_features(
         ValueError: Unless it has a row for each edge, exactly if the layer was made for it.
     """
     if edge_dim is None and edge_attr is not None:
-        raise ValueError("edge_attr was given, but the layer was made without edge_dim")
+        raise ValueError("`edge_attr` was given, but the layer was made without `edge_dim`.")
     if edge_dim is None:
         return None
     if (
@@ -210,8 +210,8 @@ def edge_features(
     ):
         got = "none" if edge_attr is None else f"shape {tuple(edge_attr.shape)}"
         raise ValueError(
-            f"edge_attr must be [num_edges, {edge_dim}] (edge_dim), here [{num_edges}, {edge_dim}]; "
-            f"got {got}"
+            f"`edge_attr` must be [num_edges, {edge_dim}] (`edge_dim`), here [{num_edges}, {edge_dim}]; "
+            f"got {got}."
         )
     if edge_attr.dim() < dims:
         shape = [1] * dims
@@ -220,24 +220,16 @@ def edge_features(
     return edge_attr
 
 
-class Linear(pyg.Linear):
-    """PyG's, which can be trained if its first input came in inference mode, too."""
-
-    def initialize_parameters(self, module: nn.Module, input: tuple[Tensor, ...]) -> None:
-        with torch.inference_mode(False):
-            super().initialize_parameters(module, input)
-
-
 def _values_of(
-    bags: Neighborhoods, edge_attr: Tensor | None, edge_weight: Tensor | None
+    edges: Neighborhoods, edge_attr: Tensor | None, edge_weight: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None]:
     """Edge features and weights, which a sparse adjacency may bring along."""
-    if bags.values is None:
+    if edges.values is None:
         return edge_attr, edge_weight
-    name = "edge_weight" if bags.values.dim() == 1 else "edge_attr"
+    name = "edge_weight" if edges.values.dim() == 1 else "edge_attr"
     if (edge_weight if name == "edge_weight" else edge_attr) is not None:
-        raise ValueError(f"{name} was given, but the sparse adjacency holds values of its own")
-    return (edge_attr, bags.values) if name == "edge_weight" else (bags.values, edge_weight)
+        raise ValueError(f"`{name}` was given, but the sparse adjacency holds values of its own.")
+    return (edge_attr, edges.values) if name == "edge_weight" else (edges.values, edge_weight)
 
 
 def _shapes(nodes: tuple[Tensor | None, ...]) -> str:
@@ -250,7 +242,7 @@ def width_pair(in_channels: Width) -> tuple[int, int]:
     return (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
 
 
-def together(*widths: int | None) -> int:
+def total_width(*widths: int | None) -> int:
     """The width of several parts side by side, -1 if one is not known."""
     return -1 if any(w is not None and w < 0 for w in widths) else sum(w or 0 for w in widths)
 
@@ -258,13 +250,5 @@ def together(*widths: int | None) -> int:
 def edge_layer(edge_dim: int | None, channels: int) -> Linear | None:
     """The linear layer that brings edge features to the width of the nodes; none without features."""
     if edge_dim is not None and channels < 0:
-        raise ValueError("in_channels must be known where there are edge features; got -1")
+        raise ValueError("`in_channels` must be known where there are edge features; got -1.")
     return None if edge_dim is None else Linear(edge_dim, channels)
-
-
-def perceptron(channels: list[int], last_activation: bool = False) -> nn.Sequential:
-    """Linear layers with ReLU between them; ``channels[0]`` may be -1 (lazy)."""
-    layers: list[nn.Module] = []
-    for width_in, width_out in zip(channels[:-1], channels[1:], strict=True):
-        layers += [Linear(width_in, width_out), nn.ReLU()]
-    return nn.Sequential(*(layers if last_activation else layers[:-1]))

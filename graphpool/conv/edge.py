@@ -7,19 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch_geometric.nn.inits import reset
 
 from graphpool.conv.base import (
     Incoming,
-    Linear,
     Nodes,
     PoolingConv,
     Size,
     Width,
-    perceptron,
-    together,
+    total_width,
     width_pair,
 )
+from graphpool.nn import Linear, perceptron, reset
 
 
 class EdgeConv(PoolingConv):
@@ -66,10 +64,10 @@ class EdgeConv(PoolingConv):
         sent, received = width_pair(in_channels)
         if sent > 0 and received > 0 and sent != received:
             raise ValueError(
-                f"EdgeConv subtracts senders and receivers; in_channels must agree, got {in_channels}"
+                f"EdgeConv subtracts senders and receivers; `in_channels` must agree; got {in_channels}."
             )
-        seen = together(sent, received, edge_dim)
-        self.nn = perceptron([seen, out_channels, out_channels]) if nn is None else nn
+        seen = total_width(sent, received, edge_dim)
+        self.nn = perceptron(seen, out_channels, out_channels) if nn is None else nn
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -89,11 +87,11 @@ class EdgeConv(PoolingConv):
         receivers = features_of_receivers(call)
         if call.senders.size(-1) != receivers.size(-1):
             raise ValueError(
-                "EdgeConv subtracts senders and receivers; `x` must have one width, got "
-                f"{call.senders.size(-1)} and {receivers.size(-1)}"
+                "EdgeConv subtracts senders and receivers; `x` must have one width; got "
+                f"{call.senders.size(-1)} and {receivers.size(-1)}."
             )
-        own = self.at_receivers(receivers, call.bags)
-        parts = [own, self.at_senders(call.senders, call.bags) - own]
+        own = self.at_receivers(receivers, call.edges)
+        parts = [own, self.at_senders(call.senders, call.edges) - own]
         if call.edge_attr is not None:
             parts.append(call.edge_attr.expand(*own.shape[:-1], -1))
         return self.pool_messages(self.nn(torch.cat(parts, dim=-1)), call)
@@ -102,8 +100,8 @@ class EdgeConv(PoolingConv):
 def features_of_receivers(call: Incoming) -> Tensor:
     if call.receivers is None:
         raise ValueError(
-            "the message sees both ends of an edge: the features of the nodes that receive, in `x`, "
-            "must be a tensor; got None"
+            "The message sees both ends of an edge: the features of the nodes that receive, in `x`, "
+            "must be a tensor; got None."
         )
     return call.receivers
 
@@ -152,14 +150,14 @@ class PairMLPConv(PoolingConv):
         **kwargs: Any,
     ) -> None:
         if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+            raise ValueError(f"`num_layers` must be at least 1; got {num_layers}.")
         super().__init__(aggr, out_channels, aggr_kwargs, **kwargs)
         self.in_channels, self.edge_dim = in_channels, edge_dim
         self.out_channels = self.pooled_channels(out_channels)
-        seen = together(*width_pair(in_channels), edge_dim)
+        seen = total_width(*width_pair(in_channels), edge_dim)
         self.first = Linear(seen, out_channels)
         widths = [out_channels] * num_layers
-        self.rest = perceptron(widths, last_activation=True) if num_layers > 1 else nn.Identity()
+        self.rest = perceptron(*widths, last_activation=True) if num_layers > 1 else nn.Identity()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
@@ -184,7 +182,7 @@ class PairMLPConv(PoolingConv):
         parts = self.first.weight.split(widths, dim=1)
         received = nn.functional.linear(receivers, parts[0], self.first.bias)
         sent = nn.functional.linear(call.senders, parts[1])
-        hidden = self.at_receivers(received, call.bags) + self.at_senders(sent, call.bags)
+        hidden = self.at_receivers(received, call.edges) + self.at_senders(sent, call.edges)
         if call.edge_attr is not None:
             hidden = hidden + nn.functional.linear(call.edge_attr, parts[2])
         return self.pool_messages(self.rest(hidden.relu()), call)

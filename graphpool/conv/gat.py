@@ -12,9 +12,9 @@ from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptTensor, PairTensor
 from torch_geometric.utils import is_sparse
 
-from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
+from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
 from graphpool.conv.base import edge_features
-from graphpool.conv.neighborhoods import Neighborhoods, entries, neighborhoods
+from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods, sparse_entries
 from graphpool.segments import Segments
 
 
@@ -62,13 +62,15 @@ class GATv2Conv(pyg.GATv2Conv):
         **kwargs: Any,
     ) -> None:
         if kwargs.pop("node_dim", 0) != 0:
-            raise ValueError("GATv2Conv takes x of shape [num_nodes, channels] only, no node_dim")
+            raise ValueError(
+                "GATv2Conv takes x of shape [num_nodes, channels] only, no `node_dim`."
+            )
         channels = heads * out_channels
         module = resolve_pool(aggr, channels=channels, **(aggr_kwargs or {}))
         pooled = pooled_width(module, channels)
         if pooled != channels:
             raise ValueError(
-                f"aggr must return the {channels} channels of the {heads} heads; got {pooled}"
+                f"`aggr` must return the {channels} channels of the {heads} heads; got {pooled}."
             )
         super().__init__(in_channels, out_channels, heads, aggr=module, **kwargs)
 
@@ -94,13 +96,13 @@ class GATv2Conv(pyg.GATv2Conv):
             ValueError: If an argument does not fit; the message names it.
         """
         if edge_weight is not None:
-            raise ValueError("GATv2Conv takes no edge_weight: the attention weights the edges")
+            raise ValueError("GATv2Conv takes no `edge_weight`: the attention weights the edges.")
         parts = (x,) if isinstance(x, Tensor) else tuple(x)
         if any(part is None or part.dim() != 2 for part in parts):
             shapes = [None if part is None else tuple(part.shape) for part in parts]
             raise ValueError(
                 "GATv2Conv needs `x` [num_nodes, channels] of senders and of receivers; "
-                f"got {shapes[0] if len(shapes) == 1 else tuple(shapes)}"
+                f"got {shapes[0] if len(shapes) == 1 else tuple(shapes)}."
             )
         self._build(parts[0], parts[-1])
         values, edges = None, None
@@ -110,12 +112,12 @@ class GATv2Conv(pyg.GATv2Conv):
         elif isinstance(edge_index, EdgeIndex):
             edge_index = edge_index.as_tensor()
         elif is_sparse(edge_index):
-            source, _, values = entries(edge_index)
+            source, _, values = sparse_entries(edge_index)
             edges = source.numel()
         if values is not None and (edge_attr is not None or values.dim() != 2):
             raise ValueError(
-                "of a sparse adjacency GATv2Conv takes values [num_edges, edge_dim] as edge_attr, "
-                f"in place of it; got values of shape {tuple(values.shape)}"
+                "Of a sparse adjacency GATv2Conv takes values [num_edges, edge_dim] as `edge_attr`, "
+                f"in place of it; got values of shape {tuple(values.shape)}."
             )
         edge_attr = edge_features(
             edge_attr if values is None else values,
@@ -134,7 +136,7 @@ class GATv2Conv(pyg.GATv2Conv):
 
     def aggregate(self, inputs: Tensor, index: Tensor, dim_size: int | None = None) -> Tensor:
         if dim_size is None:
-            raise ValueError("dim_size, the number of receiving nodes, must be given")
-        bags = Segments(index=index, num_segments=dim_size)
-        pooled = pool(self.aggr_module, inputs.flatten(1), bags)
+            raise ValueError("`dim_size`, the number of receiving nodes, must be given.")
+        receivers = Segments(index=index, num_segments=dim_size)
+        pooled = pool(self.aggr_module, inputs.flatten(1), receivers)
         return pooled.view(dim_size, *inputs.shape[1:])

@@ -6,19 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn.inits import reset
 
-from graphpool.aggr.foreign import keeps_width
+from graphpool.aggr.pyg import keeps_width
 from graphpool.conv.base import (
-    Linear,
     Nodes,
     PoolingConv,
     Size,
     Width,
     edge_layer,
-    perceptron,
     width_pair,
 )
+from graphpool.nn import Linear, perceptron, reset
 
 
 class GINConv(PoolingConv):
@@ -71,7 +69,7 @@ class GINConv(PoolingConv):
         sent, received = width_pair(in_channels)
         super().__init__(aggr, sent, aggr_kwargs, **kwargs)
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.nn = perceptron([received, out_channels, out_channels]) if nn is None else nn
+        self.nn = perceptron(received, out_channels, out_channels) if nn is None else nn
         self.initial_eps = eps
         epsilon = torch.tensor([float(eps)])
         if train_eps:
@@ -117,7 +115,7 @@ class GINConv(PoolingConv):
             pooled = self.project(pooled)
         if own is not None and own.size(-1) != pooled.size(-1):
             raise ValueError(
-                f"receivers of {own.size(-1)} channels, and {pooled.size(-1)} pooled from their senders, "
-                f"cannot be added: give in_channels=(senders, receivers); it is {self.in_channels}"
+                f"Receivers of {own.size(-1)} channels, and {pooled.size(-1)} pooled from their senders, "
+                f"cannot be added: give in_channels=(senders, receivers); it is {self.in_channels}."
             )
         return self.nn(pooled if own is None else (1 + self.eps) * own + pooled)

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch_geometric.utils import is_sparse, is_torch_sparse_tensor, to_edge_index
 
 from graphpool import _debug
-from graphpool.segments import Segments, as_size
+from graphpool._arguments import as_count
+from graphpool.segments import Segments
 
 
 class Neighborhoods:
@@ -50,19 +51,19 @@ class Neighborhoods:
     """
 
     def __init__(self, edge_index: Any, num_senders: int, num_receivers: int | None = None) -> None:
-        num_senders = as_size(num_senders, "num_senders")
+        num_senders = as_count(num_senders, "num_senders", least=0)
         if num_receivers is None:
             num_receivers = num_senders
-        num_receivers = as_size(num_receivers, "num_receivers")
+        num_receivers = as_count(num_receivers, "num_receivers", least=0)
         self.values: Tensor | None = None
         if is_sparse(edge_index):
             shape = (int(edge_index.size(0)), int(edge_index.size(1)))
             if shape != (num_receivers, num_senders):
                 raise ValueError(
-                    f"a sparse adjacency must be [receivers, senders] = "
-                    f"[{num_receivers}, {num_senders}]; got {list(shape)}"
+                    f"A sparse adjacency must be [receivers, senders] = "
+                    f"[{num_receivers}, {num_senders}]; got {list(shape)}."
                 )
-            source, target, self.values = entries(edge_index)
+            source, target, self.values = sparse_entries(edge_index)
         else:
             source, target = _rows(edge_index)
         self.receivers = Segments(index=target, num_segments=num_receivers)
@@ -123,7 +124,7 @@ def _rows(edge_index: Any) -> tuple[Tensor, Tensor]:
     return edge_index[0], edge_index[1]
 
 
-def entries(adjacency: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+def sparse_entries(adjacency: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     """Senders, receivers and values of a sparse ``[receivers, senders]``."""
     if not is_torch_sparse_tensor(adjacency):  # torch_sparse.SparseTensor
         target, source, values = adjacency.coo()

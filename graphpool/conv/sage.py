@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from graphpool.conv.base import (
-    Linear,
     Nodes,
     PoolingConv,
     Size,
@@ -15,6 +14,7 @@ from graphpool.conv.base import (
     edge_layer,
     width_pair,
 )
+from graphpool.nn import Linear
 
 
 class SAGEConv(PoolingConv):

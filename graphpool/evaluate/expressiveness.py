@@ -235,12 +235,12 @@ def embed_parts(
     """What a model with fresh weights makes of the graphs ``[G, parts, d]``, and the noise of each part."""
     torch.manual_seed(seed)
     model = make_model()
-    rows = cut(embed(model, graphs, batch_size), parts)
+    rows = in_parts(embed(model, graphs, batch_size), parts)
     probe = evenly(len(graphs), calibration)
     return rows, measure_noise(model, [graphs[i] for i in probe], rows[probe], seed, batch_size)
 
 
-def cut(rows: Tensor, parts: int) -> Tensor:
+def in_parts(rows: Tensor, parts: int) -> Tensor:
     """``[..., parts * d]`` to ``[..., parts, d]``.
 
     Raises:

@@ -10,7 +10,7 @@ from scipy.stats import f as f_distribution
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphpool.evaluate.expressiveness import MakeModel, cut, evenly, relabelled
+from graphpool.evaluate.expressiveness import MakeModel, evenly, in_parts, relabelled
 
 # Added to the standard deviations, relative to the embeddings: a difference that is the same in all draws
 # must exceed this many times more than rounding to count.
@@ -145,7 +145,7 @@ def separate_pairs_by_sampling(
             while moments is None or moments.count < last:
                 done = 0 if moments is None else moments.count
                 size = min(block, last - done)
-                rows = cut(_draw(model, chosen, size, 1_000_003 * seed + done + 1), parts)
+                rows = in_parts(_draw(model, chosen, size, 1_000_003 * seed + done + 1), parts)
                 if moments is None:
                     moments = _Moments(len(tested), parts, rows.size(-1))
                 difference = rows[place[:, 0]] - rows[place[:, 1]]

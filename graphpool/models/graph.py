@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn.inits import reset
 
-from graphpool.aggr.flat import LayerNorm
-from graphpool.aggr.foreign import pool, pooled_width, resolve_pool
+from graphpool._arguments import as_count
+from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
-from graphpool.conv.base import Linear, PoolingConv, Width, perceptron
+from graphpool.conv.base import PoolingConv, Width
 from graphpool.conv.neighborhoods import neighborhoods
-from graphpool.segments import Segments, as_size
+from graphpool.nn import LayerNorm, Linear, perceptron, reset
+from graphpool.segments import Segments
 
 #: Convolutions that :class:`GraphModel` knows by name.
 CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {
@@ -108,20 +108,20 @@ class GraphModel(nn.Module):
     ) -> None:
         super().__init__()
         if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+            raise ValueError(f"`num_layers` must be at least 1; got {num_layers}.")
         if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+            raise ValueError(f"`dropout` must lie in [0, 1); got {dropout}.")
         if jumping not in _JUMPING:
-            raise ValueError(f"jumping must be one of {', '.join(_JUMPING)}; got {jumping!r}")
+            raise ValueError(f"`jumping` must be one of {', '.join(_JUMPING)}; got {jumping!r}.")
         if norm is not None and norm not in _NORMS:
-            raise ValueError(f"norm must be None or one of {', '.join(_NORMS)}; got {norm!r}")
+            raise ValueError(f"`norm` must be None or one of {', '.join(_NORMS)}; got {norm!r}.")
         if isinstance(conv, str) and conv not in CONVOLUTIONS:
-            raise ValueError(f"conv must be one of {', '.join(CONVOLUTIONS)}; got {conv!r}")
+            raise ValueError(f"`conv` must be one of {', '.join(CONVOLUTIONS)}; got {conv!r}.")
         aggrs = aggr if isinstance(aggr, tuple) else (aggr,) * num_layers
         if len(aggrs) != num_layers:
             raise ValueError(
-                f"aggr, as a tuple, must have one entry for each of the {num_layers} layers; "
-                f"got {len(aggrs)}"
+                f"`aggr`, as a tuple, must have one entry for each of the {num_layers} layers; "
+                f"got {len(aggrs)}."
             )
         self.in_channels, self.out_channels = in_channels, out_channels
         self.jumping, self.activation, self.node_dim = jumping, activation, node_dim
@@ -145,12 +145,12 @@ class GraphModel(nn.Module):
             self.norms.append(_norm(norm, width))
             widths.append(width)
         if jumping in ("sum", "max") and len(set(widths)) > 1:
-            raise ValueError(f"jumping={jumping!r} needs layers of equal width; got {widths}")
+            raise ValueError(f"jumping={jumping!r} needs layers of equal width; got {widths}.")
         width = sum(widths) if jumping == "cat" else widths[-1]
 
         self.node_mlp: nn.Module = nn.Identity()
         if node_layers > 0:
-            self.node_mlp = perceptron([width] + [hidden] * node_layers, last_activation=True)
+            self.node_mlp = perceptron(width, *[hidden] * node_layers, last_activation=True)
             width = hidden
         self.readout: nn.Module | None = None
         if readout is not None:
@@ -240,17 +240,17 @@ class GraphModel(nn.Module):
             ValueError: If ``batch_size`` is missing, or sizes do not fit; the message names the argument.
         """
         if isinstance(edge_attr, Tensor) and not self.takes_edges:
-            raise ValueError("edge_attr was given, but the model was made without edge_dim")
+            raise ValueError("`edge_attr` was given, but the model was made without `edge_dim`.")
         h = self.embed(x, edge_index, edge_attr, edge_weight)
         if self.readout is None:
             if isinstance(node_weight, Tensor):
-                raise ValueError("node_weight weights the nodes in the readout; there is none")
+                raise ValueError("`node_weight` weights the nodes in the readout; there is none.")
             return self.head(h)
         nodes = _as_segments(batch, batch_size, h.size(self.node_dim), h.device)
         if node_weight is not None and node_weight.shape != (nodes.num_elements,):
             raise ValueError(
-                f"node_weight must be [{nodes.num_elements}], one weight per node; "
-                f"got shape {tuple(node_weight.shape)}"
+                f"`node_weight` must be [{nodes.num_elements}], one weight per node; "
+                f"got shape {tuple(node_weight.shape)}."
             )
         return self.head(pool(self.readout, h, nodes, node_weight, dim=self.node_dim))
 
@@ -264,15 +264,15 @@ def _as_segments(
         given, graphs = num_nodes, 1
     elif batch_size is None:
         raise ValueError(
-            "batch_size must be given with batch: the largest index does not tell how many graphs "
-            "there are"
+            "`batch_size` must be given with `batch`: the largest index does not tell how many graphs "
+            "there are."
         )
     else:
-        given, graphs = batch.numel(), as_size(batch_size, "batch_size")
+        given, graphs = batch.numel(), as_count(batch_size, "batch_size", least=0)
     if given != num_nodes:
-        raise ValueError(f"batch must have one entry per node, {num_nodes}; got {given}")
-    if batch_size is not None and graphs != as_size(batch_size, "batch_size"):
-        raise ValueError(f"batch_size is {batch_size}, but batch makes {graphs} graphs")
+        raise ValueError(f"`batch` must have one entry per node, {num_nodes}; got {given}.")
+    if batch_size is not None and graphs != as_count(batch_size, "batch_size", least=0):
+        raise ValueError(f"`batch_size` is {batch_size}, but `batch` makes {graphs} graphs.")
     if isinstance(batch, Segments):
         return batch
     if batch is None:
@@ -288,12 +288,12 @@ def _encoder(
     if isinstance(encoder, nn.Module):
         return encoder, hidden
     if not isinstance(in_channels, int):
-        raise ValueError(f"in_channels may be a pair only where encoder=None; got {in_channels}")
+        raise ValueError(f"`in_channels` may be a pair only where encoder=None; got {in_channels}.")
     if encoder == "linear":
         return Linear(in_channels, hidden), hidden
     if encoder == "mlp":
-        return perceptron([in_channels, hidden, hidden]), hidden
-    raise ValueError(f"encoder must be 'linear', 'mlp', a module or None; got {encoder!r}")
+        return perceptron(in_channels, hidden, hidden), hidden
+    raise ValueError(f"`encoder` must be 'linear', 'mlp', a module or None; got {encoder!r}.")
 
 
 def _head(head: str | nn.Module, width: int, hidden: int, out_channels: int) -> nn.Module:
@@ -302,8 +302,8 @@ def _head(head: str | nn.Module, width: int, hidden: int, out_channels: int) -> 
     if head == "linear":
         return Linear(width, out_channels)
     if head == "mlp":
-        return perceptron([width, hidden, out_channels])
-    raise ValueError(f"head must be 'linear', 'mlp' or a module; got {head!r}")
+        return perceptron(width, hidden, out_channels)
+    raise ValueError(f"`head` must be 'linear', 'mlp' or a module; got {head!r}.")
 
 
 def _norm(norm: str | None, width: int) -> nn.Module:

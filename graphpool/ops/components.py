@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from graphpool.ops.inputs import whole_number
+from graphpool._arguments import as_count
 
 __all__ = ["Contraction", "check_edges", "connected_components", "contract", "merge_edges"]
 
@@ -46,7 +46,7 @@ def connected_components(edges: Tensor, num_nodes: int, method: str = "auto") ->
         >>> connected_components(torch.tensor([[3, 1], [1, 4]]), num_nodes=6)
         tensor([0, 1, 2, 1, 1, 3])
     """
-    num_nodes = whole_number(num_nodes, "num_nodes", least=0)
+    num_nodes = as_count(num_nodes, "num_nodes", least=0)
     check_edges(edges, num_nodes)
     if method not in ("auto", "scipy", "propagation"):
         raise ValueError(f"`method` must be 'auto', 'scipy' or 'propagation'; got {method!r}.")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -128,25 +125,6 @@ def working_weight(weight: Tensor | None, x: Tensor) -> Tensor | None:
     if weight is None:
         return None
     return weight.to(working(x).dtype)
-
-
-def whole_number(value: Any, name: str, least: int) -> int:
-    """An integer of any type: Python's, NumPy's, or a tensor of one.
-
-    Raises:
-        TypeError: It is not an integer.
-        ValueError: It is less than ``least``.
-    """
-    try:
-        number: Any = value if isinstance(value, torch.SymInt) else operator.index(value)
-    except (TypeError, ValueError):
-        number = None
-    truth = isinstance(value, bool) or getattr(value, "dtype", None) == torch.bool
-    if number is None or truth:
-        raise TypeError(f"`{name}` must be an integer; got {value!r}.")
-    if number < least:
-        raise ValueError(f"`{name}` must be at least {least}; got {number}.")
-    return number
 
 
 def channel_parameter(value: float | Tensor, x: Tensor, name: str) -> Tensor:

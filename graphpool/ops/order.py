@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool._arguments import as_count
 from graphpool.ops.blocks import bag_argsort
 from graphpool.ops.inputs import (
     Gather,
     check_elements,
     gathered,
-    whole_number,
     working,
 )
 from graphpool.ops.primitives import bag_cumsum, bag_sum
@@ -90,7 +90,7 @@ def segment_topk(
                 [5., 0.]]), tensor([[ 1,  2],
                 [ 3, -1]]))
     """
-    k = whole_number(k, "k", least=1)
+    k = as_count(k, "k")
     if not x.is_floating_point() and not float(fill).is_integer():
         raise ValueError(f"`fill` must be an integer where `x` is {x.dtype}; got {fill}.")
     values, order = segment_sort(x, segments, descending=largest, gather=gather)

@@ -5,7 +5,7 @@ from graphpool.points.fusion import fuse, tune_fusion
 from graphpool.points.hierarchy import Level, build_levels
 from graphpool.points.memory import GAMMAS, MemoryBank
 from graphpool.points.point_nn import PointNN
-from graphpool.points.pooling import MaxPlusMean, Pool
+from graphpool.points.pooling import Pool
 from graphpool.points.segmentation import PartMemory, PointNNSegmenter, part_iou
 from graphpool.points.set_abstraction import FeaturePropagation, GlobalAbstraction, SetAbstraction
 from graphpool.points.voxel_pool import Pooled, VoxelPool
@@ -15,7 +15,6 @@ __all__ = [
     "FeaturePropagation",
     "GlobalAbstraction",
     "Level",
-    "MaxPlusMean",
     "MemoryBank",
     "PartMemory",
     "PointNN",

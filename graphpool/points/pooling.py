@@ -7,42 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool import aggr
-from graphpool.aggr.foreign import pool, pooled_width
-from graphpool.ops.reduce import segment_moments
+from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
 from graphpool.segments import Segments
-
-
-class MaxPlusMean(aggr.Aggregation):
-    r"""Maximum plus mean, :math:`y_s = \max_e x_e + \frac{1}{n_s} \sum_e x_e`; the pool of Point-PN.
-
-    Args:
-        channels: See :class:`graphpool.aggr.Aggregation`.
-
-    Example:
-        >>> MaxPlusMean()(torch.tensor([[1.0], [3.0]]))
-        tensor([[5.]])
-    """
-
-    multiplicity_aware = True
-
-    def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        highest, mean = segment_moments(x, segments, ("max", "mean"), weight)
-        return highest + mean
-
-
-def resolve_pool(query: Any, channels: int) -> torch.nn.Module:
-    """What :func:`graphpool.aggr.resolve` makes of it; ``"max+mean"`` is :class:`MaxPlusMean`."""
-    if isinstance(query, str) and query.lower() == "max+mean":
-        return MaxPlusMean(channels)
-    return aggr.resolve(query, channels=channels)
 
 
 class Pool(torch.nn.Module):
     """Any aggregation, with a linear map behind it where its output has another width.
 
     Args:
-        pool: What :func:`graphpool.aggr.resolve` takes, or ``"max+mean"`` (:class:`MaxPlusMean`).
+        pool: What :func:`graphpool.aggr.resolve` takes.
         channels: Width of the elements and of the result.
     """
 
@@ -67,7 +40,7 @@ def dense_block(in_channels: int, out_channels: int, bias: bool = False) -> torc
     )
 
 
-def perceptron(widths: list[int]) -> torch.nn.Sequential:
+def dense_blocks(widths: list[int]) -> torch.nn.Sequential:
     """A chain of :func:`dense_block`."""
     pairs = zip(widths[:-1], widths[1:], strict=True)
     return torch.nn.Sequential(*[dense_block(a, b) for a, b in pairs])

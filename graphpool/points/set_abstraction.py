@@ -17,7 +17,7 @@ from graphpool.points.inputs import (
     cloud_segments,
     parameter_dtype,
 )
-from graphpool.points.pooling import Pool, perceptron
+from graphpool.points.pooling import Pool, dense_blocks
 from graphpool.segments import Segments
 
 
@@ -32,7 +32,7 @@ class SetAbstraction(torch.nn.Module):
         ratio: Fraction of the points that become centres, in (0, 1].
         radius: Radius of a neighbourhood; ``None`` takes the ``k`` nearest (and ``r = 1``).
         k: Number of neighbours, or their largest number within the radius.
-        pool: Whatever :func:`graphpool.aggr.resolve` takes, or ``"max+mean"``.
+        pool: Whatever :func:`graphpool.aggr.resolve` takes, such as ``"max+mean"``.
         order: Which neighbours remain where more than ``k`` lie within the radius: ``"nearest"`` or
             ``"random"``.
         start: First pick; see :func:`graphpool.ops.neighbors.fps`.
@@ -62,7 +62,7 @@ class SetAbstraction(torch.nn.Module):
             raise ValueError(f"`radius` must be > 0 or None; got {radius}.")
         self.ratio, self.radius, self.k, self.order, self.start = ratio, radius, k, order, start
         self.in_channels, self.out_channels = in_channels, widths[-1]
-        self.network = perceptron([in_channels + 3, *widths])
+        self.network = dense_blocks([in_channels + 3, *widths])
         self.pool = Pool(pool, widths[-1])
 
     def forward(
@@ -112,7 +112,7 @@ class GlobalAbstraction(torch.nn.Module):
     Args:
         in_channels: Width of the features, 0 if there are none.
         widths: Widths of the perceptron.
-        pool: Whatever :func:`graphpool.aggr.resolve` takes, or ``"max+mean"``.
+        pool: Whatever :func:`graphpool.aggr.resolve` takes, such as ``"max+mean"``.
 
     Example:
         >>> layer = GlobalAbstraction(4, (8,), pool="mean").eval()
@@ -124,7 +124,7 @@ class GlobalAbstraction(torch.nn.Module):
         super().__init__()
         if not widths:
             raise ValueError("`widths` must not be empty.")
-        self.network = perceptron([in_channels + 3, *widths])
+        self.network = dense_blocks([in_channels + 3, *widths])
         self.pool = Pool(pool, widths[-1])
         self.in_channels, self.out_channels = in_channels, widths[-1]
 
@@ -174,7 +174,7 @@ class FeaturePropagation(torch.nn.Module):
             raise ValueError("`widths` must not be empty.")
         self.k, self.in_channels, self.skip_channels = k, in_channels, skip_channels
         self.out_channels = widths[-1]
-        self.network = perceptron([in_channels + skip_channels, *widths])
+        self.network = dense_blocks([in_channels + skip_channels, *widths])
 
     def forward(
         self,

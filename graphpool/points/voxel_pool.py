@@ -47,7 +47,7 @@ class VoxelPool(torch.nn.Module):
         channels: Width of the features.
         size: Edge of a cell: one number, or one per axis; the grid is that of
             :func:`graphpool.ops.neighbors.voxel_grid`.
-        pool: Whatever :func:`graphpool.aggr.resolve` takes, ``"max+mean"``, or ``"dsvt"``.
+        pool: Whatever :func:`graphpool.aggr.resolve` takes, or ``"dsvt"``.
         heads: Heads of ``"dsvt"``, a divisor of ``channels``.
 
     Example:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graphpool._compiled import kernel, parallel_for
+from graphpool.ragged import ragged_arange, ragged_gather, ragged_offsets
 from graphpool.relational.graphs import GraphBatch
-from graphpool.relational.kernels import write_whole_copies
 from graphpool.relational.labelings import Labelings
-from graphpool.relational.ragged import exclusive_sum, ragged_arange, ragged_gather
 
 # A table over all nodes of all copies finds nodes fastest; above this size sorted keys take its place.
 _TABLE_LIMIT = 1 << 26
+
+# Entries written per piece of work; below this a second thread does not pay.
+_LEAST_PIECE = 1 << 16
 
 
 @dataclass
@@ -56,10 +59,10 @@ class Copies:
         return (self.labelings.nodes[self.copy, 0] == self.node).nonzero().squeeze(1)
 
     def __getitem__(self, rows: slice) -> Copies:
-        """A run of copies."""
+        """Consecutive copies."""
         first, last, step = rows.indices(self.num_copies)
         if step != 1:
-            raise ValueError(f"copies can be sliced in steps of 1, got {step}")
+            raise ValueError(f"Copies can be sliced in steps of 1; got {step}.")
         if first == 0 and last == self.num_copies:
             return self
         bounds = torch.tensor([first, max(first, last)], device=self.copy.device)
@@ -110,7 +113,7 @@ def build_copies(
         copy, local = ragged_arange(graphs.counts[graph])
         node = graphs.ptr[graph][copy] + local
         keep = torch.ones_like(node, dtype=torch.bool)
-        at = exclusive_sum(graphs.counts[graph])[:-1].unsqueeze(1) + graphs.local[labels]
+        at = ragged_offsets(graphs.counts[graph])[:-1].unsqueeze(1) + graphs.local[labels]
         keep[at.flatten()] = False
         node, copy = node[keep], copy[keep]
         edge_index, edge_id = induced_edges(graphs, graph, node, copy, keep)
@@ -131,12 +134,12 @@ def build_copies(
 def whole_copies(graphs: GraphBatch, graph: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Whole graphs, one per entry of ``graph``."""
     if graph.device.type == "cpu":
-        return write_whole_copies(
+        return _write_whole_copies(
             graph,
             graphs.ptr,
             graphs.edge_ptr,
-            exclusive_sum(graphs.counts[graph]),
-            exclusive_sum((graphs.edge_ptr[1:] - graphs.edge_ptr[:-1])[graph]),
+            ragged_offsets(graphs.counts[graph]),
+            ragged_offsets((graphs.edge_ptr[1:] - graphs.edge_ptr[:-1])[graph]),
             graphs.source,
             graphs.target,
             graphs.edge_id,
@@ -154,7 +157,7 @@ def whole_copies_composed(
     edge_index = edge.new_empty(2, edge.numel())
     torch.index_select(graphs.source, 0, edge, out=edge_index[0])
     torch.index_select(graphs.target, 0, edge, out=edge_index[1])
-    shift = exclusive_sum(graphs.counts[graph])[:-1] - graphs.ptr[graph]
+    shift = ragged_offsets(graphs.counts[graph])[:-1] - graphs.ptr[graph]
     edge_index += shift[of]
     return node, copy, edge_index, edge if graphs.in_order else graphs.edge_id[edge]
 
@@ -166,15 +169,15 @@ def _ball_unions(
     would be too large), and the distances to the labels."""
     ptr, ball_node, ball_distance = graphs.balls(hops)
     labels, graph = labelings.nodes, labelings.graph
-    slots = exclusive_sum(graphs.counts[graph])
+    places = ragged_offsets(graphs.counts[graph])
     far = hops + 1
-    if int(slots[-1]) * labels.size(1) <= _TABLE_LIMIT:
-        start = slots[:-1] - graphs.ptr[graph]
+    if int(places[-1]) * labels.size(1) <= _TABLE_LIMIT:
+        start = places[:-1] - graphs.ptr[graph]
         columns = []
         for column in labels.unbind(1):
-            copy, slot = ragged_gather(ptr, column)
-            table = torch.full((int(slots[-1]),), far, dtype=torch.int32, device=graphs.device)
-            table[start[copy] + ball_node[slot]] = ball_distance[slot].int()
+            copy, entry = ragged_gather(ptr, column)
+            table = torch.full((int(places[-1]),), far, dtype=torch.int32, device=graphs.device)
+            table[start[copy] + ball_node[entry]] = ball_distance[entry].int()
             columns.append(table)
         distance = torch.stack(columns, dim=1)
         keep = (distance < far).any(1)
@@ -183,9 +186,9 @@ def _ball_unions(
         return at - start[copy], copy, keep, distance[at].long()
     keys, values = [], []
     for column in labels.unbind(1):
-        copy, slot = ragged_gather(ptr, column)
-        keys.append(copy * graphs.num_nodes + ball_node[slot])
-        values.append(ball_distance[slot])
+        copy, entry = ragged_gather(ptr, column)
+        keys.append(copy * graphs.num_nodes + ball_node[entry])
+        values.append(ball_distance[entry])
     union = torch.unique(torch.cat(keys))
     distance = torch.full((union.numel(), labels.size(1)), far, device=graphs.device)
     for label, (key, value) in enumerate(zip(keys, values, strict=True)):
@@ -200,7 +203,7 @@ def induced_edges(
     target, edge = ragged_gather(graphs.in_ptr, node)
     source, of = graphs.source[edge], copy[target]
     if keep is not None:
-        start = exclusive_sum(graphs.counts[graph])[:-1] - graphs.ptr[graph]
+        start = ragged_offsets(graphs.counts[graph])[:-1] - graphs.ptr[graph]
         number = torch.cumsum(keep, 0) - 1
         place = start[of] + source
         found = keep[place]
@@ -222,3 +225,74 @@ def distances(graphs: GraphBatch, labels: Tensor, node: Tensor, max_distance: in
     wanted = labels * n + node.unsqueeze(1)
     at = torch.searchsorted(keys, wanted).clamp(max=keys.numel() - 1)
     return torch.where(keys[at] == wanted, ball_distance[at], max_distance + 1)
+
+
+@kernel
+def _write_entries(
+    first,
+    last,
+    graph,
+    node_ptr,
+    edge_ptr,
+    node_start,
+    edge_start,
+    source,
+    target,
+    edge_id,
+    node,
+    copy,
+    edge_index,
+    edge,
+):
+    for m in range(first, last):
+        g = graph[m]
+        base, to = node_ptr[g], node_start[m]
+        for i in range(node_ptr[g + 1] - base):
+            node[to + i] = base + i
+            copy[to + i] = m
+        shift = to - base
+        base, to = edge_ptr[g], edge_start[m]
+        for e in range(edge_ptr[g + 1] - base):
+            edge_index[0, to + e] = source[base + e] + shift
+            edge_index[1, to + e] = target[base + e] + shift
+            edge[to + e] = edge_id[base + e]
+
+
+def _write_whole_copies(
+    graph: Tensor,
+    node_ptr: Tensor,
+    edge_ptr: Tensor,
+    node_start: Tensor,
+    edge_start: Tensor,
+    source: Tensor,
+    target: Tensor,
+    edge_id: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Copies of whole graphs side by side.
+
+    Args:
+        graph: Graph of each copy ``[M]``.
+        node_ptr: First node of each graph ``[B + 1]``.
+        edge_ptr: First edge of each graph ``[B + 1]``.
+        node_start: First node of each copy ``[M + 1]``.
+        edge_start: First edge of each copy ``[M + 1]``.
+        source: Sources of the edges, numbered over the batch ``[E]``.
+        target: Their targets.
+        edge_id: Their positions where the user counts them.
+
+    Returns:
+        node ``[V]``, copy ``[V]``, edge_index ``[2, E']`` and edge_id ``[E']`` of the union.
+    """
+    nodes, edges = int(node_start[-1]), int(edge_start[-1])
+    out = [torch.empty(size, dtype=torch.long) for size in (nodes, nodes)]
+    edge_index, edge = torch.empty(2, edges, dtype=torch.long), torch.empty(edges, dtype=torch.long)
+    inputs = (graph, node_ptr, edge_ptr, node_start, edge_start, source, target, edge_id)
+    arrays = [t.contiguous().numpy() for t in (*inputs, *out, edge_index, edge)]
+    copies = graph.numel()
+    pieces = max(1, min((nodes + edges) // _LEAST_PIECE, copies, 8))
+    bounds = [copies * i // pieces for i in range(pieces + 1)]
+    parallel_for(
+        lambda first, last: _write_entries(first, last, *arrays),
+        list(zip(bounds[:-1], bounds[1:], strict=True)),
+    )
+    return out[0], out[1], edge_index, edge

@@ -24,7 +24,7 @@ class LabelEncoding(Module):
             x: Node features ``[..., d]``.
             labels: ``[..., l]``: whether a node carries each label (bool), or its distance to each.
         """
-        raise TypeError(f"{type(self).__name__} does not say how it encodes labels")
+        raise TypeError(f"{type(self).__name__} does not say how it encodes labels.")
 
 
 class OneHot(LabelEncoding):
@@ -54,7 +54,7 @@ class Distance(LabelEncoding):
     def __init__(self, max_distance: int) -> None:
         super().__init__()
         if max_distance < 0:
-            raise ValueError(f"max_distance must be at least 0, got {max_distance}")
+            raise ValueError(f"`max_distance` must be at least 0; got {max_distance}.")
         self.max_distance = max_distance
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
@@ -112,9 +112,9 @@ def resolve_encoding(
         if hops is None:
             raise ValueError(
                 "encoding='distance' needs `hops`; without it, give "
-                "graphpool.relational.Distance(max_distance)"
+                "graphpool.relational.Distance(max_distance)."
             )
         return Distance(hops)
     raise ValueError(
-        f"encoding must be 'one_hot', 'distance', 'none' or a module, got {encoding!r}"
+        f"`encoding` must be 'one_hot', 'distance', 'none' or a module; got {encoding!r}."
     )

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from graphpool.relational.ragged import exclusive_sum, ragged_gather
+from graphpool.ragged import ragged_gather, ragged_offsets
 
 
 class GraphBatch:
@@ -44,26 +44,26 @@ class GraphBatch:
             batch_size = 1 if batch_size is None else batch_size
         for name, value in (("edge_index", edge_index), ("batch", batch)):
             if value.dtype != torch.long:
-                raise TypeError(f"{name} must be an int64 tensor, got {value.dtype}")
+                raise TypeError(f"`{name}` must be an int64 tensor; got {value.dtype}.")
         if edge_index.dim() != 2 or edge_index.size(0) != 2:
-            raise ValueError(f"edge_index must be [2, E], got {list(edge_index.shape)}")
+            raise ValueError(f"`edge_index` must be [2, E]; got {list(edge_index.shape)}.")
         if batch.shape != (num_nodes,):
             raise ValueError(
-                f"batch must hold one entry for each of {num_nodes} nodes, got {list(batch.shape)}"
+                f"`batch` must hold one entry for each of {num_nodes} nodes; got {list(batch.shape)}."
             )
         if num_nodes and bool((batch[1:] < batch[:-1]).any()):
             first = int((batch[1:] < batch[:-1]).nonzero()[0]) + 1
-            raise ValueError(f"batch must be sorted, but it falls at node {first}")
+            raise ValueError(f"`batch` must be sorted, but it falls at node {first}.")
         found = int(batch[-1]) + 1 if num_nodes else 0
         if num_nodes and int(batch[0]) < 0:
-            raise ValueError(f"batch must not be negative, got {int(batch[0])} at node 0")
+            raise ValueError(f"`batch` must not be negative; got {int(batch[0])} at node 0.")
         if batch_size is not None and batch_size < found:
-            raise ValueError(f"batch_size is {batch_size}, but batch names graph {found - 1}")
+            raise ValueError(f"`batch_size` is {batch_size}, but `batch` names graph {found - 1}.")
         self.num_nodes = num_nodes
         self.num_graphs = found if batch_size is None else batch_size
         self.batch = batch
         self.counts = torch.bincount(batch, minlength=self.num_graphs)
-        self.ptr = exclusive_sum(self.counts)
+        self.ptr = ragged_offsets(self.counts)
         self._sort_edges(edge_index)
 
     def _sort_edges(self, edge_index: Tensor) -> None:
@@ -72,15 +72,15 @@ class GraphBatch:
             low, high = edge_index.aminmax()
             if int(low) < 0 or int(high) >= self.num_nodes:
                 raise ValueError(
-                    f"edge_index must name nodes in 0..{self.num_nodes - 1}, "
-                    f"got {int(low)}..{int(high)}"
+                    f"`edge_index` must name nodes in 0..{self.num_nodes - 1}, "
+                    f"got {int(low)}..{int(high)}."
                 )
             crossing = (self.batch[source] != self.batch[target]).nonzero()
             if crossing.numel():
                 edge = int(crossing[0])
                 raise ValueError(
-                    f"edge {edge} joins nodes {int(source[edge])} and {int(target[edge])} "
-                    "of different graphs"
+                    f"Edge {edge} joins nodes {int(source[edge])} and {int(target[edge])} "
+                    "of different graphs."
                 )
         key = target * self.num_nodes + source
         self.in_order = bool((key[1:] >= key[:-1]).all())
@@ -103,7 +103,7 @@ class GraphBatch:
     @cached_property
     def in_ptr(self) -> Tensor:
         """CSR offsets ``[N + 1]``: incoming edges of each node among :attr:`source`."""
-        return exclusive_sum(torch.bincount(self.target, minlength=self.num_nodes))
+        return ragged_offsets(torch.bincount(self.target, minlength=self.num_nodes))
 
     @cached_property
     def edge_ptr(self) -> Tensor:
@@ -129,11 +129,11 @@ class GraphBatch:
             a, b = int(self.source[edge]), int(self.target[edge])
             raise ValueError(
                 f"{what} needs an undirected graph, but edge ({a}, {b}) has no reverse ({b}, {a}); "
-                "torch_geometric.utils.to_undirected adds what is missing"
+                "torch_geometric.utils.to_undirected adds what is missing."
             )
         raise ValueError(
             f"{what} needs an undirected graph, but some edges occur more often in one direction "
-            "than in the other; torch_geometric.utils.coalesce removes repeated edges"
+            "than in the other; torch_geometric.utils.coalesce removes repeated edges."
         )
 
     @cached_property
@@ -151,8 +151,8 @@ class GraphBatch:
         keys = front = roots * n + roots
         distance = torch.zeros_like(keys)
         for step in range(1, hops + 1):
-            owner, slot = ragged_gather(self.in_ptr, front % n if n else front)
-            reached = torch.unique(front[owner] // n * n + self.source[slot]) if n else front
+            owner, entry = ragged_gather(self.in_ptr, front % n if n else front)
+            reached = torch.unique(front[owner] // n * n + self.source[entry]) if n else front
             at = torch.searchsorted(keys, reached).clamp(max=keys.numel() - 1)
             front = reached[keys[at] != reached]
             if front.numel() == 0:
@@ -160,5 +160,5 @@ class GraphBatch:
             keys, order = torch.cat([keys, front]).sort()
             distance = torch.cat([distance, torch.full_like(front, step)])[order]
         owner = keys // n if n else keys
-        ptr = exclusive_sum(torch.bincount(owner, minlength=n))
+        ptr = ragged_offsets(torch.bincount(owner, minlength=n))
         return ptr, keys - owner * n, distance

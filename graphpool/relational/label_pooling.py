@@ -9,12 +9,18 @@ from torch import Tensor, nn
 
 from graphpool.aggr import resolve
 from graphpool.relational.copies import Copies
+from graphpool.relational.copy_pooling import (
+    CopyPooling,
+    CopyUnion,
+    Plan,
+    checked_batch,
+    weighted_pool,
+)
 from graphpool.relational.encodings import LabelEncoding, resolve_encoding
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import Labelings
 from graphpool.relational.policies import LabelPolicy
-from graphpool.relational.rectangular import Slots
-from graphpool.relational.wrapper import CopyPooling, Plan, Union, checked_batch, weighted_pool
+from graphpool.relational.rectangular import Slices
 
 OUTPUTS = ("graph", "node", "root")
 GROUPS = ("subset", "root", "cluster")
@@ -43,13 +49,13 @@ class LabelPlan(Plan):
         return self.labelings.nodes[:, 0]
 
     @torch.compiler.disable(recursive=False)
-    def union(self, x: Tensor, rows: slice, roots: bool) -> Union:
+    def union(self, x: Tensor, rows: slice, roots: bool) -> CopyUnion:
         if self.copies is not None:
             copies = self.copies[rows]
         else:
             copies = self.policy.copies(self.graphs, self.labelings[rows], self.max_distance)
         labels = copies.marks() if self.max_distance is None else copies.distance
-        return Union(
+        return CopyUnion(
             self.encoding(x.index_select(0, copies.node), labels),
             copies.node,
             copies.copy,
@@ -60,11 +66,11 @@ class LabelPlan(Plan):
         )
 
     @torch.compiler.disable(recursive=False)
-    def rectangle(self, x: Tensor, slots: Slots, first: int, last: int) -> Tensor:
+    def rectangle(self, x: Tensor, slices: Slices, first: int, last: int) -> Tensor:
         if self.max_distance is None:
-            labels = slots.marks(self.labelings, first, last)
+            labels = slices.marks(self.labelings, first, last)
         else:
-            labels = slots.distances(self.labelings, self.max_distance, first, last)
+            labels = slices.distances(self.labelings, self.max_distance, first, last)
         return self.encoding(x.unsqueeze(1).expand(-1, last - first, -1), labels)
 
 
@@ -160,28 +166,28 @@ class LabelPooling(CopyPooling):
             policy = LabelPolicy(policy, labels, *settings)
         elif labels not in (1, policy.labels) or settings != (None, None, None, False, False):
             raise ValueError(
-                "a LabelPolicy holds labels, hops, max_distance, sample, replacement and stratified; "
-                "give them there only"
+                "A LabelPolicy holds labels, hops, max_distance, sample, replacement and stratified; "
+                "give them there only."
             )
         if output not in OUTPUTS:
-            raise ValueError(f"output must be one of {', '.join(OUTPUTS)}; got {output!r}")
+            raise ValueError(f"`output` must be one of {', '.join(OUTPUTS)}; got {output!r}.")
         super().__init__(gnn, inner, outer, form, max_copies, output == "node", between)
         self.policy, self.output = policy, output
         rooted = policy.labels > 0 and not policy.deletes
         if not rooted and (output == "root" or inner == "root" or group == "root"):
             raise ValueError(
                 f"'root' needs labelled nodes that stay in the graph, not policy={policy.name!r} "
-                f"with labels={policy.labels}"
+                f"with labels={policy.labels}."
             )
         self.encoding = resolve_encoding(encoding, policy.deletes is None, policy.hops)
         if policy.deletes and not isinstance(self.encoding, nn.Module):
-            raise ValueError("deletion policies take no encoding")
+            raise ValueError("Deletion policies take no encoding.")
         if group is None and policy.name == "subsets" and policy.labels > 1 and output != "node":
             group = "subset"
         if group is not None and group not in GROUPS:
-            raise ValueError(f"group must be one of {', '.join(GROUPS)} or None; got {group!r}")
+            raise ValueError(f"`group` must be one of {', '.join(GROUPS)} or None; got {group!r}.")
         if group is not None and output == "node":
-            raise ValueError("group has no meaning with output='node', which pools per node")
+            raise ValueError("`group` has no meaning with output='node', which pools per node.")
         self.group = group
         if group is not None:
             self.group_pool = resolve(group_pool, channels=self.channels_between)
@@ -262,10 +268,10 @@ def _check_distances(copies: Copies, max_distance: int) -> None:
     found = copies.max_distance
     if found is None or copies.distance is None:
         raise ValueError(
-            f"the encoding needs distances up to {max_distance}, but `copies` holds none; "
-            f"compute them with max_distance={max_distance}"
+            f"The encoding needs distances up to {max_distance}, but `copies` holds none; "
+            f"compute them with max_distance={max_distance}."
         )
     if found != max_distance:
         raise ValueError(
-            f"the encoding needs distances up to {max_distance}, but `copies` holds them as far as {found}"
+            f"The encoding needs distances up to {max_distance}, but `copies` holds them as far as {found}."
         )

@@ -58,7 +58,7 @@ class Labelings:
         elif by == "root":
             key = self.nodes[:, 0]
         elif cluster is None:
-            raise ValueError("group='cluster' needs `cluster`, the cluster of every node")
+            raise ValueError("group='cluster' needs `cluster`, the cluster of every node.")
         else:
             key = cluster_keys(graphs, cluster)[self.nodes[:, 0]]
         _, number, count = torch.unique(key, return_inverse=True, return_counts=True)
@@ -77,8 +77,8 @@ def cluster_keys(graphs: GraphBatch, cluster: Tensor) -> Tensor:
     """
     if cluster.shape != (graphs.num_nodes,):
         raise ValueError(
-            f"cluster must hold one entry for each of {graphs.num_nodes} nodes, "
-            f"got {list(cluster.shape)}"
+            f"`cluster` must hold one entry for each of {graphs.num_nodes} nodes, "
+            f"got {list(cluster.shape)}."
         )
     names = torch.unique(cluster, return_inverse=True)[1]
     size = int(names.max()) + 1 if names.numel() else 1

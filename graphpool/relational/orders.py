@@ -43,7 +43,7 @@ def draw_orders(
         ValueError: If the kind is unknown.
     """
     if kind not in ORDERS:
-        raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {kind!r}")
+        raise ValueError(f"`order` must be one of {', '.join(ORDERS)}; got {kind!r}.")
     if kind in ("bfs", "dfs"):
         return _search_orders(graphs, kind == "dfs", count, generator)
     noise = torch.rand(
@@ -81,7 +81,7 @@ def all_orders(graphs: GraphBatch, modulus: int | None = None) -> tuple[Tensor, 
     if largest > MAX_EXACT_NODES:
         raise ValueError(
             f"num_permutations='all' lists n! orders and takes at most {MAX_EXACT_NODES} nodes, "
-            f"but graph {int(graphs.counts.argmax())} has {largest}; give a number"
+            f"but graph {int(graphs.counts.argmax())} has {largest}; give a number."
         )
     tables = [_order_table(n, modulus).to(graphs.device) for n in range(largest + 1)]
     sizes = torch.tensor([table.size(0) for table in tables], device=graphs.device)

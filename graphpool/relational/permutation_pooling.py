@@ -8,12 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from graphpool.aggr import Aggregation
+from graphpool.ragged import ragged_arange
 from graphpool.relational.copies import induced_edges, whole_copies
+from graphpool.relational.copy_pooling import (
+    CopyPooling,
+    CopyUnion,
+    Plan,
+    checked_batch,
+    weighted_pool,
+)
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.orders import ORDERS, all_orders, draw_orders
-from graphpool.relational.ragged import ragged_arange
-from graphpool.relational.rectangular import Slots
-from graphpool.relational.wrapper import CopyPooling, Plan, Union, checked_batch, weighted_pool
+from graphpool.relational.rectangular import Slices
 
 
 class OrderPlan(Plan):
@@ -52,7 +58,7 @@ class OrderPlan(Plan):
         return torch.cat([x, ids.to(x.dtype)], dim=-1)
 
     @torch.compiler.disable
-    def union(self, x: Tensor, rows: slice, roots: bool) -> Union:
+    def union(self, x: Tensor, rows: slice, roots: bool) -> CopyUnion:
         graphs, graph, order = self.graphs, self.graph[rows], self.order[rows]
         if self.arity is None:
             node, copy, edge_index, edge_id = whole_copies(graphs, graph)
@@ -63,10 +69,10 @@ class OrderPlan(Plan):
             node, copy = node[keep], copy[keep]
             edge_index, edge_id = induced_edges(graphs, graph, node, copy, keep)
         features = self._with_ids(x.index_select(0, node), self.place[node, order[copy]])
-        return Union(features, node, copy, edge_index, edge_id, graph.numel())
+        return CopyUnion(features, node, copy, edge_index, edge_id, graph.numel())
 
     @torch.compiler.disable
-    def rectangle(self, x: Tensor, slots: Slots, first: int, last: int) -> Tensor:
+    def rectangle(self, x: Tensor, slices: Slices, first: int, last: int) -> Tensor:
         wide = x.unsqueeze(1).expand(-1, last - first, -1)
         return self._with_ids(wide, self.place[:, first:last])
 
@@ -133,21 +139,21 @@ class RelationalPooling(CopyPooling):
         exact = num_permutations == "all"
         if not exact and (not isinstance(num_permutations, int) or num_permutations < 1):
             raise ValueError(
-                f"num_permutations must be an int of at least 1 or 'all', got {num_permutations!r}"
+                f"`num_permutations` must be an int of at least 1 or 'all'; got {num_permutations!r}."
             )
         for name, value in (("id_dim", id_dim), ("train_permutations", train_permutations)):
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise ValueError(f"`{name}` must be at least 1; got {value}.")
         if arity is not None and arity < 1:
-            raise ValueError(f"arity must be at least 1 or None, got {arity}")
+            raise ValueError(f"`arity` must be at least 1 or None; got {arity}.")
         if order not in ORDERS:
-            raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")
+            raise ValueError(f"`order` must be one of {', '.join(ORDERS)}; got {order!r}.")
         if exact and order != "random":
-            raise ValueError(f"num_permutations='all' lists all orders, not {order!r} ones")
+            raise ValueError(f"num_permutations='all' lists all orders, not {order!r} ones.")
         if output not in ("graph", "node"):
-            raise ValueError(f"output must be 'graph' or 'node', got {output!r}")
+            raise ValueError(f"`output` must be 'graph' or 'node'; got {output!r}.")
         if inner == "root":
-            raise ValueError("inner='root' needs labelled nodes; use LabelPooling")
+            raise ValueError("inner='root' needs labelled nodes; use LabelPooling.")
         super().__init__(gnn, inner, outer, form, max_copies, output == "node")
         self.num_permutations, self.train_permutations = num_permutations, train_permutations
         self.id_dim, self.arity, self.order, self.output = id_dim, arity, order, output

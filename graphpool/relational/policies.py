@@ -77,38 +77,42 @@ class LabelPolicy:
 
     def __post_init__(self) -> None:
         if self.name not in POLICIES:
-            raise ValueError(f"policy must be one of {', '.join(POLICIES)}; got {self.name!r}")
+            raise ValueError(f"`policy` must be one of {', '.join(POLICIES)}; got {self.name!r}.")
         if isinstance(self.labels, bool) or not isinstance(self.labels, int):
-            raise TypeError(f"labels must be an int, got {self.labels!r}")
+            raise TypeError(f"`labels` must be an int; got {self.labels!r}.")
         if self.labels < 0:
-            raise ValueError(f"labels must be at least 0, got {self.labels}")
+            raise ValueError(f"`labels` must be at least 0; got {self.labels}.")
         if self.name == "adjacent" and self.labels != 2:
-            raise ValueError(f"policy='adjacent' labels pairs: labels must be 2, got {self.labels}")
+            raise ValueError(
+                f"policy='adjacent' labels pairs: `labels` must be 2; got {self.labels}."
+            )
         if self.name == "edge_deletion" and self.labels != 1:
             raise ValueError(
-                f"policy='edge_deletion' removes one edge: labels must be 1, got {self.labels}"
+                f"policy='edge_deletion' removes one edge: `labels` must be 1; got {self.labels}."
             )
         if self.labels == 0 and self.name not in ("all", "subsets"):
-            raise ValueError(f"policy={self.name!r} needs labels of at least 1, got 0")
+            raise ValueError(f"policy={self.name!r} needs `labels` of at least 1; got 0.")
         if self.name == "ego" and self.hops is None:
-            raise ValueError("policy='ego' needs `hops`, the radius of the ego nets")
+            raise ValueError("policy='ego' needs `hops`, the radius of the ego nets.")
         for name, value in (("hops", self.hops), ("max_distance", self.max_distance)):
             if value is not None and value < 0:
-                raise ValueError(f"{name} must be at least 0, got {value}")
+                raise ValueError(f"`{name}` must be at least 0; got {value}.")
         if self.hops is not None and (self.deletes or self.labels == 0):
-            raise ValueError(f"hops needs labels that stay in the graph, not policy={self.name!r}")
+            raise ValueError(
+                f"`hops` needs labels that stay in the graph, not policy={self.name!r}."
+            )
         if self.max_distance is not None and (
             self.name not in ("all", "ego", "subsets") or self.labels == 0
         ):
             raise ValueError(
-                f"max_distance goes with policy 'all', 'ego' or 'subsets' and labels >= 1, "
-                f"got policy={self.name!r} and labels={self.labels}"
+                f"`max_distance` goes with policy 'all', 'ego' or 'subsets' and labels >= 1, "
+                f"got policy={self.name!r} and labels={self.labels}."
             )
         check_sample(self.sample)
         if self.stratified and (self.labels == 0 or self.name in ("subsets", "node_deletion")):
             raise ValueError(
                 f"stratified=True needs labelings with a first label, not policy={self.name!r} "
-                f"with labels={self.labels}"
+                f"with labels={self.labels}."
             )
 
     @property
@@ -133,7 +137,7 @@ class LabelPolicy:
             return Subsets(graphs, self.labels, assign=False)
         if self.name == "clusters":
             if cluster is None:
-                raise ValueError("policy='clusters' needs `cluster`, the cluster of every node")
+                raise ValueError("policy='clusters' needs `cluster`, the cluster of every node.")
             return cluster_tuples(graphs, self.labels, cluster)
         subsets = self.name == "subsets"
         if self.max_distance is not None:

@@ -65,7 +65,7 @@ def esan(gnn: nn.Module, policy: str, hops: int = 3, **kwargs: Any) -> LabelPool
         ValueError: If the policy is unknown.
     """
     if policy not in ESAN_POLICIES:
-        raise ValueError(f"policy must be one of {', '.join(ESAN_POLICIES)}; got {policy!r}")
+        raise ValueError(f"`policy` must be one of {', '.join(ESAN_POLICIES)}; got {policy!r}.")
     if policy in ("ego", "ego+"):
         encoding = "none" if policy == "ego" else "one_hot"
         return LabelPooling(gnn, 1, "ego", hops=hops, encoding=encoding, **kwargs)

@@ -14,10 +14,10 @@ import torch
 import torch_geometric.nn as pyg
 from torch import Tensor, nn
 
+from graphpool.ragged import ragged_offsets
 from graphpool.relational.copies import distances
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import Labelings
-from graphpool.relational.ragged import exclusive_sum
 
 # Layers known to leave all axes but dimension 0 and the last alone.
 _LAYERS: tuple[type, ...] = (
@@ -89,41 +89,41 @@ def copy_axis(gnn: nn.Module) -> Iterator[None]:
             layer.node_dim = dim
 
 
-class Slots:
+class Slices:
     """Where the copies of a batch lie in ``[N, S]``.
 
     Attributes:
-        num_slots: S, the largest number of copies of a graph.
-        slot: Slice of each copy ``[M]``.
+        num_slices: S, the largest number of copies of a graph.
+        slice_of: Slice of each copy ``[M]``.
     """
 
     @torch.compiler.disable
     def __init__(self, graphs: GraphBatch, graph: Tensor) -> None:
         counts = torch.bincount(graph, minlength=graphs.num_graphs)
         self.graphs, self.graph, self.counts = graphs, graph, counts
-        self.num_slots = int(counts.max()) if counts.numel() else 0
-        self.first = exclusive_sum(counts)[:-1]
-        self.slot = torch.arange(graph.numel(), device=graph.device) - self.first[graph]
+        self.num_slices = int(counts.max()) if counts.numel() else 0
+        self.first = ragged_offsets(counts)[:-1]
+        self.slice_of = torch.arange(graph.numel(), device=graph.device) - self.first[graph]
 
     def valid(self, first: int, last: int) -> Tensor:
         """Which entries of slices ``first..last-1`` belong to a copy: bool ``[N, last - first]``."""
-        slots = torch.arange(first, last, device=self.graph.device)
-        return slots < self.counts[self.graphs.batch].unsqueeze(1)
+        slices = torch.arange(first, last, device=self.graph.device)
+        return slices < self.counts[self.graphs.batch].unsqueeze(1)
 
     def copy(self, first: int, last: int) -> Tensor:
         """Copy of every entry ``[N, last - first]``; meaningful where :meth:`valid`."""
-        slots = torch.arange(first, last, device=self.graph.device)
-        return self.first[self.graphs.batch].unsqueeze(1) + slots
+        slices = torch.arange(first, last, device=self.graph.device)
+        return self.first[self.graphs.batch].unsqueeze(1) + slices
 
     def marks(self, labelings: Labelings, first: int, last: int) -> Tensor:
         """Which nodes carry labels: bool ``[N, last - first, l]``."""
-        here = (self.slot >= first) & (self.slot < last)
-        labels, slot = labelings.nodes[here], self.slot[here] - first
+        here = (self.slice_of >= first) & (self.slice_of < last)
+        labels, place = labelings.nodes[here], self.slice_of[here] - first
         count = labelings.num_labels
         marks = torch.zeros(
             self.graphs.num_nodes, last - first, count, dtype=torch.bool, device=self.graph.device
         )
-        marks[labels, slot.unsqueeze(1), torch.arange(count, device=self.graph.device)] = True
+        marks[labels, place.unsqueeze(1), torch.arange(count, device=self.graph.device)] = True
         return marks
 
     def distances(self, labelings: Labelings, max_distance: int, first: int, last: int) -> Tensor:

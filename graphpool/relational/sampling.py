@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from graphpool.ragged import ragged_arange, ragged_offsets
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import Labelings
-from graphpool.relational.ragged import exclusive_sum, ragged_arange
 from graphpool.relational.supports import Support
 
 _LISTABLE = 1 << 20
@@ -40,7 +40,7 @@ def draw_ranks(
         order = torch.argsort(key)
         order = order[torch.argsort(owner[order], stable=True)]
         place = (
-            torch.arange(owner.numel(), device=counts.device) - exclusive_sum(counts)[:-1][owner]
+            torch.arange(owner.numel(), device=counts.device) - ragged_offsets(counts)[:-1][owner]
         )
         chosen = order[place < sizes[owner]]
         return _sorted(owner[chosen], rank[chosen], counts)
@@ -94,7 +94,7 @@ def draw_labelings(
         return _labelings(support, graph, rank, None)
     strata = support.strata() if stratified else None
     if stratified and strata is None:
-        raise ValueError("stratified=True needs labelings with a first label, not subsets")
+        raise ValueError("stratified=True needs labelings with a first label, not subsets.")
     if strata is None:
         where = torch.arange(graphs.num_graphs, device=graphs.device)
         start, counts = torch.zeros_like(where), support.counts
@@ -109,7 +109,7 @@ def draw_labelings(
             what = "labelings that begin with one of its nodes" if stratified else "labelings"
             raise ValueError(
                 f"sample={sample}, but graph {int(where[short])} has only {int(counts[short])} {what}; "
-                "lower sample, give it as a fraction, or set replacement=True"
+                "lower `sample`, give it as a fraction, or set replacement=True."
             )
     sizes = sizes * (counts > 0)
     owner, rank = draw_ranks(counts, sizes, replacement, generator)
@@ -136,8 +136,8 @@ def check_sample(sample: int | float | None) -> None:
     if sample is None:
         return
     if isinstance(sample, bool) or not isinstance(sample, (int, float)) or math.isnan(sample):
-        raise TypeError(f"sample must be an int, a float or None, got {sample!r}")
+        raise TypeError(f"`sample` must be an int, a float or None; got {sample!r}.")
     if isinstance(sample, int) and sample < 1:
-        raise ValueError(f"sample must be at least 1, got {sample}")
+        raise ValueError(f"`sample` must be at least 1; got {sample}.")
     if isinstance(sample, float) and not 0 < sample <= 1:
-        raise ValueError(f"sample as a fraction must be in (0, 1], got {sample}")
+        raise ValueError(f"`sample` as a fraction must be in (0, 1]; got {sample}.")

@@ -8,9 +8,9 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
+from graphpool.ragged import ragged_arange, ragged_gather, ragged_offsets
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import cluster_keys
-from graphpool.relational.ragged import exclusive_sum, ragged_arange, ragged_gather
 
 _LIMIT = 2**62
 
@@ -29,7 +29,7 @@ class Support(ABC):
         """Labelled nodes of the given labelings ``[U]``: ``[U, A, l]``, with ``A`` assignments each."""
 
     def strata(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Runs of ranks that share their first label: graph, first rank and length of each; ``None``
+        """Consecutive ranks that share their first label: graph, first rank and length of each; ``None``
         where labelings have no first label."""
         return None
 
@@ -41,7 +41,7 @@ class Tuples(Support):
         largest = int(graphs.counts.max()) if graphs.num_graphs else 0
         if largest**labels >= _LIMIT:
             raise ValueError(
-                f"{largest} nodes have more than 2**62 {labels}-tuples; use fewer labels"
+                f"{largest} nodes have more than 2**62 {labels}-tuples; use fewer labels."
             )
         self.graphs, self.labels = graphs, labels
         self.counts = graphs.counts**labels
@@ -78,7 +78,7 @@ class Subsets(Support):
             # C(n, k) = C(0, k - 1) + ... + C(n - 1, k - 1)
             if float(table[:-1, k - 1].double().sum()) >= _LIMIT:
                 raise ValueError(
-                    f"{largest} nodes have more than 2**62 subsets of {k}; use fewer labels"
+                    f"{largest} nodes have more than 2**62 subsets of {k}; use fewer labels."
                 )
             table[1:, k] = table[:-1, k - 1].cumsum(0)
         self.table = table.t().contiguous()
@@ -106,7 +106,7 @@ class Listed(Support):
         self.graphs, self.table = graphs, table
         graph = graphs.batch[table[:, 0]]
         self.counts = torch.bincount(graph, minlength=graphs.num_graphs)
-        self.start = exclusive_sum(self.counts)
+        self.start = ragged_offsets(self.counts)
 
     def nodes(self, graph: Tensor, rank: Tensor) -> Tensor:
         return self.table[self.start[graph] + rank].unsqueeze(1)
@@ -114,7 +114,7 @@ class Listed(Support):
     def strata(self) -> tuple[Tensor, Tensor, Tensor] | None:
         root, length = torch.unique_consecutive(self.table[:, 0], return_counts=True)
         graph = self.graphs.batch[root]
-        return graph, exclusive_sum(length)[:-1] - self.start[graph], length
+        return graph, ragged_offsets(length)[:-1] - self.start[graph], length
 
 
 class ListedSubsets(Listed):
@@ -147,7 +147,7 @@ def cluster_tuples(graphs: GraphBatch, labels: int, cluster: Tensor) -> Listed:
     members = torch.argsort(key, stable=True)
     size = torch.bincount(key) if key.numel() else key
     owner, rank = ragged_arange(size**labels)
-    n, start = size[owner], exclusive_sum(size)[:-1][owner]
+    n, start = size[owner], ragged_offsets(size)[:-1][owner]
     columns = []
     for _ in range(labels):
         columns.append(members[start + rank % n])
@@ -164,8 +164,8 @@ def close_tuples(graphs: GraphBatch, labels: int, max_distance: int, subsets: bo
     near = owner * n + node
     table = torch.arange(n, device=graphs.device).unsqueeze(1)
     for _ in range(labels - 1):
-        row, slot = ragged_gather(ptr, table[:, 0])
-        candidate = node[slot]
+        row, entry = ragged_gather(ptr, table[:, 0])
+        candidate = node[entry]
         keep = candidate > table[row, -1] if subsets else torch.ones_like(row, dtype=torch.bool)
         for column in range(1, table.size(1)):
             key = table[row, column] * n + candidate

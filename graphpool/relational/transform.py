@@ -109,7 +109,7 @@ def copies_of(data: Data) -> Copies:
         ValueError: If there are none.
     """
     if "copies_node" not in data:
-        raise ValueError("data holds no copies; apply LabelledCopies to its graphs")
+        raise ValueError("`data` holds no copies; apply LabelledCopies to its graphs.")
     distance, weight, unit = (data.get(name) for name in _OPTIONAL)
     graph = torch.repeat_interleave(data.copies_count)
     return Copies(

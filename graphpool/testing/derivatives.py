@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from graphpool.segments import Segments
-from graphpool.testing.samples import close, gradients, pool, result, sample, trainable
+from graphpool.testing.samples import close, gradients, pooled, result, sample, trainable
 
 
 def assert_gradients(aggr: torch.nn.Module, channels: int, second: bool = True) -> None:
@@ -41,7 +41,7 @@ def assert_gradients_can_be_differentiated(aggr: torch.nn.Module, channels: int)
     aggr = aggr.double()
     inputs = (x.requires_grad_(), *trainable(aggr).values())
     plain, graphed = (
-        gradients(pool(aggr, x, segments), *inputs, create_graph=flag) for flag in (False, True)
+        gradients(pooled(aggr, x, segments), *inputs, create_graph=flag) for flag in (False, True)
     )
     for a, b in zip(graphed, plain, strict=True):
         close(a, b, rtol=1e-7, atol=1e-9)
@@ -104,11 +104,11 @@ def assert_trains_after_inference(aggr: torch.nn.Module, channels: int) -> None:
     bags = Segments(index=segments.index[order], num_segments=len(segments))
     aggr, x = aggr.double(), x[order]
     with torch.inference_mode():
-        before = pool(aggr, x, bags)
-        weighed = pool(aggr, x, bags, weight=torch.ones(x.size(0)))
+        before = pooled(aggr, x, bags)
+        weighed = pooled(aggr, x, bags, weight=torch.ones(x.size(0)))
     close(weighed.clone(), before.clone())
     x.requires_grad_()
-    y = pool(aggr, x, bags)
+    y = pooled(aggr, x, bags)
     close(y, before.clone())
     for slope in gradients(y, x, *trainable(aggr).values()):
         if not slope.isfinite().all():

@@ -7,31 +7,31 @@ from torch import Tensor
 
 from graphpool.aggr.multi import Multi
 from graphpool.segments import Segments
-from graphpool.testing.samples import close, gradients, pool, sample, trainable
+from graphpool.testing.samples import close, gradients, pooled, sample, trainable
 
 
 def assert_permutation_invariant(aggr: torch.nn.Module, channels: int) -> None:
     """The order of the elements does not matter."""
     x, segments = sample(channels)
     aggr = aggr.double()
-    expected = pool(aggr, x, segments)
+    expected = pooled(aggr, x, segments)
     for seed in range(3):
         order = torch.randperm(x.size(0), generator=torch.Generator().manual_seed(seed))
         shuffled = Segments(index=segments.index[order], num_segments=len(segments))
-        close(pool(aggr, x[order], shuffled), expected)
+        close(pooled(aggr, x[order], shuffled), expected)
 
 
 def assert_unsorted_index_agrees(aggr: torch.nn.Module, channels: int) -> None:
     """Elements may come in any order of their bags, as long as the order within each bag is kept."""
     x, segments = sample(channels)
     aggr = aggr.double()
-    expected = pool(aggr, x, segments)
+    expected = pooled(aggr, x, segments)
     # Bags dealt out round robin: within a bag the order stays.
     place = torch.arange(x.size(0)) - segments.ptr[segments.index]
     order = torch.argsort(place * len(segments) + segments.index)
     index = segments.index[order]
-    close(pool(aggr, x[order], index, dim_size=len(segments)), expected)
-    close(pool(aggr, x[order], index.int(), dim_size=len(segments)), expected)
+    close(pooled(aggr, x[order], index, dim_size=len(segments)), expected)
+    close(pooled(aggr, x[order], index.int(), dim_size=len(segments)), expected)
 
 
 def assert_batch_independent(aggr: torch.nn.Module, channels: int) -> None:
@@ -39,11 +39,11 @@ def assert_batch_independent(aggr: torch.nn.Module, channels: int) -> None:
     x, segments = sample(channels)
     aggr = aggr.double()
     together = aggr(x, segments)
-    y = pool(aggr, x, segments)
+    y = pooled(aggr, x, segments)
     others = x * 1e3
     for bag in range(len(segments)):
         rows = slice(int(segments.ptr[bag]), int(segments.ptr[bag + 1]))
-        alone = pool(aggr, x[rows], torch.zeros(rows.stop - rows.start).long(), dim_size=1)
+        alone = pooled(aggr, x[rows], torch.zeros(rows.stop - rows.start).long(), dim_size=1)
         expected = y[bag : bag + 1]
         if isinstance(together, tuple) and isinstance(together[1], Segments):
             expected = expected[:, : alone.size(1)]
@@ -52,10 +52,10 @@ def assert_batch_independent(aggr: torch.nn.Module, channels: int) -> None:
             continue
         changed = others.clone()
         changed[rows] = x[rows]
-        close(pool(aggr, changed, segments)[bag], y[bag], rtol=1e-9, atol=1e-11)
+        close(pooled(aggr, changed, segments)[bag], y[bag], rtol=1e-9, atol=1e-11)
         changed = torch.full_like(x, torch.nan)
         changed[rows] = x[rows]
-        close(pool(aggr, changed, segments)[bag], y[bag], rtol=1e-9, atol=1e-11)
+        close(pooled(aggr, changed, segments)[bag], y[bag], rtol=1e-9, atol=1e-11)
 
 
 def assert_neighbors_do_not_matter(aggr: torch.nn.Module, channels: int) -> None:
@@ -75,10 +75,10 @@ def assert_neighbors_do_not_matter(aggr: torch.nn.Module, channels: int) -> None
             if not own.any():
                 continue
             one_bag = torch.zeros(int(own.sum()), dtype=torch.long)
-            alone = pool(aggr, x[own], one_bag, dim_size=1, weight=weight[own])
+            alone = pooled(aggr, x[own], one_bag, dim_size=1, weight=weight[own])
             high, heavy = torch.where(own[:, None], x, 1e100 * x), torch.where(own, weight, loud)
             for elements, times in ((x, weight), (high, weight), (x, heavy), (high, heavy)):
-                y = pool(aggr, elements, segments, weight=times)[bag : bag + 1]
+                y = pooled(aggr, elements, segments, weight=times)[bag : bag + 1]
                 if getattr(aggr, "ragged", False):
                     y = y[:, : alone.size(1)]
                 # Some have no value for parts of an element, alone or not.
@@ -94,14 +94,14 @@ def assert_absent_elements_leave_no_trace(aggr: torch.nn.Module, channels: int) 
     learned = tuple(trainable(aggr).values())
     present = x[there].requires_grad_()
     index = segments.index[there]
-    y = pool(aggr, present, index, dim_size=len(segments), weight=weight[there])
+    y = pooled(aggr, present, index, dim_size=len(segments), weight=weight[there])
     wanted = gradients(y, present, *learned)
     for held in (torch.nan, torch.inf, -torch.inf, 1e300):
         for channel in (slice(None), slice(0, 1)):
             elements = x.clone()
             elements[~there, channel] = held
             elements.requires_grad_()
-            found = pool(aggr, elements, segments, weight=weight)
+            found = pooled(aggr, elements, segments, weight=weight)
             close(found, y)
             slope, *others = gradients(found, elements, *learned)
             close(slope[there], wanted[0])
@@ -122,10 +122,10 @@ def _assert_absent_rows_leave_no_trace(
     held = x[:6].clone()
     held[[1, 3]] = torch.nan  # absent elements alone read them
     held.requires_grad_()
-    y = pool(aggr, held, segments, weight=weight, gather=rows)
+    y = pooled(aggr, held, segments, weight=weight, gather=rows)
     plain = held.detach()[rows][there].requires_grad_()
     index = segments.index[there]
-    expected = pool(aggr, plain, index, dim_size=len(segments), weight=weight[there])
+    expected = pooled(aggr, plain, index, dim_size=len(segments), weight=weight[there])
     close(y, expected)
     slope, *others = gradients(y, held, *learned)
     per_element, *wanted = gradients(expected, plain, *learned)
@@ -135,9 +135,9 @@ def _assert_absent_rows_leave_no_trace(
     # Row 0 is read by an element of one bag, and by an absent one of another.
     mixed = held.detach().clone()
     mixed[0] = torch.inf
-    y = pool(aggr, mixed, segments, weight=weight, gather=rows)
+    y = pooled(aggr, mixed, segments, weight=weight, gather=rows)
     plain = mixed[rows][there]
-    close(y, pool(aggr, plain, index, dim_size=len(segments), weight=weight[there]), nan=True)
+    close(y, pooled(aggr, plain, index, dim_size=len(segments), weight=weight[there]), nan=True)
 
 
 def assert_segment_forms_agree(aggr: torch.nn.Module, channels: int) -> None:
@@ -148,16 +148,16 @@ def assert_segment_forms_agree(aggr: torch.nn.Module, channels: int) -> None:
     special[0, 0], special[4, -1], special[8, 0] = torch.inf, -torch.inf, torch.nan
     for elements in (x, special):
         nan = elements is special
-        expected = pool(aggr, elements, segments.index, dim_size=len(segments))
-        close(pool(aggr, elements, ptr=segments.ptr), expected, nan=nan)
-        close(pool(aggr, elements, segments), expected, nan=nan)
-        close(pool(aggr, elements, segments.index, ptr=segments.ptr), expected, nan=nan)
+        expected = pooled(aggr, elements, segments.index, dim_size=len(segments))
+        close(pooled(aggr, elements, ptr=segments.ptr), expected, nan=nan)
+        close(pooled(aggr, elements, segments), expected, nan=nan)
+        close(pooled(aggr, elements, segments.index, ptr=segments.ptr), expected, nan=nan)
         mask = torch.arange(int(segments.counts.max())) < segments.counts[:, None]
         padded = elements.new_zeros(*mask.shape, channels)
         padded[mask] = elements
-        close(pool(aggr, padded[mask], Segments.from_padded(mask)), expected, nan=nan)
+        close(pooled(aggr, padded[mask], Segments.from_padded(mask)), expected, nan=nan)
     one_bag = torch.zeros(x.size(0), dtype=torch.long)
-    close(pool(aggr, x), pool(aggr, x, one_bag, dim_size=1))
+    close(pooled(aggr, x), pooled(aggr, x, one_bag, dim_size=1))
 
 
 def assert_weights_repeat(aggr: torch.nn.Module, channels: int) -> None:
@@ -167,12 +167,12 @@ def assert_weights_repeat(aggr: torch.nn.Module, channels: int) -> None:
     weight = torch.tensor([1, 2, 3, 4, 1, 0, 2, 1, 3, 0, 2])
     copies = torch.arange(x.size(0)).repeat_interleave(weight)
     repeated = Segments(index=segments.index[copies], num_segments=len(segments))
-    expected = pool(aggr, x[copies], repeated)
-    close(pool(aggr, x, segments, weight=weight), expected)
-    close(pool(aggr, x, segments, weight=weight.double()), expected)
+    expected = pooled(aggr, x[copies], repeated)
+    close(pooled(aggr, x, segments, weight=weight), expected)
+    close(pooled(aggr, x, segments, weight=weight.double()), expected)
     ones = torch.ones(x.size(0))
-    close(pool(aggr, x, segments, weight=ones), pool(aggr, x, segments))
-    nothing = pool(aggr, x, segments, weight=0 * ones)
+    close(pooled(aggr, x, segments, weight=ones), pooled(aggr, x, segments))
+    nothing = pooled(aggr, x, segments, weight=0 * ones)
     if not (nothing == 0).all():
         raise AssertionError("Bags whose elements all have weight 0 must give 0.")
 
@@ -189,7 +189,7 @@ def assert_deterministic(aggr: torch.nn.Module, channels: int) -> None:
         for number in (1, 2, 2):
             torch.set_num_threads(number)
             leaf = x.clone().requires_grad_()
-            y = pool(aggr, leaf, index, dim_size=len(segments))
+            y = pooled(aggr, leaf, index, dim_size=len(segments))
             (grad,) = torch.autograd.grad(y.square().sum(), leaf)
             runs.append((y.detach(), grad))
     finally:
@@ -204,7 +204,7 @@ def assert_duplicates_agree(aggr: torch.nn.Module, channels: int) -> None:
     """Twice in a :class:`~graphpool.aggr.Multi`, it gives twice the same."""
     x, segments = sample(channels)
     aggr = aggr.double()
-    y = pool(aggr, x, segments)
+    y = pooled(aggr, x, segments)
     twice = Multi(members=[aggr, aggr])(x, segments)
     close(twice, torch.cat([y, y], dim=-1))
 
@@ -214,7 +214,7 @@ def assert_ties_share_the_gradient(aggr: torch.nn.Module, channels: int) -> None
     x, segments = sample(channels, (1, 4, 0, 2))
     x = x[segments.ptr[:-1].clamp(max=x.size(0) - 1)][segments.index].requires_grad_()
     aggr = aggr.double()
-    y = pool(aggr, x, segments)
+    y = pooled(aggr, x, segments)
     (grad,) = torch.autograd.grad(y.sum(), x)
     if not grad.isfinite().all():
         raise AssertionError(f"The gradient of equal elements must be finite; got {grad}.")

@@ -16,7 +16,7 @@ from graphpool.testing.samples import (
     close,
     expect_error,
     gradients,
-    pool,
+    pooled,
     result,
     sample,
     trainable,
@@ -63,13 +63,13 @@ def assert_waits_for_the_width(aggr: nn.Module, channels: int) -> None:
     if any(module.training for module in lazy.modules()):
         raise AssertionError("What is made at the first input must keep to evaluation mode.")
     x.requires_grad_()
-    y = pool(lazy, x, segments)
+    y = pooled(lazy, x, segments)
     gradients(y, x, *trainable(lazy).values())
     _assert_optimizers_wait(make(-1), lazy)
     stored = lazy.state_dict()
     for other in (make(channels), make(-1)):
         other.load_state_dict(stored)
-        close(pool(other, x, segments), y)
+        close(pooled(other, x, segments), y)
     if getattr(lazy, "out_channels", None) != getattr(make(channels), "out_channels", None):
         raise AssertionError("`out_channels` must not depend on how the width became known.")
 
@@ -123,7 +123,7 @@ def assert_hooks_fire(aggr: nn.Module, channels: int) -> None:
     if getattr(aggr, "supports_gather", False):
         calls.append({"gather": torch.arange(x.size(0)).flip(0)})
     for arguments in calls:
-        expected = pool(aggr, 2 * x, segments, **arguments)
+        expected = pooled(aggr, 2 * x, segments, **arguments)
         seen: list[Tensor] = []
 
         def double(module: nn.Module, args: Any) -> Any:
@@ -134,7 +134,7 @@ def assert_hooks_fire(aggr: nn.Module, channels: int) -> None:
 
         handles = [aggr.register_forward_pre_hook(double), aggr.register_forward_hook(keep)]
         try:
-            y = pool(aggr, x, segments, **arguments)
+            y = pooled(aggr, x, segments, **arguments)
         finally:
             for handle in handles:
                 handle.remove()
@@ -149,9 +149,9 @@ def assert_sizes_of_any_integer_type(aggr: nn.Module, channels: int) -> None:
     x, segments = sample(channels)
     aggr = aggr.double()
     size, longest = len(segments), int(segments.counts.max())
-    expected = pool(aggr, x, segments)
+    expected = pooled(aggr, x, segments)
     for kind in (int, np.int64, np.int32, np.array, torch.tensor):
-        y = pool(
+        y = pooled(
             aggr,
             x,
             segments.index,

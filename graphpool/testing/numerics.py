@@ -12,7 +12,7 @@ from graphpool.testing.samples import (
     close,
     expect_error,
     gradients,
-    pool,
+    pooled,
     result,
     sample,
     trainable,
@@ -32,7 +32,7 @@ def assert_empty_bags_are_zero(aggr: torch.nn.Module, channels: int) -> None:
     for counts in ((3, 0, 1, 5, 0, 2, 0), (0, 0, 0), (), (0,)):
         x, segments = sample(channels, counts)
         x.requires_grad_()
-        y = pool(aggr, x, segments)
+        y = pooled(aggr, x, segments)
         if y.size(0) != len(counts):
             raise AssertionError(
                 f"Expected {len(counts)} bags, got {y.size(0)} for sizes {counts}."
@@ -53,22 +53,22 @@ def assert_half_precision(aggr: torch.nn.Module, channels: int) -> None:
     x, segments = sample(channels, (3, 0, 1, 50, 400), torch.float32)
     for dtype, tolerance in ((torch.bfloat16, 3e-2), (torch.float16, 1e-2)):
         half = x.to(dtype)
-        expected = pool(aggr.double(), half.double(), segments)
-        y = pool(aggr.float(), half, segments)
+        expected = pooled(aggr.double(), half.double(), segments)
+        y = pooled(aggr.float(), half, segments)
         if y.dtype != dtype:
             raise AssertionError(f"{dtype} elements must give {dtype}; got {y.dtype}.")
         scale = float(expected.detach().abs().max().clamp_min(1))
         close(y.double(), expected, rtol=tolerance, atol=tolerance * scale)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = pool(aggr.float(), x, segments)
-    expected = pool(aggr.double(), x.double(), segments)
+        y = pooled(aggr.float(), x, segments)
+    expected = pooled(aggr.double(), x.double(), segments)
     scale = float(expected.detach().abs().max().clamp_min(1))
     close(y.double(), expected, rtol=5e-2, atol=5e-2 * scale)
     # Small bags, of which each element counts, in a pool that is itself in half precision.
     x, segments = sample(channels, (1, 2, 3, 4))
     x = (x.abs() / 3 + 0.1).bfloat16()
     rounded = copy.deepcopy(aggr).bfloat16()
-    y, expected = pool(rounded, x, segments), pool(rounded.double(), x.double(), segments)
+    y, expected = pooled(rounded, x, segments), pooled(rounded.double(), x.double(), segments)
     scale = float(expected.detach().abs().max())
     close(y.double(), expected, rtol=5e-2, atol=5e-2 * scale)
 
@@ -78,7 +78,7 @@ def assert_compiles(aggr: torch.nn.Module, channels: int) -> None:
     x, segments = sample(channels)
     aggr = aggr.double()
     expected_x = x.clone().requires_grad_()
-    expected = pool(aggr, expected_x, segments.index, dim_size=len(segments))
+    expected = pooled(aggr, expected_x, segments.index, dim_size=len(segments))
     (expected_grad,) = torch.autograd.grad(expected.square().sum(), expected_x)
     torch._dynamo.reset()
     compiled = torch.compile(aggr, fullgraph=True, backend="aot_eager")
@@ -95,8 +95,8 @@ def assert_stable_under_offset(aggr: torch.nn.Module, channels: int) -> None:
     x, segments = sample(channels, (3, 0, 1, 50, 400), torch.float32)
     for offset in (0.0, 1e4):
         moved = x + offset
-        expected = pool(aggr.double(), moved.double(), segments)
-        y = pool(aggr.float(), moved, segments)
+        expected = pooled(aggr.double(), moved.double(), segments)
+        y = pooled(aggr.float(), moved, segments)
         if not (y.isfinite() | ~expected.isfinite()).all():
             raise AssertionError(f"Not finite at an offset of {offset}: {y}.")
         close(y.double(), expected, rtol=1e-2, atol=1e-2)
@@ -107,13 +107,13 @@ def assert_dimensions_agree(aggr: torch.nn.Module, channels: int) -> None:
     x, segments = sample(channels)
     aggr = aggr.double()
     slices = [x, 2 * x, -x]
-    expected = torch.stack([pool(aggr, s, segments) for s in slices])
+    expected = torch.stack([pooled(aggr, s, segments) for s in slices])
     stacked = torch.stack(slices)
     for arguments in ({"dim": -2}, {"dim": 1}, {}):
-        close(pool(aggr, stacked, segments, **arguments), expected)
+        close(pooled(aggr, stacked, segments, **arguments), expected)
     for dim in (0, -3):
-        close(pool(aggr, stacked.transpose(0, 1), segments, dim=dim), expected.transpose(0, 1))
-    close(pool(aggr, x, segments, dim=0), expected[0])
+        close(pooled(aggr, stacked.transpose(0, 1), segments, dim=dim), expected.transpose(0, 1))
+    close(pooled(aggr, x, segments, dim=0), expected[0])
     bad = (ValueError, TypeError)
     expect_error(bad, lambda: aggr(x, segments, dim=2), "A dimension that does not exist")
     expect_error(bad, lambda: aggr(x, segments, dim=-1), "The dimension of the channels")
@@ -127,7 +127,7 @@ def assert_integers(aggr: torch.nn.Module, channels: int) -> None:
     if not getattr(aggr, "accepts_integers", False):
         expect_error((TypeError,), lambda: aggr.float()(whole, segments), "Integer elements")
         return
-    y, expected = aggr(whole, segments), pool(aggr.double(), whole.double(), segments)
+    y, expected = aggr(whole, segments), pooled(aggr.double(), whole.double(), segments)
     if y.dtype != whole.dtype or not torch.equal(y.double(), expected):
         raise AssertionError(f"Integers must be pooled exactly: expected {expected}, got {y}.")
     name = str(getattr(aggr, "moment", ""))

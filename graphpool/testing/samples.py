@@ -40,7 +40,7 @@ def result(output: Any) -> Tensor:
     return padded.index_put((extra.index, place), y)
 
 
-def pool(aggr: torch.nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def pooled(aggr: torch.nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return result(aggr(x, *args, **kwargs))
 
 

@@ -31,7 +31,6 @@ REFUSED = [
     ("layer_attention", {"num_layers": 2, "heads": 3}, "`heads` must divide .* 4; got 3"),
     # counts
     ("kmax", {"k": 0}, "`k` must be an int of at least 1; got 0"),
-    ("kmax", {"k": 1.5}, "`k` must be an int of at least 1; got 1.5"),
     ("dynamic_kmax", {"k": 0}, "`k` must be an int of at least 1; got 0"),
     ("dynamic_kmax", {"ratio": 0.0}, r"`ratio` must lie in \(0, 1\]; got 0.0"),
     ("poolformer", {"k": 0}, "`k` must be an int of at least 1; got 0"),

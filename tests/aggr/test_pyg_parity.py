@@ -11,7 +11,7 @@ import torch
 from torch_geometric.nn import aggr as pyg
 
 from graphpool import Segments, aggr
-from graphpool.aggr.foreign import pool as call_pool
+from graphpool.aggr.pyg import pool as call_pool
 from graphpool.models import GraphModel
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "differences-to-pyg.md"

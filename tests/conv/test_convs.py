@@ -252,13 +252,13 @@ def test_compiles(graph):
 
 def test_errors(graph):
     x, edge_index, edge_attr = graph
-    with pytest.raises(ValueError, match="without edge_dim"):
+    with pytest.raises(ValueError, match="without `edge_dim`"):
         GINConv(C, OUT).double()(x, edge_index, edge_attr)
-    with pytest.raises(ValueError, match="edge_attr must be"):
+    with pytest.raises(ValueError, match="`edge_attr` must be"):
         SAGEConv(C, OUT, edge_dim=D).double()(x, edge_index)
-    with pytest.raises(ValueError, match="in_channels must be known"):
+    with pytest.raises(ValueError, match="`in_channels` must be known"):
         GINConv(-1, OUT, edge_dim=D)
-    with pytest.raises(ValueError, match="in_channels must be known"):
+    with pytest.raises(ValueError, match="`in_channels` must be known"):
         SAGEConv(-1, OUT, edge_dim=D)
     with pytest.raises(ValueError, match="num_layers"):
         PairMLPConv(C, OUT, num_layers=0)

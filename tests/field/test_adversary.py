@@ -115,9 +115,9 @@ def test_sizes_are_integers_of_any_type(two):
 @pytest.mark.parametrize("bad", [2.0, True, torch.tensor(True), np.bool_(True), None, "2"])
 def test_sizes_that_are_no_integers_are_refused(bad):
     segments = Segments(ptr=torch.tensor([0, 3]))
-    with pytest.raises(TypeError, match="`k` must be an integer; got"):
+    with pytest.raises(TypeError, match="`k` must be an int of at least [01]; got"):
         ops.segment_topk(torch.ones(3), segments, bad)
-    with pytest.raises(TypeError, match="`num_nodes` must be an integer; got"):
+    with pytest.raises(TypeError, match="`num_nodes` must be an int of at least [01]; got"):
         connected_components(torch.tensor([[0], [1]]), bad)
 
 

@@ -177,7 +177,7 @@ def test_exponents_have_their_own_rate():
         ({"dropout": 1.0}, "dropout"),
         ({"jumping": "first"}, "jumping"),
         ({"norm": "group"}, "norm"),
-        ({"conv": "gcn"}, "conv must be one of gin"),
+        ({"conv": "gcn"}, "`conv` must be one of gin"),
         ({"aggr": ("sum",)}, "one entry for each of the 3 layers"),
         ({"aggr": "gpn"}, "Did you mean 'gnp'"),
         ({"encoder": "cnn"}, "encoder"),
@@ -194,7 +194,7 @@ def test_call_errors():
     (graph,) = random_graphs([3])
     with pytest.raises(ValueError, match="batch_size"):
         GraphModel(4, 8, 1)(graph.x, graph.edge_index, torch.zeros(3).long())
-    with pytest.raises(ValueError, match="without edge_dim"):
+    with pytest.raises(ValueError, match="without `edge_dim`"):
         GraphModel(4, 8, 1)(graph.x, graph.edge_index, edge_attr=torch.zeros(9, 1))
     with pytest.raises(ValueError, match="edge_dim"):
         GraphModel(4, 8, 1, edge_dim=2)(graph.x, graph.edge_index)

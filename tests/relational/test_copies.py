@@ -15,11 +15,10 @@ from torch_geometric.data import Batch
 from torch_geometric.nn import GIN
 
 from graphpool.datasets import circulant_graph, connected_graphs
+from graphpool.ragged import ragged_arange
 from graphpool.relational import GraphBatch, LabelPolicy, LabelPooling
 from graphpool.relational import copies as copies_module
-from graphpool.relational import kernels as kernels_module
 from graphpool.relational import sampling as sampling_module
-from graphpool.relational.ragged import ragged_arange
 from graphpool.relational.sampling import draw_labelings, draw_ranks
 from graphpool.relational.supports import Subsets, Tuples
 
@@ -69,7 +68,7 @@ def test_a_slice_of_copies_is_the_copies_of_a_slice(batch, policy):
 
 @pytest.mark.parametrize("piece", [1, 1 << 16])
 def test_both_ways_to_copy_whole_graphs_agree(batch, piece, monkeypatch):
-    monkeypatch.setattr(kernels_module, "_PIECE", piece)
+    monkeypatch.setattr(copies_module, "_LEAST_PIECE", piece)
     graphs = graph_batch(batch)
     for graph in ([0, 0, 1, 3, 3, 3], [2], []):
         graph = torch.tensor(graph, dtype=torch.long)
@@ -176,20 +175,20 @@ def test_weights_add_up_to_the_number_of_labelings(batch):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"labels": -1}, ValueError, "labels must be at least 0, got -1"),
-        ({"labels": 1.5}, TypeError, "labels must be an int"),
-        ({"name": "pairs"}, ValueError, "policy must be one of all"),
-        ({"name": "adjacent", "labels": 1}, ValueError, "labels must be 2"),
-        ({"name": "edge_deletion", "labels": 2}, ValueError, "labels must be 1"),
+        ({"labels": -1}, ValueError, "`labels` must be at least 0; got -1"),
+        ({"labels": 1.5}, TypeError, "`labels` must be an int"),
+        ({"name": "pairs"}, ValueError, "`policy` must be one of all"),
+        ({"name": "adjacent", "labels": 1}, ValueError, "`labels` must be 2"),
+        ({"name": "edge_deletion", "labels": 2}, ValueError, "`labels` must be 1"),
         ({"name": "ego"}, ValueError, "needs `hops`"),
-        ({"name": "ego", "hops": -1}, ValueError, "hops must be at least 0"),
-        ({"name": "node_deletion", "hops": 2}, ValueError, "hops needs labels that stay"),
-        ({"name": "adjacent", "labels": 2, "max_distance": 1}, ValueError, "max_distance goes"),
-        ({"sample": 0}, ValueError, "sample must be at least 1"),
+        ({"name": "ego", "hops": -1}, ValueError, "`hops` must be at least 0"),
+        ({"name": "node_deletion", "hops": 2}, ValueError, "`hops` needs labels that stay"),
+        ({"name": "adjacent", "labels": 2, "max_distance": 1}, ValueError, "`max_distance` goes"),
+        ({"sample": 0}, ValueError, "`sample` must be at least 1"),
         ({"sample": 1.5}, ValueError, r"\(0, 1\]"),
-        ({"sample": "all"}, TypeError, "sample must be an int"),
+        ({"sample": "all"}, TypeError, "`sample` must be an int"),
         ({"name": "subsets", "stratified": True}, ValueError, "first label"),
-        ({"name": "clusters", "labels": 0}, ValueError, "needs labels of at least 1"),
+        ({"name": "clusters", "labels": 0}, ValueError, "needs `labels` of at least 1"),
     ],
 )
 def test_policy_arguments(arguments, error, message):
@@ -259,7 +258,7 @@ def test_directed_graphs_are_refused_where_it_matters(policy):
             ValueError,
             "one entry for each of 2",
         ),
-        (torch.zeros(2, 0).long(), 2, torch.tensor([0, 1]), 1, ValueError, "batch_size is 1"),
+        (torch.zeros(2, 0).long(), 2, torch.tensor([0, 1]), 1, ValueError, "`batch_size` is 1"),
         (torch.zeros(2, 0).long(), 2, torch.tensor([-1, 1]), None, ValueError, "not be negative"),
         (torch.tensor([[0], [1]]), 2, torch.tensor([0, 1]), None, ValueError, "different graphs"),
     ],
@@ -272,15 +271,15 @@ def test_malformed_batches(edge_index, nodes, batch, size, error, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"form": "dense"}, "form must be one of"),
-        ({"max_copies": 0}, "max_copies must be at least 1"),
-        ({"output": "edge"}, "output must be one of"),
+        ({"form": "dense"}, "`form` must be one of"),
+        ({"max_copies": 0}, "`max_copies` must be at least 1"),
+        ({"output": "edge"}, "`output` must be one of"),
         ({"labels": 0, "output": "root"}, "'root' needs labelled nodes"),
         ({"policy": "node_deletion", "inner": "root"}, "'root' needs labelled nodes"),
-        ({"encoding": "onehot"}, "encoding must be"),
+        ({"encoding": "onehot"}, "`encoding` must be"),
         ({"encoding": "distance"}, "needs `hops`"),
-        ({"group": "pair"}, "group must be one of"),
-        ({"group": "root", "output": "node"}, "group has no meaning"),
+        ({"group": "pair"}, "`group` must be one of"),
+        ({"group": "root", "output": "node"}, "`group` has no meaning"),
         ({"policy": LabelPolicy("all", 2), "hops": 1}, "give them there only"),
     ],
 )
@@ -298,10 +297,10 @@ def test_wrapper_calls(batch):
         model(batch.x, batch.edge_index, batch.batch)
     with pytest.raises(ValueError, match="one entry for each"):
         model(batch.x, batch.edge_index, batch.batch, cluster=torch.zeros(2))
-    with pytest.raises(ValueError, match=r"x must be \[N, d\]"):
+    with pytest.raises(ValueError, match=r"`x` must be \[N, d\]"):
         model(batch.x[:, 0], batch.edge_index, batch.batch)
     model = LabelPooling(GIN(2, 4, 1), form="rectangular")
-    with pytest.raises(ValueError, match="edge_weight has no rectangular form"):
+    with pytest.raises(ValueError, match="`edge_weight` has no rectangular form"):
         model(batch.x, batch.edge_index, batch.batch, edge_weight=torch.ones(batch.num_edges))
     pyg_pool = __import__("torch_geometric").nn.aggr.SumAggregation()
     model = LabelPooling(GIN(2, 4, 1), outer=pyg_pool, sample=2)

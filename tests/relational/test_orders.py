@@ -227,15 +227,15 @@ def test_canonical_orders_keep_classes_together_and_use_features():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_permutations": 0}, "num_permutations must be"),
-        ({"num_permutations": "some"}, "num_permutations must be"),
-        ({"id_dim": 0}, "id_dim must be"),
-        ({"arity": 0}, "arity must be"),
-        ({"order": "sorted"}, "order must be"),
+        ({"num_permutations": 0}, "`num_permutations` must be"),
+        ({"num_permutations": "some"}, "`num_permutations` must be"),
+        ({"id_dim": 0}, "`id_dim` must be"),
+        ({"arity": 0}, "`arity` must be"),
+        ({"order": "sorted"}, "`order` must be"),
         ({"order": "dfs", "num_permutations": "all"}, "lists all orders"),
-        ({"output": "root"}, "output must be"),
+        ({"output": "root"}, "`output` must be"),
         ({"inner": "root"}, "use LabelPooling"),
-        ({"train_permutations": 0}, "train_permutations must be"),
+        ({"train_permutations": 0}, "`train_permutations` must be"),
     ],
 )
 def test_arguments(arguments, message):
@@ -248,7 +248,7 @@ def test_too_many_orders_are_refused():
     model = RelationalPooling(GIN(4, 4, 1), "all", 3)
     with pytest.raises(ValueError, match="at most 8 nodes, but graph 0 has 9"):
         model(data.x, data.edge_index)
-    with pytest.raises(ValueError, match="order must be"):
+    with pytest.raises(ValueError, match="`order` must be"):
         draw_orders(graph_of(data), "sorted", 1)
 
 

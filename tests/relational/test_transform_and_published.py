@@ -136,7 +136,7 @@ def test_published_models_are_their_settings(graphs):
         torch.testing.assert_close(run(model), run(wanted))
     model = rp_gin(GIN(11, 4, 2))
     assert isinstance(model, RelationalPooling) and model.num_permutations == 5
-    with pytest.raises(ValueError, match="policy must be one of"):
+    with pytest.raises(ValueError, match="`policy` must be one of"):
         esan(gnn1, "node")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.flat import check_count
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import Gather, gathered
 from graphpool.ops.softmax import segment_softmax, segment_softmax_sum
@@ -65,7 +65,7 @@ class AttSets(Aggregation):
             raise ValueError(
                 f"`activation` must be one of {list(ACTIVATIONS)}; got {activation!r}."
             )
-        self.num_outputs = check_count(num_outputs, "num_outputs")
+        self.num_outputs = as_count(num_outputs, "num_outputs")
         self.activation = activation
         self.return_weights = return_weights
 

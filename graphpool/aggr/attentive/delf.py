@@ -5,15 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, bag_sizes, check_count, inverse_length, reset
+from graphpool._arguments import as_count
+from graphpool.aggr.absent import segment_sizes
+from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
+from graphpool.nn import inverse_length, reset
 from graphpool.ops.reduce import segment_sum
 from graphpool.ops.reference import align
 from graphpool.segments import Segments
 
 
 @register("delf")
-class DELF(FlatAggregation):
+class DELF(MatrixAggregation):
     r"""Positive scores times directions, averaged:
 
     .. math:: y_s = \frac{1}{n_s} \sum_{e \in s} a_e \frac{x_e}{|x_e|}, \qquad
@@ -46,7 +49,7 @@ class DELF(FlatAggregation):
         self, channels: int, *, hidden: int | None = None, normalize: bool = False
     ) -> None:
         super().__init__(channels)
-        self.hidden = None if hidden is None else check_count(hidden, "hidden")
+        self.hidden = None if hidden is None else as_count(hidden, "hidden")
         self.normalize = normalize
 
     def build(self, channels: int) -> None:
@@ -62,12 +65,12 @@ class DELF(FlatAggregation):
         """The score of each element, ``[..., C]`` to ``[...]``, positive."""
         return torch.nn.functional.softplus(self.network(x)).squeeze(-1)
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         score = self.scores(x)
         # One factor for each element, not a normalised copy of it.
         y = segment_sum(score.unsqueeze(-1) * inverse_length(x) * x, segments, weight)
         if not self.normalize:
-            return y / bag_sizes(segments, weight, y)
+            return y / segment_sizes(segments, weight, y)
         total = segment_sum(score, segments, weight)
         return y / align(torch.where(total == 0, 1, total), y)
 

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, LayerNorm, check_count, check_divides, reset
-from graphpool.aggr.positions import check_positions, feature_channels, split_positions
+from graphpool._arguments import as_count, check_divides
+from graphpool.aggr.matrix import MatrixAggregation
+from graphpool.aggr.positions import check_pos_dim, feature_channels, split_positions
 from graphpool.aggr.registry import register
+from graphpool.nn import LayerNorm, reset
 from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_max, segment_mean
 from graphpool.ops.second_moment import segment_matmul
@@ -18,7 +20,7 @@ from graphpool.segments import Segments
 
 
 @register("dsvt")
-class DSVTPool(FlatAggregation):
+class DSVTPool(MatrixAggregation):
     r"""Attention pool of sparse voxels: the maximum of the bag asks, all elements answer,
 
     .. math:: y_s = \mathrm{LN}\big(q_s + \mathrm{MHA}(q_s, \{x_e + p_e\}, \{x_e\})\big), \qquad
@@ -67,15 +69,15 @@ class DSVTPool(FlatAggregation):
         unmasked: bool = False,
     ) -> None:
         super().__init__(channels)
-        self.heads = check_count(heads, "heads")
-        self.num_slots = None if num_slots is None else check_count(num_slots, "num_slots")
-        self.pos_dim = check_positions(self.channels, pos_dim)
+        self.heads = as_count(heads, "heads")
+        self.num_slots = None if num_slots is None else as_count(num_slots, "num_slots")
+        self.pos_dim = check_pos_dim(self.channels, pos_dim)
         if unmasked and num_slots is None:
             raise ValueError("`unmasked` needs `num_slots`: without slots none is empty.")
         self.unmasked = unmasked
 
     def build(self, channels: int) -> None:
-        check_positions(channels, self.pos_dim)
+        check_pos_dim(channels, self.pos_dim)
         width = channels - self.pos_dim
         check_divides(self.heads, "heads", width)
         self.query = torch.nn.Linear(width, width)
@@ -102,7 +104,7 @@ class DSVTPool(FlatAggregation):
     def out_channels(self) -> int | None:
         return feature_channels(self.channels, self.pos_dim)
 
-    def pool_flat(
+    def pool_matrix(
         self,
         x: Tensor,
         segments: Segments,

@@ -7,15 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import (
-    FlatAggregation,
-    LayerNorm,
-    check_count,
-    check_divides,
-    l2_normalize,
-    reset,
-)
+from graphpool._arguments import as_count, check_divides
+from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register, resolve
+from graphpool.nn import LayerNorm, l2_normalize, reset
 from graphpool.ops.reduce import segment_mean
 from graphpool.segments import Segments
 
@@ -51,7 +46,7 @@ class _CrossAttention(torch.nn.Module):
 
 
 @register("latent_attention")
-class LatentAttention(FlatAggregation):
+class LatentAttention(MatrixAggregation):
     r"""Each element looks up a learned dictionary, then the mean is taken:
 
     .. math:: o_e = x_e + \mathrm{Att}(x_e, L, L), \qquad
@@ -86,8 +81,8 @@ class LatentAttention(FlatAggregation):
         self, channels: int, *, num_latents: int = 32, heads: int = 1, l2: bool = False
     ) -> None:
         super().__init__(channels)
-        self.num_latents = check_count(num_latents, "num_latents")
-        self.heads = check_count(heads, "heads")
+        self.num_latents = as_count(num_latents, "num_latents")
+        self.heads = as_count(heads, "heads")
         self.l2 = l2
 
     def build(self, channels: int) -> None:
@@ -99,7 +94,7 @@ class LatentAttention(FlatAggregation):
         torch.nn.init.normal_(self.latents)
         reset(self.block)
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         y = segment_mean(self.block(x, self.latents), segments, weight)
         return l2_normalize(y) if self.l2 else y
 
@@ -108,7 +103,7 @@ class LatentAttention(FlatAggregation):
 
 
 @register("layer_attention")
-class LayerAttention(FlatAggregation):
+class LayerAttention(MatrixAggregation):
     r"""Pools what all layers of a network have to say: learned latent queries attend to one vector for
     each layer.
 
@@ -158,9 +153,9 @@ class LayerAttention(FlatAggregation):
         l2: bool = False,
     ) -> None:
         super().__init__(channels)
-        self.num_layers = check_count(num_layers, "num_layers")
-        self.num_latents = check_count(num_latents, "num_latents")
-        self.heads = check_count(heads, "heads")
+        self.num_layers = as_count(num_layers, "num_layers")
+        self.num_latents = as_count(num_latents, "num_latents")
+        self.heads = as_count(heads, "heads")
         self.inner = pool
         self.l2 = l2
 
@@ -189,7 +184,7 @@ class LayerAttention(FlatAggregation):
         c = self.channels
         return c if c in (None, -1) else c // self.num_layers  # type: ignore[operator]
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         pooled = self.inner_pool(x, segments, dim=0, weight=weight)
         layers = pooled.unflatten(-1, (self.num_layers, -1)) + self.layer
         latents = self.latents.expand(segments.num_segments, -1, -1)

@@ -7,15 +7,17 @@ import math
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, check_count, perceptron, reset
-from graphpool.aggr.processes import gather_rows, in_company
+from graphpool._arguments import as_count
+from graphpool.aggr.attentive.distributed import gather_rows, in_company
+from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
+from graphpool.nn import perceptron, reset
 from graphpool.ops.reference import align
 from graphpool.ops.softmax import segment_logsumexp, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
 
-class _Stochastic(FlatAggregation):
+class _Stochastic(MatrixAggregation):
     """The memory: one row per training bag, written whenever a sample of the bag is pooled.
 
     Where several processes train in step (``torch.distributed`` is initialised), each also writes what the
@@ -28,7 +30,7 @@ class _Stochastic(FlatAggregation):
 
     def __init__(self, channels: int | None, *, num_bags: int, gamma: float) -> None:
         super().__init__(channels)
-        self.num_bags = check_count(num_bags, "num_bags", low=0)
+        self.num_bags = as_count(num_bags, "num_bags", least=0)
         if not 0 < gamma <= 1:
             raise ValueError(f"`gamma` must lie in (0, 1]; got {gamma}.")
         self.gamma = float(gamma)
@@ -140,7 +142,7 @@ class MIDAMLogSumExp(_Stochastic):
     def build(self, channels: int) -> None:
         self._make_memory(channels, "log_mean")
 
-    def pool_flat(
+    def pool_matrix(
         self,
         x: Tensor,
         segments: Segments,
@@ -229,8 +231,8 @@ class MIDAMAttention(_Stochastic):
         gamma: float = 0.9,
     ) -> None:
         super().__init__(channels, num_bags=num_bags, gamma=gamma)
-        self.num_outputs = check_count(num_outputs, "num_outputs")
-        self.hidden = None if hidden is None else check_count(hidden, "hidden")
+        self.num_outputs = as_count(num_outputs, "num_outputs")
+        self.hidden = None if hidden is None else as_count(hidden, "hidden")
         self.sigmoid = sigmoid
 
     def build(self, channels: int) -> None:
@@ -248,7 +250,7 @@ class MIDAMAttention(_Stochastic):
     def out_channels(self) -> int:
         return self.num_outputs
 
-    def pool_flat(
+    def pool_matrix(
         self,
         x: Tensor,
         segments: Segments,
@@ -295,75 +297,3 @@ class MIDAMAttention(_Stochastic):
             f"channels={self.channels}, num_outputs={self.num_outputs}, hidden={self.hidden}, "
             f"num_bags={self.num_bags}, gamma={self.gamma}"
         )
-
-
-class MinMaxAUCLoss(torch.nn.Module):
-    r"""Margin loss whose minimum over ``a`` and ``b`` and maximum over :math:`\alpha \ge 0` is a squared
-    surrogate of one minus the area under the ROC curve:
-
-    .. math:: F = E_+ (h - a)^2 + E_- (h - b)^2 + 2 \alpha (c + E_- h - E_+ h) - \alpha^2
-
-    Minimise it over the network and this module's ``a`` and ``b``; after each step call :meth:`ascend`.
-
-    Yuan, Yan, Sonka, Yang, "Large-scale robust deep AUC maximization", ICCV 2021.
-
-    Args:
-        margin: The margin ``c``.
-        released: Take :math:`\alpha` instead of :math:`2 \alpha` in the gradient of the scores, as the
-            released code does; the fixed point is the same.
-
-    Example:
-        >>> loss = MinMaxAUCLoss(margin=1.0)
-        >>> loss(torch.tensor([0.9, 0.1]), torch.tensor([1, 0]))
-        tensor(0.8200, grad_fn=...)
-    """
-
-    alpha: Tensor
-    gap: Tensor
-
-    def __init__(self, margin: float = 1.0, released: bool = False) -> None:
-        super().__init__()
-        self.margin = float(margin)
-        self.released = released
-        self.a = torch.nn.Parameter(torch.zeros(()))
-        self.b = torch.nn.Parameter(torch.zeros(()))
-        self.register_buffer("alpha", torch.zeros(()))
-        self.register_buffer("gap", torch.zeros(()))
-
-    def forward(self, score: Tensor, label: Tensor) -> Tensor:
-        """The loss of scores ``[n]`` (or ``[n, 1]``) with labels ``[n]`` that are 1 or 0.
-
-        Raises:
-            ValueError: Sizes differ, or one class is missing, whose mean would not exist.
-        """
-        score, label = score.reshape(-1), label.reshape(-1)
-        if score.shape != label.shape:
-            raise ValueError(f"`score` has {score.numel()} entries, `label` {label.numel()}.")
-        positive = label > 0
-        if bool(positive.all()) or not bool(positive.any()):
-            raise ValueError("`label` must hold both classes: sample batches with some of each.")
-        up, down = score[positive], score[~positive]
-        difference = down.mean() - up.mean()
-        self.gap.copy_(difference.detach())
-        factor = 1 if self.released else 2
-        return (
-            (up - self.a).square().mean()
-            + (down - self.b).square().mean()
-            + factor * self.alpha * (self.margin + difference)
-            - self.alpha.square()
-        )
-
-    @torch.no_grad()
-    def ascend(self, lr: float, from_batch: bool = False) -> None:
-        r"""A step of :math:`\alpha` upwards, kept at 0 or above:
-        :math:`\alpha \leftarrow \max(0, \alpha + \eta (c + b - a - \alpha))`.
-
-        Args:
-            lr: Step size.
-            from_batch: Take the means of the last batch in place of ``a`` and ``b``.
-        """
-        gap = self.gap if from_batch else self.b - self.a
-        self.alpha.add_(lr * (self.margin + gap - self.alpha)).clamp_(min=0)
-
-    def extra_repr(self) -> str:
-        return f"margin={self.margin}, released={self.released}"

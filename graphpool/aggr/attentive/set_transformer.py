@@ -1,4 +1,4 @@
-"""Set Transformer: pooling by multi-head attention, and induced set attention."""
+"""Set Transformer: pooling by multi-head attention, behind induced set attention."""
 
 from __future__ import annotations
 
@@ -7,77 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.attentive.queries import attend_over_elements, attend_to_bag, element_scores
-from graphpool.aggr.flat import FlatAggregation, LayerNorm, check_count, check_divides, reset
+from graphpool._arguments import as_count
+from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
+from graphpool.nn import reset
 from graphpool.ops.softmax import segment_softmax
 from graphpool.segments import Segments
-
-SCALES = ("head", "full")
-
-
-class _Residual(torch.nn.Module):
-    """What follows attention in a MAB: ``LN(O + relu(W O))`` of ``O = LN(Q + A V)``."""
-
-    def __init__(self, channels: int, layer_norm: bool) -> None:
-        super().__init__()
-        self.out = torch.nn.Linear(channels, channels)
-        self.norm0 = LayerNorm(channels) if layer_norm else torch.nn.Identity()
-        self.norm1 = LayerNorm(channels) if layer_norm else torch.nn.Identity()
-
-    def forward(self, query: Tensor, attended: Tensor) -> Tensor:
-        o = self.norm0(query + attended)
-        return self.norm1(o + self.out(o).relu())
-
-
-class _Attention(torch.nn.Module):
-    """The three projections of a MAB, its scale and its residual part."""
-
-    def __init__(self, channels: int, heads: int, layer_norm: bool, scale: str) -> None:
-        super().__init__()
-        self.query = torch.nn.Linear(channels, channels)
-        self.key = torch.nn.Linear(channels, channels)
-        self.value = torch.nn.Linear(channels, channels)
-        self.residual = _Residual(channels, layer_norm)
-        self.heads = heads
-        self.scale = (channels // heads if scale == "head" else channels) ** -0.5
-
-
-class _OverElements(_Attention):
-    """MAB(vectors, bag): the same vectors attend to the elements of every bag."""
-
-    def forward(
-        self, vectors: Tensor, x: Tensor, segments: Segments, weight: Tensor | None
-    ) -> Tensor:
-        q = self.query(vectors)
-        attended = attend_over_elements(
-            q, self.key(x), self.value(x), segments, self.heads, self.scale, weight
-        )
-        return self.residual(q, attended)
-
-
-class _ToBag(_Attention):
-    """MAB(bag, vectors): each element attends to the vectors of its bag."""
-
-    def forward(self, x: Tensor, vectors: Tensor, segments: Segments) -> Tensor:
-        q = self.query(x)
-        attended = attend_to_bag(
-            q, self.key(vectors), self.value(vectors), segments, self.heads, self.scale
-        )
-        return self.residual(q, attended)
-
-
-def _check(channels: int | None, heads: int, scale: str) -> int:
-    heads = check_count(heads, "heads")
-    if scale not in SCALES:
-        raise ValueError(f"`scale` must be one of {SCALES}; got {scale!r}.")
-    if channels is not None and channels > 0:
-        check_divides(heads, "heads", channels)
-    return heads
+from graphpool.sets.attention import ISAB, OverElements, check_heads, element_scores
 
 
 @register("pma")
-class PMA(FlatAggregation):
+class PMA(MatrixAggregation):
     r"""Pooling by multi-head attention: learned seeds attend to the bag,
 
     .. math:: O = \mathrm{LN}(Q + \mathrm{Att}(Q, K, V)), \qquad
@@ -125,16 +65,16 @@ class PMA(FlatAggregation):
         scale: str = "head",
     ) -> None:
         super().__init__(channels)
-        self.heads = _check(self.channels, heads, scale)
-        self.num_seeds = check_count(num_seeds, "num_seeds")
+        self.heads = check_heads(self.channels, heads, scale)
+        self.num_seeds = as_count(num_seeds, "num_seeds")
         self.layer_norm = layer_norm
         self.feed_forward = feed_forward
         self.scale = scale
 
     def build(self, channels: int) -> None:
-        _check(channels, self.heads, self.scale)
+        check_heads(channels, self.heads, self.scale)
         self.seeds = torch.nn.Parameter(torch.empty(self.num_seeds, channels))
-        self.attend = _OverElements(channels, self.heads, self.layer_norm, self.scale)
+        self.attend = OverElements(channels, self.heads, self.layer_norm, self.scale)
         self.first: torch.nn.Module = torch.nn.Identity()
         if self.feed_forward:
             self.first = torch.nn.Sequential(torch.nn.Linear(channels, channels), torch.nn.ReLU())
@@ -147,7 +87,7 @@ class PMA(FlatAggregation):
     def out_channels(self) -> int | None:
         return self.channels if self.channels in (None, -1) else self.num_seeds * self.channels
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         return self.attend(self.seeds, self.first(x), segments, weight).flatten(1)
 
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
@@ -161,60 +101,8 @@ class PMA(FlatAggregation):
         return f"channels={self.channels}, num_seeds={self.num_seeds}, heads={self.heads}"
 
 
-class ISAB(torch.nn.Module):
-    r"""Induced set attention, from elements to elements:
-    :math:`\mathrm{MAB}(X, \mathrm{MAB}(I, X))` with ``num_inducing`` learned vectors :math:`I`.
-
-    All elements of a bag see one another through the vectors, at a cost linear in the bag. See
-    :class:`PMA` for the formula of a MAB and the arguments.
-
-    Lee et al., "Set transformer", ICML 2019.
-
-    Args:
-        channels: Number of channels ``C``.
-        num_inducing: Number of inducing vectors.
-        heads: Number of heads, a divisor of ``C``.
-        layer_norm: Apply the layer norms.
-        scale: ``"head"`` or ``"full"``.
-
-    Raises:
-        ValueError: ``heads`` does not divide ``channels``, or a number is less than 1.
-
-    Example:
-        >>> x, segments = torch.randn(5, 8), Segments(ptr=torch.tensor([0, 2, 5]))
-        >>> ISAB(8, num_inducing=4, heads=2)(x, segments).shape
-        torch.Size([5, 8])
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        num_inducing: int = 16,
-        heads: int = 1,
-        layer_norm: bool = False,
-        scale: str = "head",
-    ) -> None:
-        super().__init__()
-        channels = check_count(channels, "channels")
-        heads = _check(channels, heads, scale)
-        num_inducing = check_count(num_inducing, "num_inducing")
-        self.inducing = torch.nn.Parameter(torch.empty(num_inducing, channels))
-        self.gather = _OverElements(channels, heads, layer_norm, scale)
-        self.scatter = _ToBag(channels, heads, layer_norm, scale)
-        torch.nn.init.xavier_uniform_(self.inducing)
-
-    def reset_parameters(self) -> None:
-        """Restores the initial parameters."""
-        torch.nn.init.xavier_uniform_(self.inducing)
-        reset(self.gather, self.scatter)
-
-    def forward(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        """Maps elements ``[E, C]`` to ``[E, C]``."""
-        return self.scatter(x, self.gather(self.inducing, x, segments, weight), segments)
-
-
 @register("isab", "set_transformer")
-class SetTransformer(FlatAggregation):
+class SetTransformer(MatrixAggregation):
     r"""Layers of :class:`ISAB`, then :class:`PMA`: the elements look at one another before they are pooled.
 
     Lee et al., "Set transformer", ICML 2019.
@@ -256,10 +144,10 @@ class SetTransformer(FlatAggregation):
         scale: str = "head",
     ) -> None:
         super().__init__(channels)
-        self.heads = _check(self.channels, heads, scale)
-        self.num_layers = check_count(num_layers, "num_layers")
-        self.num_inducing = check_count(num_inducing, "num_inducing")
-        self.num_seeds = check_count(num_seeds, "num_seeds")
+        self.heads = check_heads(self.channels, heads, scale)
+        self.num_layers = as_count(num_layers, "num_layers")
+        self.num_inducing = as_count(num_inducing, "num_inducing")
+        self.num_seeds = as_count(num_seeds, "num_seeds")
         self.layer_norm, self.scale = layer_norm, scale
 
     def build(self, channels: int) -> None:
@@ -280,10 +168,10 @@ class SetTransformer(FlatAggregation):
     def out_channels(self) -> int | None:
         return self.channels if self.channels in (None, -1) else self.num_seeds * self.channels
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         for layer in self.layers:
             x = layer(x, segments, weight)
-        return self.seeds.pool_flat(x, segments, weight)
+        return self.seeds.pool_matrix(x, segments, weight)
 
     def extra_repr(self) -> str:
         return (

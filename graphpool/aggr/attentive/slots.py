@@ -5,15 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import (
-    FlatAggregation,
-    LayerNorm,
-    bag_sizes,
-    check_count,
-    perceptron,
-    reset,
-)
+from graphpool._arguments import as_count
+from graphpool.aggr.absent import segment_sizes
+from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
+from graphpool.nn import LayerNorm, gru_step, in_precision, perceptron, reset
 from graphpool.ops.inputs import working
 from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_mean, segment_sum
@@ -24,7 +20,7 @@ _FLOOR = 1e-8
 _LIMIT = 5.0
 
 
-class _Slots(FlatAggregation):
+class _Slots(MatrixAggregation):
     """What both slot pools share: arguments, initial slots, and iterations."""
 
     learnable = True
@@ -45,11 +41,11 @@ class _Slots(FlatAggregation):
         seed: int = 0,
     ) -> None:
         super().__init__(channels)
-        self.num_slots = check_count(num_slots, "num_slots")
+        self.num_slots = as_count(num_slots, "num_slots")
         self.slot_channels = (
-            None if slot_channels is None else check_count(slot_channels, "slot_channels")
+            None if slot_channels is None else as_count(slot_channels, "slot_channels")
         )
-        self.iterations = check_count(iterations, "iterations")
+        self.iterations = as_count(iterations, "iterations")
         self.sample, self.implicit, self.seed = sample, implicit, seed
 
     def build(self, channels: int) -> None:
@@ -90,8 +86,8 @@ class _Slots(FlatAggregation):
         """The recurrent step, and a perceptron with residual, for each slot."""
         shape = before.shape
         # Rows of all slots of all bags; the unit takes none of zero length.
-        slots = _gru(self.gru, update.flatten(0, 1), before.flatten(0, 1)).view(shape)
-        return slots + _in_precision(self.mlp, self.mlp_norm(slots))
+        slots = gru_step(self.gru, update.flatten(0, 1), before.flatten(0, 1)).view(shape)
+        return slots + in_precision(self.mlp, self.mlp_norm(slots))
 
     def extra_repr(self) -> str:
         return (
@@ -137,7 +133,7 @@ class SlotAttention(_Slots):
         torch.Size([1, 24])
     """
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         x = self.input_norm(x)
         key, value = working(self.key(x)), working(self.value(x))
         slots = self._initial(segments.num_segments).to(self.mean.dtype)
@@ -157,7 +153,7 @@ class SlotAttention(_Slots):
 
     def assignment(self, x: Tensor, segments: Segments) -> Tensor:
         """How much each element ``[E, C]`` belongs to each slot after the last iteration, ``[E, K]``."""
-        slots = self.pool_flat(x, segments).unflatten(-1, (self.num_slots, -1))
+        slots = self.pool_matrix(x, segments).unflatten(-1, (self.num_slots, -1))
         return self._shares(working(self.key(self.input_norm(x))), slots, segments)
 
 
@@ -233,14 +229,14 @@ class SlotMixture(_Slots):
         width = self.slot_channels or channels
         self.out = perceptron(2 * width, 2 * width, width)
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         # Small variances magnify what half precision rounds away: a quarter of the result and more.
         with torch.autocast(x.device.type, enabled=False):
             return self._fit(working(x), segments, weight)
 
     def _fit(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         x = self.input_norm(x)
-        key, value = _in_precision(self.key, x), _in_precision(self.value, x)
+        key, value = in_precision(self.key, x), in_precision(self.value, x)
         # Variances are differences of squares, so the squares had better be small.
         centre = segment_mean(value, segments, weight)
         value = value - bag_gather(centre, segments)
@@ -258,8 +254,8 @@ class SlotMixture(_Slots):
             sums = segment_outer(share, powers, segments, weight)
             slots = self._maximise(sums, total, centre, mean)
             if not self.released:
-                log_prior = (total / bag_sizes(segments, weight, total) + _FLOOR).log()
-        return _in_precision(self.out, slots).flatten(1)
+                log_prior = (total / segment_sizes(segments, weight, total) + _FLOOR).log()
+        return in_precision(self.out, slots).flatten(1)
 
     def _shares(
         self,
@@ -269,7 +265,7 @@ class SlotMixture(_Slots):
         log_prior: Tensor,
         segments: Segments,
     ) -> Tensor:
-        mean, log_std = _in_precision(self.query, mean), _in_precision(self.query, log_std)
+        mean, log_std = in_precision(self.query, mean), in_precision(self.query, log_std)
         log_std = log_std.clamp(-_LIMIT, _LIMIT)
         # The factor of the distance belongs to the slots, which are fewer than the elements.
         scale = mean.size(-1) ** -0.5
@@ -293,28 +289,3 @@ class SlotMixture(_Slots):
         spread = (second - first * first).clamp_min(0) + (first + centre - mean).square()
         log_std = 0.5 * (spread + _FLOOR).log()
         return torch.cat([mean, log_std.to(mean.dtype)], dim=-1)
-
-
-def _gru(cell: torch.nn.GRUCell, x: Tensor, state: Tensor) -> Tensor:
-    """``cell(x, state)``, not in place: :func:`torch.vmap` cannot vectorise what PyTorch does there."""
-    given = _affine(x, cell.weight_ih, cell.bias_ih).chunk(3, dim=-1)
-    kept = _affine(state, cell.weight_hh, cell.bias_hh).chunk(3, dim=-1)
-    reset_gate, update_gate = ((given[i] + kept[i]).sigmoid() for i in range(2))
-    new = (given[2] + reset_gate * kept[2]).tanh()
-    return new + update_gate * (state - new)
-
-
-def _in_precision(module: torch.nn.Module, x: Tensor) -> Tensor:
-    """Linear layers and what lies between them, in the precision of ``x``, whatever theirs is."""
-    if isinstance(module, torch.nn.Sequential):
-        for part in module:
-            x = _in_precision(part, x)
-        return x
-    if isinstance(module, torch.nn.Linear):
-        return _affine(x, module.weight, module.bias)
-    return module(x)
-
-
-def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    bias = None if bias is None else bias.to(x.dtype)
-    return torch.nn.functional.linear(x, weight.to(x.dtype), bias)

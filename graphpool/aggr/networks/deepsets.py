@@ -1,4 +1,4 @@
-"""Deep Sets: the invariant pool, and the equivariant layer."""
+"""Deep Sets."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, check_count, perceptron, reset
+from graphpool._arguments import as_count
+from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register, resolve
-from graphpool.ops.primitives import bag_gather
-from graphpool.ops.reduce import segment_max, segment_mean
+from graphpool.nn import perceptron, reset
 from graphpool.segments import Segments
-
-_POOLS = {"max": segment_max, "mean": segment_mean}
 
 
 @register("deepsets")
-class DeepSets(FlatAggregation):
+class DeepSets(MatrixAggregation):
     r"""A network of a sum of a network: :math:`y_s = \rho\big(\sum_{e \in s} \phi(x_e)\big)`.
 
     Any invariant function of sets of bounded size has this form. With the default widths both networks
@@ -58,8 +56,8 @@ class DeepSets(FlatAggregation):
         rho: torch.nn.Module | None = None,
     ) -> None:
         super().__init__(channels)
-        self.hidden = None if hidden is None else check_count(hidden, "hidden")
-        self.width = None if out_channels is None else check_count(out_channels, "out_channels")
+        self.hidden = None if hidden is None else as_count(hidden, "hidden")
+        self.width = None if out_channels is None else as_count(out_channels, "out_channels")
         self.inner = pool
         self._given = (phi, rho)
 
@@ -78,71 +76,8 @@ class DeepSets(FlatAggregation):
     def out_channels(self) -> int | None:
         return self.width or self.channels
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         return self.rho(self.inner_pool(self.phi(x), segments, dim=0, weight=weight))
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, hidden={self.hidden}, out_channels={self.width}"
-
-
-class SetEquivariant(torch.nn.Module):
-    r"""The equivariant layer of Deep Sets, from elements to elements.
-
-    ================== ================================================= ===================
-    ``separate``       formula                                           in the paper's code
-    ================== ================================================= ===================
-    ``False``          :math:`\Gamma(x_e - \mathrm{pool}_s(x))`          ``perm_equi1``
-    ``True``           :math:`\Gamma(x_e) - \Lambda \mathrm{pool}_s(x)`  ``perm_equi2``
-    ================== ================================================= ===================
-
-    with :math:`\Gamma` linear with bias, :math:`\Lambda` linear without, and the maximum or the mean for
-    the pool. With ``separate=False`` a common offset of a bag drops out, and so does everything about a
-    bag of one element. The activation is up to the caller.
-
-    Args:
-        in_channels: Width of the elements.
-        out_channels: Width of the result.
-        pool: ``"max"`` or ``"mean"``.
-        separate: Whether the pool has a map of its own.
-
-    Raises:
-        ValueError: A width is less than 1, or the pool is unknown.
-
-    Example:
-        >>> layer = SetEquivariant(3, 8, pool="mean", separate=False)
-        >>> x, segments = torch.randn(5, 3), Segments(ptr=torch.tensor([0, 2, 5]))
-        >>> torch.allclose(layer(x, segments), layer(x + 1, segments), atol=1e-6)
-        True
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, pool: str = "max", separate: bool = True
-    ) -> None:
-        super().__init__()
-        in_channels = check_count(in_channels, "in_channels")
-        out_channels = check_count(out_channels, "out_channels")
-        if pool not in _POOLS:
-            raise ValueError(f"`pool` must be one of {list(_POOLS)}; got {pool!r}.")
-        self.pool = pool
-        self.gamma = torch.nn.Linear(in_channels, out_channels)
-        self.lambda_ = torch.nn.Linear(in_channels, out_channels, bias=False) if separate else None
-
-    def reset_parameters(self) -> None:
-        """Restores the initial parameters."""
-        reset(*self.children())
-
-    def forward(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        """Maps elements ``[E, in_channels]`` to ``[E, out_channels]``.
-
-        Args:
-            x: Elements.
-            segments: The bags.
-            weight: ``[E]``: how often each element counts in the pool.
-        """
-        pooled = _POOLS[self.pool](x, segments, weight)
-        if self.lambda_ is None:
-            return self.gamma(x - bag_gather(pooled, segments))
-        return self.gamma(x) - bag_gather(self.lambda_(pooled), segments)
-
-    def extra_repr(self) -> str:
-        return f"pool={self.pool!r}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import FlatAggregation, check_count, perceptron, reset
+from graphpool._arguments import as_count
+from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
+from graphpool.nn import perceptron, reset
 from graphpool.ops.reduce import segment_sum
 from graphpool.segments import Segments
 
@@ -14,7 +16,7 @@ COMBINATIONS = ("add", "cat")
 
 
 @register("inset")
-class INSET(FlatAggregation):
+class INSET(MatrixAggregation):
     r"""A function of a subset that also sees the whole bag:
 
     .. math:: y_s = \rho\Big(\sigma\big(\Theta_1 \textstyle\sum_{e \in s} m_e \phi(x_e)
@@ -62,8 +64,8 @@ class INSET(FlatAggregation):
         phi: torch.nn.Module | None = None,
     ) -> None:
         super().__init__(channels)
-        self.hidden = None if hidden is None else check_count(hidden, "hidden")
-        self.width = None if out_channels is None else check_count(out_channels, "out_channels")
+        self.hidden = None if hidden is None else as_count(hidden, "hidden")
+        self.width = None if out_channels is None else as_count(out_channels, "out_channels")
         if combine not in COMBINATIONS:
             raise ValueError(f"`combine` must be one of {COMBINATIONS}; got {combine!r}.")
         self.context = context
@@ -86,7 +88,7 @@ class INSET(FlatAggregation):
     def out_channels(self) -> int | None:
         return self.width or self.channels
 
-    def pool_flat(
+    def pool_matrix(
         self,
         x: Tensor,
         segments: Segments,

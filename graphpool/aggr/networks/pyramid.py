@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.aggr.flat import FlatAggregation, check_count, reset
-from graphpool.aggr.positions import check_positions, split_positions
+from graphpool._arguments import as_count
+from graphpool.aggr.matrix import MatrixAggregation
+from graphpool.aggr.positions import check_pos_dim, split_positions
 from graphpool.aggr.registry import register
+from graphpool.nn import reset
 from graphpool.ops.order import segment_quantile
 from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_max, segment_mean, segment_min, segment_sum
@@ -20,7 +22,7 @@ CELLS = ("grid", "balanced")
 
 
 @register("pyramid")
-class Pyramid(FlatAggregation):
+class Pyramid(MatrixAggregation):
     r"""Spatial pyramid: the bag is cut into ever smaller cells, and each cell is pooled for itself.
 
     Level ``l = 0, 1, ...`` cuts every axis into :math:`2^l` parts; the results of all cells of all levels
@@ -76,21 +78,21 @@ class Pyramid(FlatAggregation):
         cells: str = "grid",
     ) -> None:
         super().__init__(channels)
-        self.pos_dim = check_positions(self.channels, pos_dim, low=1)
-        self.levels = check_count(levels, "levels")
+        self.pos_dim = check_pos_dim(self.channels, pos_dim, low=1)
+        self.levels = as_count(levels, "levels")
         if reduce not in _REDUCTIONS:
             raise ValueError(f"`reduce` must be one of {list(_REDUCTIONS)}; got {reduce!r}.")
         if cells not in CELLS:
             raise ValueError(f"`cells` must be one of {CELLS}; got {cells!r}.")
         self.reduce, self.cells, self.occupancy = reduce, cells, occupancy
-        self.width = None if width is None else check_count(width, "width")
+        self.width = None if width is None else as_count(width, "width")
 
     @property
     def needs_channels(self) -> bool:
         return self.width is not None
 
     def build(self, channels: int) -> None:
-        check_positions(channels, self.pos_dim, low=1)
+        check_pos_dim(channels, self.pos_dim, low=1)
         if self.width is not None:
             self.narrow = torch.nn.Linear(channels - self.pos_dim, self.width)
 
@@ -109,7 +111,7 @@ class Pyramid(FlatAggregation):
         features = self.width or self.channels - self.pos_dim  # type: ignore[operator]
         return self.num_cells * (features + self.occupancy)
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         position, x = split_positions(x, self.pos_dim)
         position = position.detach()
         known = position.isfinite().all(1)

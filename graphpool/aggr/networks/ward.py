@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.flat import check_count
 from graphpool.aggr.registry import register
 from graphpool.aggr.statistics.kmax import repeat_elements
 from graphpool.ops.inputs import check_elements
@@ -73,7 +73,7 @@ class WardPool(Aggregation):
         if not factor >= 1:
             raise ValueError(f"`factor` must be at least 1; got {factor}.")
         self.factor = float(factor)
-        self.protect = check_count(protect, "protect", low=0)
+        self.protect = as_count(protect, "protect", least=0)
         self.released = released
 
     @_debug.on_values

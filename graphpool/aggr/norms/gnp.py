@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.norms.negative import apply_policy, check_policy
+from graphpool.aggr.norms.negative_elements import apply_policy, check_policy
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import Gather
 from graphpool.ops.power import segment_power
@@ -63,7 +63,7 @@ class GNP(Aggregation):
             element is.
         negative: What becomes of negative elements: ``"abs"`` (as the formula says), ``"split"`` (an odd
             function, which is the signed sum or mean in those limits), ``"clamp"`` or ``"raise"``, see
-            :func:`graphpool.aggr.norms.negative.apply_policy`.
+            :func:`graphpool.aggr.norms.negative_elements.apply_policy`.
         combine: Where the linear map of ``sign="both"`` starts: ``"random"``, as any linear layer, or
             ``"average"``, the mean of both halves of each channel. That keeps non-negative elements
             non-negative and adds no random layer to the network; three convolutions of width 256

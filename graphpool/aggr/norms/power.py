@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.flat import check_count
-from graphpool.aggr.norms.negative import apply_policy, check_policy
+from graphpool.aggr.norms.negative_elements import apply_policy, check_policy
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import Gather
 from graphpool.ops.power import segment_power
@@ -30,7 +30,7 @@ class PowerMean(Aggregation):
         groups: Number of exponents: 1, or a divisor of ``channels`` (``channels`` itself for one each).
             Each serves ``channels / groups`` neighbouring channels.
         negative: What becomes of negative elements: ``"abs"``, ``"split"``, ``"clamp"`` or ``"raise"``,
-            see :func:`graphpool.aggr.norms.negative.apply_policy`.
+            see :func:`graphpool.aggr.norms.negative_elements.apply_policy`.
 
     Raises:
         ValueError: ``p`` is 0, or ``groups`` does not divide ``channels``.
@@ -56,7 +56,7 @@ class PowerMean(Aggregation):
         super().__init__(channels)
         if p == 0:
             raise ValueError("`p` must not be 0: the power mean has no value there.")
-        self.groups = check_count(groups, "groups")
+        self.groups = as_count(groups, "groups")
         if self.groups > 1 and channels is None:
             raise ValueError("More than one of `groups` needs `channels`.")
         self.initial_p = float(p)

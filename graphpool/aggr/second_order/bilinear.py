@@ -5,15 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import (
-    FlatAggregation,
-    bag_sizes,
-    check_count,
-    l2_normalize,
-    signed_sqrt,
-)
+from graphpool._arguments import as_count
+from graphpool.aggr.absent import segment_sizes
+from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.aggr.rowwise import rowwise
+from graphpool.nn import l2_normalize, signed_sqrt
 from graphpool.ops.second_moment import segment_second_moment
 from graphpool.segments import Segments
 
@@ -31,7 +28,7 @@ def upper_triangle(matrix: Tensor) -> Tensor:
     return matrix.flatten(1).index_select(1, row * size + column) * scale
 
 
-class _SecondOrder(FlatAggregation):
+class _SecondOrder(MatrixAggregation):
     """A pool that vectorises one symmetric matrix per bag."""
 
     empty_gives_zero = True
@@ -86,9 +83,13 @@ class Bilinear(_SecondOrder):
         super().__init__(channels)
         self.center, self.mean, self.sqrt, self.l2 = center, mean, sqrt, l2
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         moment = segment_second_moment(x, segments, weight, mean=False, center=self.center)
-        n = bag_sizes(segments, weight, moment) if self.mean else moment.new_ones(len(moment), 1, 1)
+        n = (
+            segment_sizes(segments, weight, moment)
+            if self.mean
+            else moment.new_ones(len(moment), 1, 1)
+        )
         return rowwise(self._vector, moment, n)
 
     def _vector(self, moment: Tensor, size: Tensor) -> Tensor:
@@ -144,12 +145,12 @@ class ISqrtCov(_SecondOrder):
         self, channels: int | None = None, *, iterations: int = 5, center: bool = True
     ) -> None:
         super().__init__(channels)
-        self.iterations = check_count(iterations, "iterations")
+        self.iterations = as_count(iterations, "iterations")
         self.center = center
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         moment = segment_second_moment(x, segments, weight, mean=False, center=self.center)
-        return rowwise(self._root, moment, bag_sizes(segments, weight, moment))
+        return rowwise(self._root, moment, segment_sizes(segments, weight, moment))
 
     def _root(self, moment: Tensor, size: Tensor) -> Tensor:
         root = newton_schulz_sqrt(moment / size, self.iterations)

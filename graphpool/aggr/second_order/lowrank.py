@@ -5,16 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool.aggr.flat import (
-    FlatAggregation,
-    bag_sizes,
-    check_count,
-    l2_normalize,
-    reset,
-    signed_sqrt,
-)
+from graphpool._arguments import as_count
+from graphpool.aggr.absent import segment_sizes
+from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.aggr.rowwise import rowwise
+from graphpool.nn import l2_normalize, reset, signed_sqrt
 from graphpool.ops.inputs import working
 from graphpool.ops.reduce import segment_sum
 from graphpool.ops.second_moment import segment_second_moment
@@ -24,7 +20,7 @@ METHODS = ("auto", "moment", "fft")
 
 
 @register("lowrank_bilinear")
-class LowRankBilinear(FlatAggregation):
+class LowRankBilinear(MatrixAggregation):
     r"""Product of two projections, summed and projected:
     :math:`y_s = P^\top \sum_{e \in s} (U^\top x_e) \circ (V^\top x_e)`.
 
@@ -60,8 +56,8 @@ class LowRankBilinear(FlatAggregation):
         mean: bool = False,
     ) -> None:
         super().__init__(channels)
-        self.rank = None if rank is None else check_count(rank, "rank")
-        self.width = None if out_channels is None else check_count(out_channels, "out_channels")
+        self.rank = None if rank is None else as_count(rank, "rank")
+        self.width = None if out_channels is None else as_count(out_channels, "out_channels")
         self.mean = mean
 
     def build(self, channels: int) -> None:
@@ -77,10 +73,10 @@ class LowRankBilinear(FlatAggregation):
     def out_channels(self) -> int | None:
         return self.width or self.channels
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         total = segment_sum(self.u(x) * self.v(x), segments, weight)
         if self.mean:
-            total = total / bag_sizes(segments, weight, total)
+            total = total / segment_sizes(segments, weight, total)
         return self.p(total)
 
     def extra_repr(self) -> str:
@@ -91,7 +87,7 @@ class LowRankBilinear(FlatAggregation):
 
 
 @register("mfb")
-class MFB(FlatAggregation):
+class MFB(MatrixAggregation):
     r"""Multi-modal factorised bilinear pooling, of a bag with itself:
 
     .. math:: z_{s,o} = \sum_{e \in s} \sum_{k=1}^{K} (x_e W^1)_{o,k} (x_e W^2)_{o,k}, \qquad
@@ -138,9 +134,9 @@ class MFB(FlatAggregation):
         mean: bool = True,
     ) -> None:
         super().__init__(channels)
-        self.width = None if out_channels is None else check_count(out_channels, "out_channels")
-        self.factors = check_count(factors, "factors")
-        self.blocks = check_count(blocks, "blocks")
+        self.width = None if out_channels is None else as_count(out_channels, "out_channels")
+        self.factors = as_count(factors, "factors")
+        self.blocks = as_count(blocks, "blocks")
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must lie in [0, 1); got {dropout}.")
         self.dropout = dropout
@@ -163,7 +159,7 @@ class MFB(FlatAggregation):
         width = self.width or self.channels
         return width if width in (None, -1) else self.blocks * width
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         outputs = []
         before: Tensor | None = None
         for first, second in zip(self.first, self.second, strict=True):
@@ -173,7 +169,7 @@ class MFB(FlatAggregation):
             # The sum over the factors commutes with the one over the bag, which is then narrower.
             z = segment_sum(before.unflatten(-1, (-1, self.factors)).sum(-1), segments, weight)
             if self.mean:
-                z = z / bag_sizes(segments, weight, z)
+                z = z / segment_sizes(segments, weight, z)
             outputs.append(l2_normalize(signed_sqrt(z)))
         return torch.cat(outputs, dim=-1)
 
@@ -185,7 +181,7 @@ class MFB(FlatAggregation):
 
 
 @register("compact_bilinear")
-class CompactBilinear(FlatAggregation):
+class CompactBilinear(MatrixAggregation):
     r"""Sketch of the second moment of a bag in ``d`` numbers, whose inner products are, in expectation,
     those of the matrices: :math:`E \langle y_s, y_t \rangle = \langle G_s, G_t \rangle`.
 
@@ -237,7 +233,7 @@ class CompactBilinear(FlatAggregation):
         seed: int = 0,
     ) -> None:
         super().__init__(channels)
-        self.width = check_count(out_channels, "out_channels")
+        self.width = as_count(out_channels, "out_channels")
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {METHODS}; got {method!r}.")
         self.mean, self.sqrt, self.l2, self.method, self.seed = mean, sqrt, l2, method, seed
@@ -253,7 +249,7 @@ class CompactBilinear(FlatAggregation):
     def out_channels(self) -> int:
         return self.width
 
-    def pool_flat(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         # Without elements or bags there is nothing to transform.
         nothing = 0 in (x.size(0), segments.num_segments)
         small = self.method == "auto" and x.size(1) ** 2 <= 4 * self.width
@@ -261,7 +257,7 @@ class CompactBilinear(FlatAggregation):
             return self._by_moment(x, segments, weight)
         y = self._by_fft(x, segments, weight)
         if self.mean:
-            y = y / bag_sizes(segments, weight, y)
+            y = y / segment_sizes(segments, weight, y)
         return rowwise(self._normalize, y)
 
     def _normalize(self, y: Tensor) -> Tensor:
@@ -270,7 +266,11 @@ class CompactBilinear(FlatAggregation):
 
     def _by_moment(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         moment = segment_second_moment(x, segments, weight, mean=False)
-        n = bag_sizes(segments, weight, moment) if self.mean else moment.new_ones(len(moment), 1, 1)
+        n = (
+            segment_sizes(segments, weight, moment)
+            if self.mean
+            else moment.new_ones(len(moment), 1, 1)
+        )
         sign = (self.signs[0][:, None] * self.signs[1]).to(x.dtype)
         bucket = ((self.hashes[0][:, None] + self.hashes[1]) % self.width).flatten()
         columns = Segments(index=bucket, num_segments=self.width)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.flat import check_count
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import check_elements
 from graphpool.ops.order import segment_sort, segment_topk
@@ -51,7 +51,7 @@ class KMax(Aggregation):
 
     def __init__(self, channels: int | None = None, *, k: int = 1) -> None:
         super().__init__(channels)
-        self.k = check_count(k, "k")
+        self.k = as_count(k, "k")
 
     @property
     def out_channels(self) -> int | None:
@@ -122,7 +122,7 @@ class DynamicKMax(Aggregation):
         if order not in ORDERS:
             raise ValueError(f"`order` must be one of {ORDERS}; got {order!r}.")
         self.ratio = float(ratio)
-        self.k = check_count(k, "k")
+        self.k = as_count(k, "k")
         self.order = order
 
     def keep(self, counts: Tensor) -> Tensor:

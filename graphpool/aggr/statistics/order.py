@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from graphpool.aggr.absent import fill_empty
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.flat import fill_empty
 from graphpool.aggr.registry import register
 from graphpool.ops.order import INTERPOLATIONS, segment_quantile
 from graphpool.segments import Segments

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr, ops
-from graphpool.aggr.foreign import pooled_width
+from graphpool.aggr.pyg import pooled_width
 from graphpool.coarsen import Coarsened, Selection, lift
 from graphpool.coarsen import reduce as reduce_by
 from graphpool.mesh.dual.selection import check_selection, select_edges

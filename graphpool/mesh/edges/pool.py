@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from graphpool import aggr
 from graphpool._compiled import parallel_for
-from graphpool.aggr.foreign import pooled_width
+from graphpool.aggr.pyg import pooled_width
 from graphpool.coarsen import Coarsened, Selection, lift
 from graphpool.coarsen import reduce as reduce_by
 from graphpool.mesh.edges.collapse import collapse_edges, collect_members

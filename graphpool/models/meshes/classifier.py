@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr
-from graphpool.aggr.foreign import pool, pooled_width
+from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.mesh import FaceClusters, MeshGraph, MeshStandardizer
 from graphpool.models.meshes.blocks import FaceNetwork, ResidualDown
 

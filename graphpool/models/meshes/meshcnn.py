@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr
-from graphpool.aggr.foreign import pool, pooled_width
+from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.mesh.dual.standardize import statistics
 from graphpool.mesh.edges.conv import MeshConv
 from graphpool.mesh.edges.graph import EdgeGraph

@@ -42,7 +42,7 @@ class PointPN(torch.nn.Module):
     Args:
         num_classes: Number of classes.
         in_channels: 3 for coordinates alone; more with features such as the height.
-        pool: The pool over neighbours: ``"max+mean"``, or whatever :func:`graphpool.aggr.resolve` takes.
+        pool: The pool over neighbours: whatever :func:`graphpool.aggr.resolve` takes.
         readout: The pool over the points that remain at the end.
         channels: Width after the embedding.
         widths: Factor by which each stage widens. The widths that result must be multiples of 6.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graphpool import aggr
-from graphpool.aggr.attentive.midam import MinMaxAUCLoss
+from graphpool.sets import MinMaxAUCLoss
 
 INDEX = torch.tensor([1, 0, 1, 1, 0])
 IDS = torch.tensor([4, 2])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphpool import Segments, aggr
-from graphpool.aggr.networks.mixers import PoNetMixer, PoolMixer
+from graphpool.sets import PoNetMixer, PoolMixer
 
 SEGMENTS = Segments(index=torch.tensor([0, 0, 2, 0, 2, 3]), num_segments=4)
 CLUSTERS = Segments(index=torch.tensor([1, 0, 2, 1, 3, 4]), num_segments=5)

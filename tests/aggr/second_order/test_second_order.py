@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from graphpool import aggr
-from graphpool.aggr.flat import l2_normalize, signed_sqrt
 from graphpool.aggr.second_order.bilinear import newton_schulz_sqrt, upper_triangle
+from graphpool.nn import l2_normalize, signed_sqrt
 
 
 def dense_moment(bag, center):

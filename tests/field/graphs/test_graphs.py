@@ -348,7 +348,7 @@ def test_asking_for_a_width_leaves_a_pool_and_the_random_numbers_alone():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    from graphpool.aggr.foreign import pooled_width
+    from graphpool.aggr.pyg import pooled_width
 
     assert pooled_width(pool, 8) == 8 and pool.channels == -1
     assert torch.equal(torch.rand(2), expected)
@@ -413,7 +413,7 @@ def test_sizes_of_any_integer_type(size):
     [3.0, torch.tensor(3.0), True, torch.tensor(True), "3", torch.tensor([3, 3]), None.__class__],
 )
 def test_what_is_no_size(size):
-    with pytest.raises(TypeError, match="num_segments.*integer"):
+    with pytest.raises(TypeError, match="num_segments.*must be an int"):
         Segments(index=torch.tensor([0]), num_segments=size)
 
 
@@ -434,23 +434,23 @@ def test_a_traced_model_takes_other_graphs(conv, pool):
 @pytest.mark.parametrize("rows", [1, 3, 5])
 def test_edge_features_have_a_row_per_edge(cls, rows):
     conv = cls(4, 6, edge_dim=2)
-    with pytest.raises(ValueError, match=r"edge_attr must be \[num_edges, 2\].*\[4, 2\]"):
+    with pytest.raises(ValueError, match=r"`edge_attr` must be \[num_edges, 2\].*\[4, 2\]"):
         conv(torch.rand(4, 4), RING, torch.rand(rows, 2))
-    with pytest.raises(ValueError, match="edge_attr must be"):
+    with pytest.raises(ValueError, match="`edge_attr` must be"):
         conv(torch.rand(4, 4), RING)
-    with pytest.raises(ValueError, match="edge_attr was given"):
+    with pytest.raises(ValueError, match="`edge_attr` was given"):
         cls(4, 6)(torch.rand(4, 4), RING, torch.rand(4, 2))
 
 
 @pytest.mark.parametrize("cls", CONVS)
 @pytest.mark.parametrize("shape", [(1,), (3,), (4, 1), ()])
 def test_edge_weights_one_per_edge(cls, shape):
-    with pytest.raises(ValueError, match=r"edge_weight must be \[4\]"):
+    with pytest.raises(ValueError, match=r"`edge_weight` must be \[4\]"):
         cls(4, 6)(torch.rand(4, 4), RING, edge_weight=torch.ones(shape))
 
 
 def test_attention_takes_no_edge_weight():
-    with pytest.raises(ValueError, match="GATv2Conv takes no edge_weight"):
+    with pytest.raises(ValueError, match="GATv2Conv takes no `edge_weight`"):
         GraphModel(4, 8, 2, conv="gatv2")(torch.rand(4, 4), RING, edge_weight=torch.ones(4))
 
 
@@ -459,12 +459,12 @@ def test_attention_takes_no_edge_weight():
     [
         (
             {"batch": torch.zeros(3).long(), "batch_size": 1},
-            "batch must have one entry per node, 4",
+            "`batch` must have one entry per node, 4",
         ),
-        ({"batch": Segments(ptr=torch.tensor([0, 3]))}, "batch must have one entry per node, 4"),
-        ({"batch": Segments(ptr=torch.tensor([0, 4])), "batch_size": 2}, "batch_size is 2"),
-        ({"batch_size": 2}, "batch_size is 2"),
-        ({"node_weight": torch.ones(1)}, r"node_weight must be \[4\]"),
+        ({"batch": Segments(ptr=torch.tensor([0, 3]))}, "`batch` must have one entry per node, 4"),
+        ({"batch": Segments(ptr=torch.tensor([0, 4])), "batch_size": 2}, "`batch_size` is 2"),
+        ({"batch_size": 2}, "`batch_size` is 2"),
+        ({"node_weight": torch.ones(1)}, r"`node_weight` must be \[4\]"),
     ],
 )
 def test_numbers_of_nodes_by_name(arguments, match):
@@ -514,7 +514,7 @@ def test_the_width_is_checked_where_rows_are_read_in_place():
     conv.in_channels = -1
     with pytest.raises(ValueError, match="made for channels=4"):
         conv(torch.rand(4, 5), RING)
-    with pytest.raises(ValueError, match=r"4 channels \(in_channels\)"):
+    with pytest.raises(ValueError, match=r"4 channels \(`in_channels`\)"):
         SAGEConv(4, 4)(torch.rand(4, 5), RING)
 
 
@@ -524,7 +524,7 @@ def test_the_width_is_checked_where_rows_are_read_in_place():
 def test_copies_around_a_network_with_a_readout():
     x, edge_index = torch.rand(4, 4), torch.cat([RING, RING.flip(0)], dim=1)
     for form in ("ragged", "rectangular"):
-        with pytest.raises(ValueError, match="gnn must give one row per node.*readout"):
+        with pytest.raises(ValueError, match="`gnn` must give one row per node.*readout"):
             LabelPooling(GraphModel(5, 8, 2), 1, form=form)(x, edge_index)
 
 

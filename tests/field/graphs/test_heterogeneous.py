@@ -93,7 +93,7 @@ def test_receivers_without_features(cls, width):
     mean = torch.stack([pooled_at(conv, x, i) for i in (0, 1)])
     torch.testing.assert_close(out[:2], layer(torch.cat([mean, best], 1)))
     torch.testing.assert_close(out[2:], layer(x.new_zeros(1, 6)))
-    with pytest.raises(ValueError, match=r"size=\(num_senders, num_receivers\)"):
+    with pytest.raises(ValueError, match=r"`size`, \(num_senders, num_receivers\)"):
         conv((x, None), EDGES)
     torch.testing.assert_close(conv((x, None), EdgeIndex(EDGES, sparse_size=size)), out)
     torch.testing.assert_close(conv((x, None), Neighborhoods(EDGES, *size)), out)
@@ -115,9 +115,9 @@ def test_what_does_not_fit_is_named():
         EdgeConv((-1, -1), 6).double()(x, EDGES)
     with pytest.raises(ValueError, match=r"in_channels=\(senders, receivers\)"):
         GINConv(-1, 6).double()(x, EDGES)
-    with pytest.raises(ValueError, match=r"3, 5\) channels \(in_channels\)"):
+    with pytest.raises(ValueError, match=r"3, 5\) channels \(`in_channels`\)"):
         SAGEConv((3, 5), 6).double()(x[::-1], EDGES)
-    with pytest.raises(ValueError, match="size says"):
+    with pytest.raises(ValueError, match="`size` says"):
         SAGEConv((3, 5), 6).double()(x, EDGES, size=(4, 3))
 
 
@@ -156,7 +156,7 @@ def test_values_of_a_sparse_adjacency_are_weights(cls, layout):
     torch.testing.assert_close(conv(x, adjacency), conv(x, edges, edge_weight=weight))
     model = GraphModel(5, 6, 2, readout=None).double()
     torch.testing.assert_close(model(x, adjacency), model(x, edges, edge_weight=weight))
-    with pytest.raises(ValueError, match="edge_weight was given, but the sparse adjacency"):
+    with pytest.raises(ValueError, match="`edge_weight` was given, but the sparse adjacency"):
         conv(x, adjacency, edge_weight=weight)
     with pytest.raises(ValueError, match="adjacency must be"):
         Neighborhoods(adjacency, 3)

@@ -14,7 +14,6 @@ from graphpool.ops.neighbors import fps, radius
 from graphpool.points import (
     FeaturePropagation,
     GlobalAbstraction,
-    MaxPlusMean,
     Pool,
     SetAbstraction,
     VoxelPool,
@@ -160,9 +159,10 @@ def test_max_plus_mean():
     x, index = torch.randn(30, 4), torch.randint(0, 5, (30,))
     segments = Segments(index=index, num_segments=6)
     expected = ops.segment_max(x, segments) + ops.segment_mean(x, segments)
-    assert torch.equal(MaxPlusMean()(x, segments), expected)
-    assert conformance(MaxPlusMean(), 4) == {}
-    assert bool((MaxPlusMean()(x, segments)[5] == 0).all())
+    pool = aggr.resolve("max+mean", channels=4)
+    assert torch.equal(pool(x, segments), expected)
+    assert conformance(pool, 4) == {}
+    assert bool((pool(x, segments)[5] == 0).all())
 
 
 def test_pools_of_another_width_are_projected():

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from graphpool.aggr import Aggregation, resolve
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.rectangular import (
-    Slots,
+    Slices,
     accepts_copy_axis,
     copy_axis,
     rectangular_is_cheaper,
@@ -24,7 +24,7 @@ FORMS = ("auto", "rectangular", "ragged")
 
 
 @dataclass
-class Union:
+class CopyUnion:
     """A disjoint union of copies with their features: what a network runs on.
 
     Attributes:
@@ -54,16 +54,16 @@ class Plan(ABC):
     """Graph of every copy ``[M]``, sorted."""
 
     @abstractmethod
-    def union(self, x: Tensor, rows: slice, roots: bool) -> Union:
-        """A run of copies in the ragged form."""
+    def union(self, x: Tensor, rows: slice, roots: bool) -> CopyUnion:
+        """Consecutive copies in the ragged form."""
 
     @abstractmethod
-    def rectangle(self, x: Tensor, slots: Slots, first: int, last: int) -> Tensor:
-        """Features ``[N, last - first, d]`` of a run of slices in the rectangular form."""
+    def rectangle(self, x: Tensor, slices: Slices, first: int, last: int) -> Tensor:
+        """Features ``[N, last - first, d]`` of consecutive slices in the rectangular form."""
 
     def root_of_copies(self) -> Tensor:
         """First labelled node of every copy ``[M]``."""
-        raise ValueError("these copies have no labelled node")
+        raise ValueError("These copies have no labelled node.")
 
     @property
     def fits_rectangle(self) -> bool:
@@ -97,9 +97,9 @@ class CopyPooling(nn.Module):
     ) -> None:
         super().__init__()
         if form not in FORMS:
-            raise ValueError(f"form must be one of {', '.join(FORMS)}; got {form!r}")
+            raise ValueError(f"`form` must be one of {', '.join(FORMS)}; got {form!r}.")
         if max_copies is not None and max_copies < 1:
-            raise ValueError(f"max_copies must be at least 1, got {max_copies}")
+            raise ValueError(f"`max_copies` must be at least 1; got {max_copies}.")
         self.gnn, self.form, self.max_copies = gnn, form, max_copies
         self.node_output = node_output
         width = getattr(gnn, "out_channels", None)
@@ -126,14 +126,14 @@ class CopyPooling(nn.Module):
         wanted = getattr(self.gnn, "in_channels", None)
         if isinstance(wanted, int) and wanted >= 0 and wanted != x.size(-1):
             raise ValueError(
-                f"gnn takes {wanted} input channels, but the nodes of a copy have {x.size(-1)}: those of "
-                "`x` and those of the labels or ids"
+                f"`gnn` takes {wanted} input channels, but the nodes of a copy have {x.size(-1)}: those of "
+                "`x` and those of the labels or ids."
             )
         h = self.gnn(x, edge_index, **edges)
         if not isinstance(h, Tensor) or h.dim() != x.dim() or h.shape[:-1] != x.shape[:-1]:
             got = list(h.shape) if isinstance(h, Tensor) else type(h).__name__
             raise ValueError(
-                f"gnn must give one row per node, [num_nodes, d], here {[*x.shape[:-1], 'd']}; "
+                f"`gnn` must give one row per node, [num_nodes, d], here {[*x.shape[:-1], 'd']}; "
                 f"{type(self.gnn).__name__} gave {got}. A network with a readout has pooled the nodes of a "
                 "copy already: leave its readout out, `inner` is the one."
             )
@@ -151,7 +151,7 @@ class CopyPooling(nn.Module):
                 raise
             raise ValueError(
                 f"form='rectangular' runs the network on features {list(x.shape)}, which "
-                f"{type(self.gnn).__name__} does not take; use form='ragged'"
+                f"{type(self.gnn).__name__} does not take; use form='ragged'."
             ) from error
 
     def _uses_rectangle(self, plan: Plan, edges: dict[str, Tensor]) -> bool:
@@ -163,10 +163,10 @@ class CopyPooling(nn.Module):
             if not plan.fits_rectangle:
                 raise ValueError(
                     "form='rectangular' needs copies with all nodes and edges of their graph; "
-                    "use form='ragged'"
+                    "use form='ragged'."
                 )
             if weighted:
-                raise ValueError("edge_weight has no rectangular form; use form='ragged'")
+                raise ValueError("`edge_weight` has no rectangular form; use form='ragged'.")
             return True
         return (
             plan.fits_rectangle
@@ -200,8 +200,8 @@ class CopyPooling(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         if any(getattr(layer, "explain", None) for layer in self.gnn.modules()):
             raise ValueError(
-                "an explainer masks the edges of the graph, and the ragged form runs the network on "
-                "copies of them; use form='rectangular', or an explainer of node features"
+                "An explainer masks the edges of the graph, and the ragged form runs the network on "
+                "copies of them; use form='rectangular', or an explainer of node features."
             )
         total = plan.graph.numel()
         step = self.max_copies or max(total, 1)
@@ -230,8 +230,8 @@ class CopyPooling(nn.Module):
         self, plan: Plan, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         graphs = plan.graphs
-        slots = Slots(graphs, plan.graph)
-        total = slots.num_slots
+        slices = Slices(graphs, plan.graph)
+        total = slices.num_slices
         step = max(total, 1)
         if self.max_copies is not None:
             step = max(1, self.max_copies // max(graphs.num_graphs, 1))
@@ -243,7 +243,7 @@ class CopyPooling(nn.Module):
             def run(
                 x: Tensor, edges: dict[str, Tensor], first: int = first, last: int = last
             ) -> tuple[Tensor, ...]:
-                wide = plan.rectangle(x, slots, first, last)
+                wide = plan.rectangle(x, slices, first, last)
                 h = self._call_with_copy_axis(wide, edge_index, edges)
                 if self.node_output or self.inner is None:
                     return (h,)
@@ -252,19 +252,19 @@ class CopyPooling(nn.Module):
             pieces.append(_in_pieces(run, x, edges, total > step)[0])
         h = torch.cat(pieces, dim=1)
         if self.node_output:
-            valid = slots.valid(0, total)
-            return h[valid], valid.nonzero()[:, 0], slots.copy(0, total)[valid]
+            valid = slices.valid(0, total)
+            return h[valid], valid.nonzero()[:, 0], slices.copy(0, total)[valid]
         copies = torch.arange(plan.graph.numel(), device=h.device)
         row = plan.graph if self.inner is not None else plan.root_of_copies()
-        return h[row, slots.slot], copies, copies
+        return h[row, slices.slice_of], copies, copies
 
     def _inner_rectangle(self, h: Tensor, graphs: GraphBatch) -> Tensor:
         """``[N, W, d]`` to ``[B, W, d']``."""
         if isinstance(self.inner, Aggregation):
             return self.inner(h, graphs.batch, dim_size=graphs.num_graphs, dim=0)
         width = h.size(1)
-        slot = torch.arange(width, device=h.device).unsqueeze(1)
-        index = (slot * graphs.num_graphs + graphs.batch).flatten()
+        place = torch.arange(width, device=h.device).unsqueeze(1)
+        index = (place * graphs.num_graphs + graphs.batch).flatten()
         flat = h.transpose(0, 1).flatten(0, 1)
         pooled = self.inner(flat, index, dim_size=width * graphs.num_graphs)  # type: ignore[misc]
         return pooled.unflatten(0, (width, graphs.num_graphs)).transpose(0, 1)
@@ -280,7 +280,7 @@ def checked_batch(
         ValueError: If shapes or values do not fit.
     """
     if x.dim() != 2:
-        raise ValueError(f"x must be [N, d], got {list(x.shape)}")
+        raise ValueError(f"`x` must be [N, d]; got {list(x.shape)}.")
     return GraphBatch(edge_index, x.size(0), batch, batch_size)
 
 
@@ -296,8 +296,8 @@ def weighted_pool(
         return pool(values, index, dim_size=size)
     if not isinstance(pool, Aggregation):
         raise ValueError(
-            f"a sample of the copies needs a pool that takes weights; {type(pool).__name__} takes none, "
-            "pools of graphpool.aggr do"
+            f"A sample of the copies needs a pool that takes weights; {type(pool).__name__} takes none, "
+            "pools of graphpool.aggr do."
         )
     return pool(values, index, dim_size=size, weight=weight.to(values.dtype))
 

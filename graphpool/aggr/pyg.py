@@ -22,10 +22,10 @@ def resolve_pool(query: Any, channels: int, **kwargs: Any) -> nn.Module:
     Raises:
         ValueError: If the pool gives smaller bags or more than one result, which no layer can use.
     """
-    return one_vector_per_bag(resolve(query, channels=channels, **kwargs))
+    return one_vector_per_segment(resolve(query, channels=channels, **kwargs))
 
 
-def one_vector_per_bag(module: nn.Module) -> nn.Module:
+def one_vector_per_segment(module: nn.Module) -> nn.Module:
     """``module``, if it is a pool that gives one vector per bag and nothing else.
 
     Raises:
@@ -105,7 +105,7 @@ def pooled_width(aggr: nn.Module, channels: int) -> int:
         if said is not None:
             return said
         raise ValueError(
-            f"how wide the output of {type(aggr).__name__} is cannot be found out: pooling three "
+            f"How wide the output of {type(aggr).__name__} is cannot be found out: pooling three "
             f"elements of {channels} channels raised {type(error).__name__} ({error}). If the pool is "
             "right, give it an attribute `out_channels`."
         ) from error

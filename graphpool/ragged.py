@@ -22,14 +22,14 @@ def ragged_arange(counts: Tensor) -> tuple[Tensor, Tensor]:
     total = int(counts.sum())
     owner = torch.repeat_interleave(counts, output_size=total)
     position = torch.arange(total, device=counts.device)
-    return owner, position.sub_(exclusive_sum(counts)[:-1][owner])
+    return owner, position.sub_(ragged_offsets(counts)[:-1][owner])
 
 
-def exclusive_sum(counts: Tensor) -> Tensor:
-    """``[0, c0, c0 + c1, ...]``, one longer than ``counts``.
+def ragged_offsets(counts: Tensor) -> Tensor:
+    """``[0, c0, c0 + c1, ...]``: where ranges of these lengths begin, and where the last one ends.
 
     Example:
-        >>> exclusive_sum(torch.tensor([2, 0, 3]))
+        >>> ragged_offsets(torch.tensor([2, 0, 3]))
         tensor([0, 2, 2, 5])
     """
     out = counts.new_zeros(counts.numel() + 1)
@@ -48,6 +48,6 @@ def ragged_gather(ptr: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     counts = ptr[rows + 1] - start
     total = int(counts.sum())
     owner = torch.repeat_interleave(counts, output_size=total)
-    shift = start - exclusive_sum(counts)[:-1]
+    shift = start - ragged_offsets(counts)[:-1]
     # In place: fresh memory costs more than the arithmetic.
     return owner, torch.arange(total, device=ptr.device).add_(shift[owner])

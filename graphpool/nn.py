@@ -1,0 +1,89 @@
+"""Layers that PyTorch and PyTorch Geometric lack, or have in a form that transforms cannot differentiate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric import nn as pyg
+
+from graphpool import _debug
+
+
+class Linear(pyg.Linear):
+    """PyG's, which can be trained if its first input came in inference mode, too."""
+
+    def initialize_parameters(self, module: torch.nn.Module, input: tuple[Tensor, ...]) -> None:
+        with torch.inference_mode(False):
+            super().initialize_parameters(module, input)
+
+
+class LayerNorm(torch.nn.LayerNorm):
+    """PyTorch's, but for transforms, where the derivative of its tangent is wrong (PyTorch 2.13); elements
+    may be of higher precision than the parameters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _debug.inside_transform():
+            dtype = torch.promote_types(x.dtype, self.weight.dtype)
+            weight, bias = self.weight.to(dtype), self.bias.to(dtype)
+            return torch.nn.functional.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        deviation = x - x.mean(-1, keepdim=True)
+        scale = (deviation.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        return deviation * scale * self.weight + self.bias
+
+
+def gru_step(cell: torch.nn.GRUCell, x: Tensor, state: Tensor) -> Tensor:
+    """``cell(x, state)``, not in place: :func:`torch.vmap` cannot vectorise what PyTorch does there."""
+    given = _affine(x, cell.weight_ih, cell.bias_ih).chunk(3, dim=-1)
+    kept = _affine(state, cell.weight_hh, cell.bias_hh).chunk(3, dim=-1)
+    reset_gate, update_gate = ((given[i] + kept[i]).sigmoid() for i in range(2))
+    new = (given[2] + reset_gate * kept[2]).tanh()
+    return new + update_gate * (state - new)
+
+
+def in_precision(module: torch.nn.Module, x: Tensor) -> Tensor:
+    """Linear layers and what lies between them, in the precision of ``x``, whatever theirs is."""
+    if isinstance(module, torch.nn.Sequential):
+        for part in module:
+            x = in_precision(part, x)
+        return x
+    if isinstance(module, torch.nn.Linear):
+        return _affine(x, module.weight, module.bias)
+    return module(x)
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    bias = None if bias is None else bias.to(x.dtype)
+    return torch.nn.functional.linear(x, weight.to(x.dtype), bias)
+
+
+def perceptron(*widths: int, last_activation: bool = False) -> torch.nn.Sequential:
+    """Linear layers of these widths with a ReLU between each two; the first width may be -1 (lazy)."""
+    layers: list[torch.nn.Module] = []
+    for before, after in zip(widths[:-1], widths[1:], strict=True):
+        layers += [Linear(before, after) if before < 0 else torch.nn.Linear(before, after)]
+        layers += [torch.nn.ReLU()]
+    return torch.nn.Sequential(*(layers if last_activation else layers[:-1]))
+
+
+def reset(*modules: torch.nn.Module) -> None:
+    """Restores the initial parameters of modules and all that they contain."""
+    for module in modules:
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()  # type: ignore[operator]
+        else:
+            reset(*module.children())
+
+
+def signed_sqrt(x: Tensor, eps: float = 1e-6) -> Tensor:
+    r""":math:`\mathrm{sign}(x) \sqrt{|x|}`, smoothed near 0, where its derivative would be infinite."""
+    return x * (x.abs() + eps).rsqrt()
+
+
+def l2_normalize(x: Tensor, eps: float = 1e-6) -> Tensor:
+    """``x / |x|`` over the channels; a zero vector stays zero, with a finite derivative."""
+    return x * inverse_length(x, eps)
+
+
+def inverse_length(x: Tensor, eps: float = 1e-6) -> Tensor:
+    """``1 / |x|`` over the channels ``[..., 1]``, at most ``1 / eps``."""
+    return (x * x).sum(-1, keepdim=True).clamp_min(eps * eps).rsqrt()

@@ -1,0 +1,205 @@
+"""Attention between the elements of bags and a few vectors per bag, without padding, and a layer made of it.
+
+Scores take room for each element and head; nothing grows with the square of a bag.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphpool._arguments import as_count, check_divides
+from graphpool.nn import LayerNorm, reset
+from graphpool.ops.second_moment import segment_matmul, segment_outer
+from graphpool.ops.softmax import segment_softmax, segment_softmax_sum
+from graphpool.segments import Segments
+
+SCALES = ("head", "full")
+
+
+def attend_over_elements(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    segments: Segments,
+    heads: int,
+    scale: float,
+    weight: Tensor | None = None,
+) -> Tensor:
+    r"""A few queries attend to the elements of each bag.
+
+    Args:
+        query: ``[M, D]``, the same for all bags.
+        key: ``[E, D]``.
+        value: ``[E, D]``.
+        segments: The bags.
+        heads: Number of heads, a divisor of ``D``; each has its block of channels.
+        scale: Factor of the inner products.
+        weight: ``[E]``: how often each element counts.
+
+    Returns:
+        ``[S, M, D]``.
+    """
+    score = element_scores(query, key, heads, scale)
+    return weighted_values(score, value, segments, weight).view(-1, *query.shape)
+
+
+def element_scores(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
+    """Scores ``[E, M, H]`` of elements ``[E, D]`` for queries ``[M, D]``."""
+    queries = scale * query.unflatten(-1, (heads, -1))
+    return torch.einsum("ehd,mhd->emh", key.unflatten(-1, (heads, -1)), queries)
+
+
+def weighted_values(
+    score: Tensor, value: Tensor, segments: Segments, weight: Tensor | None = None
+) -> Tensor:
+    """Softmax-weighted sums of the values: scores ``[E, M, H]``, values ``[E, D]``; ``[S, M, D]``."""
+    count, heads = score.size(1), score.size(2)
+    if count < 4:
+        parts = [
+            segment_softmax_sum(score[:, m].contiguous(), value, segments, weight)
+            for m in range(count)
+        ]
+        return torch.stack(parts, dim=1)
+    # Many queries: one product of matrices per bag and head, instead of a pass for each query.
+    share = segment_softmax(score, segments, weight)
+    # Split, not sliced: the derivative of a slice is an array of zeros as large as the whole.
+    shares, blocks = share.unbind(-1), value.split(value.size(-1) // heads, dim=-1)
+    parts = [segment_outer(a, v, segments) for a, v in zip(shares, blocks, strict=True)]
+    return torch.cat(parts, dim=-1)
+
+
+def attend_to_segment(
+    query: Tensor, key: Tensor, value: Tensor, segments: Segments, heads: int, scale: float
+) -> Tensor:
+    r"""Each element attends to a few vectors of its bag.
+
+    Args:
+        query: ``[E, D]``.
+        key: ``[S, M, D]``.
+        value: ``[S, M, D]``.
+        segments: The bags.
+        heads: Number of heads, a divisor of ``D``.
+        scale: Factor of the inner products.
+
+    Returns:
+        ``[E, D]``.
+    """
+    width = query.size(-1) // heads
+    outputs = []
+    for q, k, v in zip(*(t.split(width, dim=-1) for t in (query, key, value)), strict=True):
+        score = segment_matmul(q, (scale * k.mT).contiguous(), segments)
+        outputs.append(segment_matmul(score.softmax(-1), v.contiguous(), segments))
+    return torch.cat(outputs, dim=-1)
+
+
+class _Residual(torch.nn.Module):
+    """What follows attention in a MAB: ``LN(O + relu(W O))`` of ``O = LN(Q + A V)``."""
+
+    def __init__(self, channels: int, layer_norm: bool) -> None:
+        super().__init__()
+        self.out = torch.nn.Linear(channels, channels)
+        self.norm0 = LayerNorm(channels) if layer_norm else torch.nn.Identity()
+        self.norm1 = LayerNorm(channels) if layer_norm else torch.nn.Identity()
+
+    def forward(self, query: Tensor, attended: Tensor) -> Tensor:
+        o = self.norm0(query + attended)
+        return self.norm1(o + self.out(o).relu())
+
+
+class _Attention(torch.nn.Module):
+    """The three projections of a MAB, its scale and its residual part."""
+
+    def __init__(self, channels: int, heads: int, layer_norm: bool, scale: str) -> None:
+        super().__init__()
+        self.query = torch.nn.Linear(channels, channels)
+        self.key = torch.nn.Linear(channels, channels)
+        self.value = torch.nn.Linear(channels, channels)
+        self.residual = _Residual(channels, layer_norm)
+        self.heads = heads
+        self.scale = (channels // heads if scale == "head" else channels) ** -0.5
+
+
+class OverElements(_Attention):
+    """MAB(vectors, bag): the same vectors attend to the elements of every bag."""
+
+    def forward(
+        self, vectors: Tensor, x: Tensor, segments: Segments, weight: Tensor | None
+    ) -> Tensor:
+        q = self.query(vectors)
+        attended = attend_over_elements(
+            q, self.key(x), self.value(x), segments, self.heads, self.scale, weight
+        )
+        return self.residual(q, attended)
+
+
+class ToSegment(_Attention):
+    """MAB(bag, vectors): each element attends to the vectors of its bag."""
+
+    def forward(self, x: Tensor, vectors: Tensor, segments: Segments) -> Tensor:
+        q = self.query(x)
+        attended = attend_to_segment(
+            q, self.key(vectors), self.value(vectors), segments, self.heads, self.scale
+        )
+        return self.residual(q, attended)
+
+
+def check_heads(channels: int | None, heads: int, scale: str) -> int:
+    heads = as_count(heads, "heads")
+    if scale not in SCALES:
+        raise ValueError(f"`scale` must be one of {SCALES}; got {scale!r}.")
+    if channels is not None and channels > 0:
+        check_divides(heads, "heads", channels)
+    return heads
+
+
+class ISAB(torch.nn.Module):
+    r"""Induced set attention, from elements to elements:
+    :math:`\mathrm{MAB}(X, \mathrm{MAB}(I, X))` with ``num_inducing`` learned vectors :math:`I`.
+
+    All elements of a bag see one another through the vectors, at a cost linear in the bag. See
+    :class:`graphpool.aggr.PMA` for the formula of a MAB and the arguments.
+
+    Lee et al., "Set transformer", ICML 2019.
+
+    Args:
+        channels: Number of channels ``C``.
+        num_inducing: Number of inducing vectors.
+        heads: Number of heads, a divisor of ``C``.
+        layer_norm: Apply the layer norms.
+        scale: ``"head"`` or ``"full"``.
+
+    Raises:
+        ValueError: ``heads`` does not divide ``channels``, or a number is less than 1.
+
+    Example:
+        >>> x, segments = torch.randn(5, 8), Segments(ptr=torch.tensor([0, 2, 5]))
+        >>> ISAB(8, num_inducing=4, heads=2)(x, segments).shape
+        torch.Size([5, 8])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_inducing: int = 16,
+        heads: int = 1,
+        layer_norm: bool = False,
+        scale: str = "head",
+    ) -> None:
+        super().__init__()
+        channels = as_count(channels, "channels")
+        heads = check_heads(channels, heads, scale)
+        num_inducing = as_count(num_inducing, "num_inducing")
+        self.inducing = torch.nn.Parameter(torch.empty(num_inducing, channels))
+        self.gather = OverElements(channels, heads, layer_norm, scale)
+        self.scatter = ToSegment(channels, heads, layer_norm, scale)
+        torch.nn.init.xavier_uniform_(self.inducing)
+
+    def reset_parameters(self) -> None:
+        """Restores the initial parameters."""
+        torch.nn.init.xavier_uniform_(self.inducing)
+        reset(self.gather, self.scatter)
+
+    def forward(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+        """Maps elements ``[E, C]`` to ``[E, C]``."""
+        return self.scatter(x, self.gather(self.inducing, x, segments, weight), segments)
