@@ -105,6 +105,9 @@ def connect_by_products(
         edge_weight: ``[E]``; 1 if absent.
         directed: As in :func:`connect`.
         self_loops: As in :func:`connect`.
+
+    Raises:
+        ValueError: The assignment is not dense, or an edge joins two graphs.
     """
     edge_index = _checked(edge_index, selection)
     k = selection.columns
@@ -115,11 +118,15 @@ def connect_by_products(
     receivers = Segments(index=edge_index[1], num_segments=selection.num_fine)
     graphs = selection.coarse.index.view(-1, k)[:, 0] // max(k, 1)
     bags = Segments(index=graphs, num_segments=selection.num_coarse // max(k, 1))
+    between = (graphs[edge_index[0]] != graphs[edge_index[1]]).nonzero()
+    if between.numel():
+        e = int(between[0])
+        raise ValueError(f"`edge_index` must stay within graphs; edge {e} joins two of them.")
 
     def product(s: Tensor, weight: Tensor | None) -> Tensor:
         return segment_outer(s, ops.segment_sum(s, senders, weight, gather=receivers), bags)
 
-    exists = product((assignment.detach() != 0).to(assignment.dtype), None) > 0
+    exists = product((assignment.detach() != 0).float(), None) > 0
     values = product(assignment, edge_weight)
     if not directed:
         loops = torch.eye(k, dtype=torch.bool, device=values.device)

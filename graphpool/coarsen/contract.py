@@ -24,8 +24,8 @@ class Coarsened(NamedTuple):
         edge_index: ``[2, E']``, the edges between coarse elements; ``None`` where there are none to speak of.
         edge_attr: Their features.
         edges: Which fine edge belongs to which coarse one; ``None`` where it was not asked, because edges
-            come from a product of matrices (a dense assignment, ``edge_pool="sum"``, no or one-dimensional
-            ``edge_attr``). :func:`~graphpool.coarsen.connect` tells it there, too.
+            come from a product of matrices (a dense assignment, ``edge_pool="sum"``, no or finite
+            one-dimensional ``edge_attr``). :func:`~graphpool.coarsen.connect` tells it there, too.
     """
 
     x: Tensor
@@ -110,7 +110,10 @@ def contract(
         batch = Segments.from_counts(torch.tensor([x.size(0)], device=x.device))
     selection = select(cluster, num_clusters, _graphs(batch, batch_size))
     kinds: dict[str, bool] = {"directed": directed, "self_loops": self_loops}
-    plain = edge_attr is None or edge_attr.dim() == 1
+    if edge_attr is not None and not isinstance(edge_attr, Tensor):
+        raise TypeError(f"`edge_attr` must be a tensor; got {type(edge_attr).__name__}.")
+    # A product of matrices would spread an infinity or a NaN over the whole graph.
+    plain = edge_attr is None or (edge_attr.dim() == 1 and bool(edge_attr.isfinite().all()))
     if selection.columns is not None and edge_pool == "sum" and plain:
         edge_index, edge_attr = connect_by_products(edge_index, selection, edge_attr, **kinds)
         return Coarsened(reduce(x, selection, pool), selection, edge_index, edge_attr)

@@ -283,6 +283,24 @@ def test_edges_are_checked_for_a_gradient_too():
         contract(x, edge_index, soft, edge_attr=weight, edge_pool="max")
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_an_edge_that_is_not_finite_stays_in_its_own_coarse_edges(bad):
+    x, weight = torch.ones(4, 1), torch.tensor([1.0, bad, 3.0])
+    edge_index = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    one_hot = torch.eye(4)[[0, 1, 2, 3]].requires_grad_()
+    out = contract(x, edge_index, one_hot, edge_attr=weight)
+    assert out.edge_index.tolist() == edge_index.tolist()
+    assert torch.equal(out.edge_attr.isfinite(), torch.tensor([True, False, True]))
+
+
+def test_half_precision_does_not_lose_edges():
+    edge_index = torch.tensor([[0] * 70_000 + [1], [1] * 70_000 + [2]])
+    soft = torch.eye(3, dtype=torch.float16)
+    out = contract(torch.ones(3, 1), edge_index, soft, edge_attr=torch.full((70_001,), 1e-3))
+    assert out.edge_index.tolist() == [[0, 1], [1, 2]]
+    assert out.edge_attr[0] == pytest.approx(70, rel=1e-2)
+
+
 # ---------------------------------------------------------------------------------------- batches
 
 
@@ -400,6 +418,10 @@ HALVES = torch.tensor([0, 0, 1, 1])
          lambda: contract(X, EDGES, torch.ones(4, 2), edge_pool="mean", max_memberships=5)),
         (ValueError, "`num_coarse` goes with a cluster vector",
          lambda: contract(X, EDGES, torch.ones(4, 2), num_clusters=2)),
+        (ValueError, "edge 1 joins two of them",
+         lambda: contract(X, EDGES, torch.ones(4, 2), batch=HALVES, batch_size=2)),
+        (TypeError, "`edge_attr` must be a tensor; got list",
+         lambda: contract(X, EDGES, HALVES, edge_attr=[1, 2])),
         (ValueError, "`values` must have one row per coarse element, 2; got",
          lambda: contract(X, EDGES, HALVES).lift(X)),
         (ValueError, "`x` must have one row per fine element, 4",

@@ -15,6 +15,7 @@ from graphpool.mesh import (
     primal_dual,
     unpool_edges,
 )
+from graphpool.mesh.dual.pool import FaceClusterUnpool
 from graphpool.points import VoxelPool
 
 
@@ -58,6 +59,9 @@ def test_face_clusters(config):
     expected = reduce(dual, joined.selection)
     assert torch.allclose(out.coarsened.edge_attr[order], expected, atol=1e-6)
     assert torch.equal(lift(out.dual, out.clusters.dual_nodes), lift(out.dual, out.coarsened.edges))
+    unpool = FaceClusterUnpool(2)
+    back = lift(out.dual, out.clusters.dual_nodes, fill=unpool.vanished)
+    assert torch.equal(unpool(out.primal, out.dual, out.clusters)[1], back)
     assert torch.equal(out.clusters.faces.cluster, out.clusters.cluster)
     assert torch.equal(out.clusters.dual_nodes.cluster, out.clusters.dual_assignment)
 

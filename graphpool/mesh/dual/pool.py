@@ -248,4 +248,8 @@ class FaceClusterUnpool(nn.Module):
             raise ValueError(
                 f"`dual` must have {self.vanished.size(1)} channels; got {dual.size(1)}."
             )
-        return lift(primal, clusters.faces), lift(dual, clusters.dual_nodes, fill=self.vanished)
+        # The learnable row sits behind the others, and vanished dual nodes point there. A copy of rows is
+        # faster than a lift with `fill`, which would say the same.
+        rows = torch.cat([dual, self.vanished.to(dual.dtype)])
+        place = torch.where(clusters.dual_assignment >= 0, clusters.dual_assignment, dual.size(0))
+        return lift(primal, clusters.faces), rows.index_select(0, place)
