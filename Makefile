@@ -53,7 +53,7 @@ $(STAMPS)/compiled: $(STAMPS)/base tools/build_compiled.sh
 	if tools/build_compiled.sh $(PY); then touch $@; else [ $$? -eq 3 ]; fi
 
 $(STAMPS)/all: $(STAMPS)/tools $(STAMPS)/compiled
-	$(INSTALL) -q --no-build-isolation -e '.[viz,open3d,test,interop,docs,dev]'
+	$(INSTALL) -q --no-build-isolation -e '.[viz,open3d,formats,test,interop,docs,dev]'
 	touch $@
 
 # --- what people run ---------------------------------------------------------------------------
@@ -79,7 +79,7 @@ test-slow: $(STAMPS)/all
 
 # The tests of what reads files and meshes, as on a machine where open3d is installed and cannot load.
 test-without-open3d: $(STAMPS)/all
-	$(RUN_TESTS) -m "not slow" --unloadable open3d tests/mesh tests/datasets tests/files tests/field tests/test_info.py
+	$(RUN_TESTS) -m "not slow" --unloadable open3d tests/mesh tests/datasets tests/io tests/field tests/test_info.py
 
 # Which lines the fast tests run; what Numba or Triton compiles runs unseen.
 coverage: $(STAMPS)/all

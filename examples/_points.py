@@ -16,7 +16,7 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose
 from tqdm import tqdm
 
-from graphpool.io.files import load_tensors
+from graphpool.io import load_tensors
 from graphpool.train import cross_entropy, recalibrate
 
 Forward = Callable[[nn.Module, Batch], Tensor]

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from graphpool.datasets.meshes.folders import MeshClassificationFolder
 from graphpool.datasets.meshes.generated import GeneratedMeshes
-from graphpool.mesh.edges import graph as edge_graph
+from graphpool.mesh import edge_graph
 from graphpool.models import MeshClassifier, MeshCNNClassifier
 from graphpool.plot.meshes import cluster_colors, mesh_sheet
 from graphpool.train import accuracy

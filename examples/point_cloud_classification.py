@@ -33,8 +33,8 @@ from graphpool.datasets import (
     PointClouds,
     model_net,
 )
-from graphpool.models import EdgeConvClassifier, PointNet2Classifier
-from graphpool.points import MemoryBank, PointNN, PointPN
+from graphpool.models import EdgeConvClassifier, PointNet2Classifier, PointPN
+from graphpool.points import MemoryBank, PointNN
 from graphpool.points.transforms import Jitter, Normalize, Sample, Scale, Shift
 from graphpool.train import class_weights
 

@@ -4,8 +4,8 @@ from graphpool import aggr, ops
 from graphpool._debug import debug
 from graphpool._version import __version__
 from graphpool.aggr.contributions import attention, contributions
-from graphpool.ops.kernels.backends import backend, use_backend
-from graphpool.ops.kernels.explain import explain
+from graphpool.ops.backends import backend, use_backend
+from graphpool.ops.explain import explain
 from graphpool.segments import Segments
 
 __all__ = [

@@ -122,15 +122,16 @@ def refuse_older_onnx(what: str) -> None:
         )
 
 
-def is_traced() -> bool:
-    """Whether operations are recorded on tensors whose values are open: :func:`torch.func.linearize`,
-    :func:`torch.jit.trace`."""
-    if torch.jit.is_tracing():
+def being_traced() -> bool:
+    """Whether the call is being recorded as a program for other values, by ``torch.compile``,
+    ``torch.export``, :func:`torch.jit.trace` or :func:`torch.func.linearize`: none of its branches may
+    depend on those at hand."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
 def values_are_checked(device: torch.device) -> bool:
-    if torch.compiler.is_compiling() or inside_vmap() or is_traced():
+    if being_traced() or inside_vmap():
         return False
     return device.type == "cpu" or (_enabled and device.type != "meta")

@@ -19,6 +19,7 @@ Every pool is made by its name, by its class, or as a module, and works in every
 
 ```python
 from graphpool import aggr
+from graphpool.coarsen import contract
 from graphpool.conv import SAGEConv
 from graphpool.models import GraphModel
 
@@ -27,6 +28,7 @@ SAGEConv(64, 64, aggr="pma")                          # neighbours
 GraphModel(7, 64, 2, aggr="max", readout="attsets")   # a readout
 aggr.Multi(64, members=["sum", "max", "bilinear"])    # several, side by side
 aggr.resolve("max+mean", channels=64)                 # several, added
+contract(x, edge_index, cluster, pool="max")          # clusters of nodes, see the guide to hierarchies
 ```
 
 ## How to choose

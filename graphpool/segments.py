@@ -172,7 +172,7 @@ class Segments:
     def ptr(self) -> Tensor:
         """The offsets of the bags in sorted order, ``[S + 1]`` int64."""
         if _is_missing(self._ptr):
-            traced = torch.compiler.is_compiling() or _debug.is_traced()
+            traced = _debug.being_traced()
             if self.is_sorted and not traced:
                 with _outlives_inference_mode():
                     self._ptr = torch._convert_indices_from_coo_to_csr(
@@ -199,7 +199,7 @@ class Segments:
     def is_sorted(self) -> bool:
         """Whether the elements lie in the order of their bags."""
         if self._sorted is None:
-            if torch.compiler.is_compiling() or _debug.is_traced():
+            if _debug.being_traced():
                 # A traced program may not depend on values: sorting what is sorted does no harm.
                 return False
             index = self.index

@@ -66,17 +66,17 @@ class GraphBatches:
         device: torch.device | str = "cpu",
     ) -> None:
         if dataset.transform is not None:
-            raise ValueError("dataset must have no transform: its storage is read directly")
+            raise ValueError("`dataset` must have no transform: its storage is read directly.")
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+            raise ValueError(f"`batch_size` must be at least 1; got {batch_size}.")
         storage, slices = dataset._data, dataset.slices
         if not isinstance(storage, Data) or slices is None:
-            raise ValueError("dataset must hold more than one graph")
+            raise ValueError("`dataset` must hold more than one graph.")
         self.indices = torch.as_tensor(list(dataset.indices()))
         if indices is not None:
             self.indices = self.indices[indices.cpu()]
         if self.indices.numel() == 0:
-            raise ValueError("there must be at least one graph; got none")
+            raise ValueError("There must be at least one graph; got none.")
         self.batch_size, self.shuffle, self.generator = batch_size, shuffle, generator
         self._slices = {key: torch.as_tensor(value).to(device) for key, value in slices.items()}
         self._x, self._y = storage.x.to(device), storage.y.to(device)
@@ -179,7 +179,7 @@ def fit(
         FloatingPointError: If the training loss is not finite.
     """
     if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+        raise ValueError(f"`epochs` must be at least 1; got {epochs}.")
     history = History()
     best_state: dict[str, Tensor] = {}
     for epoch in range(epochs):

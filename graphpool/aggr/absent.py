@@ -7,8 +7,8 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool.ops.inputs import Gather
-from graphpool.ops.kernels.composed import align
 from graphpool.ops.reduce import segment_sum
+from graphpool.ops.reference import align
 from graphpool.segments import Segments
 
 

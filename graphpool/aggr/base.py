@@ -262,7 +262,7 @@ def _put_back(y: Any, dim: int | None) -> Any:
 
 def _check_bound(segments: Segments, bound: int | None) -> None:
     bound = None if bound is None else as_integer(bound, "max_num_elements")
-    traced = torch.compiler.is_compiling() or _debug.is_traced()
+    traced = _debug.being_traced()
     if bound is None or traced or segments.device.type != "cpu":
         return
     if segments.num_segments and int(segments.counts.max()) > bound:

@@ -8,7 +8,7 @@ from torch import Tensor
 from graphpool.aggr.base import as_segments
 from graphpool.aggr.pyg import one_vector_per_segment, pool
 from graphpool.ops.inputs import working
-from graphpool.ops.kernels.primitives import bag_sum
+from graphpool.ops.primitives import bag_sum
 from graphpool.segments import Segments
 
 

@@ -16,8 +16,8 @@ from graphpool.aggr.pyg import one_vector_per_segment, pool
 from graphpool.aggr.registry import register, resolve
 from graphpool.aggr.statistics.moments import Moment
 from graphpool.ops.inputs import working
-from graphpool.ops.kernels.composed import standard_deviation
 from graphpool.ops.reduce import segment_moments
+from graphpool.ops.reference import standard_deviation
 from graphpool.segments import Segments
 
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.ops.kernels.fused_common import differentiate_again
+from graphpool.ops.fused.common import differentiate_again
 
 _PIECE = 1 << 17
 """Numbers of a piece of the widest input, so that what is made of it stays in the cache."""
@@ -33,7 +33,7 @@ def rowwise(function: RowFunction, *inputs: Tensor) -> Tensor:
         >>> rowwise(lambda v: (v * v).sum(-1).sqrt(), x)
         tensor([5.], grad_fn=<_RowwiseBackward>)
     """
-    plain = torch.compiler.is_compiling() or _debug.inside_transform() or _debug.is_traced()
+    plain = _debug.being_traced() or _debug.inside_transform()
     if plain or inputs[0].is_cuda or inputs[0].size(0) == 0:
         return function(*inputs)
     return _Rowwise.apply(function, *inputs)

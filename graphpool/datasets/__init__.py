@@ -17,6 +17,7 @@ from graphpool.datasets.graphs.planar_sat import CEXP, EXP
 from graphpool.datasets.graphs.small_graphs import Graph8c, connected_graphs
 from graphpool.datasets.graphs.strongly_regular import SR25, strongly_regular_parameters
 from graphpool.datasets.graphs.tu import TUGraphs
+from graphpool.datasets.graphs.undirected import graphs_from_graph6, read_graph6, to_graph6
 from graphpool.datasets.meshes.folders import (
     MeshClassificationFolder,
     MeshFolder,
@@ -29,9 +30,7 @@ from graphpool.datasets.points.folders import PointCloudFolder, model_net
 from graphpool.datasets.points.parts import GeneratedParts
 from graphpool.datasets.points.shapes import GeneratedShapes
 from graphpool.datasets.sets import SetStatistics
-from graphpool.io.graph6 import graphs_from_graph6, read_graph6, to_graph6
-from graphpool.io.points.fields import CloudArrays
-from graphpool.io.points.files import read_cloud, read_points, write_cloud
+from graphpool.io import CloudArrays, read_cloud, read_points, write_cloud
 
 __all__ = [
     "BREC",

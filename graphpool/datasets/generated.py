@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.files import check_cache, load_tensors
+from graphpool.datasets.on_disk import check_cache
+from graphpool.io.untrusted import load_tensors
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
@@ -53,9 +54,9 @@ class GeneratedDataset(InMemoryDataset):
         force_reload: bool = False,
     ) -> None:
         if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}")
+            raise ValueError(f"`split` must be one of {', '.join(SPLITS)}; got {split!r}.")
         if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
+            raise ValueError(f"`seed` must be at least 0; got {seed}.")
         self.split = split
         self.seed = seed
         self.settings = dict(settings)
@@ -81,10 +82,10 @@ class GeneratedDataset(InMemoryDataset):
                 ends = slices[name]
                 edge = value.size(-1 if name == "edge_index" else 0)
                 if ends[0] != 0 or ends[-1] != edge or bool((ends[1:] < ends[:-1]).any()):
-                    raise ValueError(f"the slices of {name!r} do not fit")
+                    raise ValueError(f"The slices of {name!r} do not fit.")
         except (KeyError, TypeError, IndexError, AttributeError, RuntimeError, ValueError) as error:
             raise ValueError(
-                f"{path} is damaged ({error}); delete it, and it is made anew."
+                f"{path} is damaged; delete it, and it is made anew. The reason: {error}"
             ) from None
         return data, slices
 
@@ -101,7 +102,7 @@ class GeneratedDataset(InMemoryDataset):
 
     def generate(self, rng: np.random.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Draws the concatenated tensors of all graphs, and the slices of each graph in them."""
-        raise TypeError(f"{type(self).__name__} does not say how it is generated")
+        raise TypeError(f"{type(self).__name__} does not say how it is generated.")
 
     def process(self) -> None:
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split)])

@@ -77,20 +77,22 @@ class SetStatistics(GeneratedDataset):
         force_reload: bool = False,
     ) -> None:
         if target not in STATISTICS:
-            raise ValueError(f"target must be one of {', '.join(STATISTICS)}; got {target!r}")
+            raise ValueError(f"`target` must be one of {', '.join(STATISTICS)}; got {target!r}.")
         default_sizes, default_count = self.defaults.get(split, ((1, 2), 1))
         low, high = default_sizes if sizes is None else sizes
         if not 1 <= low < high:
-            raise ValueError(f"sizes must be (low, high) with 1 <= low < high, got {sizes}")
+            raise ValueError(f"`sizes` must be (low, high) with 1 <= low < high; got {sizes}.")
         if mean_range[0] > mean_range[1]:
-            raise ValueError(f"mean_range must be (low, high) with low <= high, got {mean_range}")
+            raise ValueError(
+                f"`mean_range` must be (low, high) with low <= high; got {mean_range}."
+            )
         if not 0 <= std_range[0] <= std_range[1]:
             raise ValueError(
-                f"std_range must be (low, high) with 0 <= low <= high, got {std_range}"
+                f"`std_range` must be (low, high) with 0 <= low <= high; got {std_range}."
             )
         count = default_count if num_graphs is None else int(num_graphs)
         if count < 1:
-            raise ValueError(f"num_graphs must be at least 1, got {num_graphs}")
+            raise ValueError(f"`num_graphs` must be at least 1; got {num_graphs}.")
         settings = {
             "target": target,
             "num_graphs": count,

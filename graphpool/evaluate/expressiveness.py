@@ -41,11 +41,11 @@ def embed(model: nn.Module, graphs: Sequence[Data], batch_size: int = 32) -> Ten
         out = model(batch.x.double(), batch.edge_index, batch.batch, batch.num_graphs)
         if out.dim() != 2 or out.size(0) != batch.num_graphs:
             raise ValueError(
-                f"the model must return [{batch.num_graphs}, d], got {list(out.shape)}"
+                f"The model must return [{batch.num_graphs}, d]; got {list(out.shape)}."
             )
         if not bool(torch.isfinite(out).all()):
             raise ValueError(
-                "the model returned infinities or NaN; use smaller weights or fewer layers"
+                "The model returned infinities or NaN; use smaller weights or fewer layers."
             )
         rows.append(out)
     return torch.cat(rows)
@@ -102,9 +102,9 @@ def measure_noise(
     noise = relative_distance(copies, rows).amax(0)
     if float(noise.max()) > _INVARIANT:
         raise ValueError(
-            "the model gives relabelled copies of a graph embeddings that differ by "
+            "The model gives relabelled copies of a graph embeddings that differ by "
             f"{float(noise.max()):.2g}: it is not invariant, or it is random; use "
-            "graphpool.evaluate.separate_pairs_by_sampling for such models"
+            "graphpool.evaluate.separate_pairs_by_sampling for such models."
         )
     return noise
 
@@ -201,7 +201,7 @@ def separate_pairs_by_part(
             not divide the width.
     """
     if factor < 10:
-        raise ValueError(f"factor must be at least 10, got {factor}")
+        raise ValueError(f"`factor` must be at least 10; got {factor}.")
     open_ = torch.ones(len(pairs), parts, dtype=torch.bool)
     gap = torch.zeros(len(pairs), parts, dtype=torch.double)
     noise, tolerance = gap.new_zeros(parts), gap.new_zeros(parts)
@@ -247,5 +247,5 @@ def in_parts(rows: Tensor, parts: int) -> Tensor:
         ValueError: If the width is no multiple of ``parts``.
     """
     if parts < 1 or rows.size(-1) % parts:
-        raise ValueError(f"parts must divide the width {rows.size(-1)}, got {parts}")
+        raise ValueError(f"`parts` must divide the width {rows.size(-1)}; got {parts}.")
     return rows.unflatten(-1, (parts, -1))

@@ -37,11 +37,11 @@ def hotelling(first: Tensor, second: Tensor) -> Tensor:
     """
     if first.shape != second.shape or first.dim() < 2:
         raise ValueError(
-            f"both samples must be [..., q, d], got {list(first.shape)} and {list(second.shape)}"
+            f"Both samples must be [..., q, d]; got {list(first.shape)} and {list(second.shape)}."
         )
     q, d = first.shape[-2:]
     if q <= d:
-        raise ValueError(f"the number of copies q must exceed the width d, got q={q} and d={d}")
+        raise ValueError(f"The number of copies q must exceed the width d; got q={q} and d={d}.")
     difference = first - second
     mean = difference.mean(-2, keepdim=True)
     centred = difference - mean
@@ -58,9 +58,9 @@ def statistical_threshold(q: int = 32, d: int = 16, alpha: float = 0.05) -> floa
         72.338
     """
     if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be in (0, 1), got {alpha}")
+        raise ValueError(f"`alpha` must be in (0, 1); got {alpha}.")
     if q <= d:
-        raise ValueError(f"the number of copies q must exceed the width d, got q={q} and d={d}")
+        raise ValueError(f"The number of copies q must exceed the width d; got q={q} and d={d}.")
     return (q - 1) * d / (q - d) * float(f_distribution.ppf(1 - alpha, d, q - d))
 
 
@@ -101,7 +101,9 @@ class PairedResult:
             ValueError: If the threshold is unknown.
         """
         if threshold not in ("published", "statistical"):
-            raise ValueError(f"threshold must be 'published' or 'statistical', got {threshold!r}")
+            raise ValueError(
+                f"`threshold` must be 'published' or 'statistical'; got {threshold!r}."
+            )
         if self.constant:
             return self.gap > max(1e3 * self.noise, 1e-11)
         if threshold == "published":
@@ -120,7 +122,9 @@ class PairedResult:
             ValueError: If the threshold is unknown.
         """
         if threshold not in ("published", "statistical"):
-            raise ValueError(f"threshold must be 'published' or 'statistical', got {threshold!r}")
+            raise ValueError(
+                f"`threshold` must be 'published' or 'statistical'; got {threshold!r}."
+            )
         if self.constant:
             return True
         if threshold == "published":
@@ -174,11 +178,11 @@ def compare_pair(
     """
     if len(block) != len(reliability_block) or len(block) % 2 or not block:
         raise ValueError(
-            "both blocks must hold the same even number of graphs, "
-            f"got {len(block)} and {len(reliability_block)}"
+            "Both blocks must hold the same even number of graphs; "
+            f"got {len(block)} and {len(reliability_block)}."
         )
     if batch_size < 2 or batch_size % 2:
-        raise ValueError(f"batch_size must be even, got {batch_size}")
+        raise ValueError(f"`batch_size` must be even; got {batch_size}.")
     model = make_model().double()
     batches = [
         Batch.from_data_list(list(block[start : start + batch_size]))

@@ -165,16 +165,16 @@ def separate_pairs_by_sampling(
 
 def _check(looks: Sequence[int], level: float, block: int) -> None:
     if not looks or any(b <= a for a, b in zip(looks, looks[1:], strict=False)):
-        raise ValueError(f"looks must be increasing numbers of draws, got {tuple(looks)}")
+        raise ValueError(f"`looks` must be increasing numbers of draws; got {tuple(looks)}.")
     if not 0 < level < 1:
-        raise ValueError(f"level must be in (0, 1), got {level}")
+        raise ValueError(f"`level` must be in (0, 1); got {level}.")
     if block < 1:
-        raise ValueError(f"block must be at least 1, got {block}")
+        raise ValueError(f"`block` must be at least 1; got {block}.")
 
 
 def _critical(q: int, d: int, level: float) -> float:
     if q <= d:
-        raise ValueError(f"the first look must take more draws than the width {d}, got {q}")
+        raise ValueError(f"The first look must take more draws than the width {d}; got {q}.")
     return (q - 1) * d / (q - d) * float(f_distribution.isf(level, d, q - d))
 
 
@@ -190,10 +190,10 @@ def _draw(model: nn.Module, graphs: Sequence[Data], copies: int, seed: int) -> T
         torch.manual_seed(seed)
         out = model(graph.x.double().repeat(copies, 1), edges, batch, copies)
         if out.dim() != 2 or out.size(0) != copies:
-            raise ValueError(f"the model must return [{copies}, d], got {list(out.shape)}")
+            raise ValueError(f"The model must return [{copies}, d]; got {list(out.shape)}.")
         if not bool(torch.isfinite(out).all()):
             raise ValueError(
-                "the model returned infinities or NaN; use smaller weights or fewer layers"
+                "The model returned infinities or NaN; use smaller weights or fewer layers."
             )
         rows.append(out)
     return torch.stack(rows)

@@ -108,7 +108,7 @@ def undistinguished_pairs_by_part(
             not divide the width.
     """
     if factor < 10:
-        raise ValueError(f"factor must be at least 10, got {factor}")
+        raise ValueError(f"`factor` must be at least 10; got {factor}.")
     left: list[Tensor] = []
     for seed in seeds:
         used = torch.unique(torch.cat(left)) if left else torch.arange(len(graphs))

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch_geometric.data import Data
 
-from graphpool.io.files import read_text
+from graphpool.io.untrusted import read_text
 
 _HEADER = ">>graph6<<"
 _OFFSET = 63
 _SMALL, _MEDIUM, _LARGE = 62, 258047, 68719476735
-
-
-def undirected_data(edges: NDArray[np.int64], num_nodes: int, **attributes: Tensor) -> Data:
-    """A featureless undirected graph with ``x`` of ones ``[num_nodes, 1]``.
-
-    Args:
-        edges: Node pairs ``[m, 2]``, each undirected edge once.
-        num_nodes: Number of nodes.
-        **attributes: Further attributes of the graph; an ``x`` given here replaces the ones.
-
-    Returns:
-        The graph with both directions of every edge, sorted by source, then target.
-    """
-    pairs = np.asarray(edges, dtype=np.int64).reshape(-1, 2)
-    both = np.concatenate([pairs, pairs[:, ::-1]])
-    both = both[np.lexsort((both[:, 1], both[:, 0]))]
-    edge_index = torch.from_numpy(np.ascontiguousarray(both.T))
-    attributes.setdefault("x", torch.ones(num_nodes, 1))
-    return Data(edge_index=edge_index, num_nodes=num_nodes, **attributes)
 
 
 def _parse_size(codes: NDArray[np.int16]) -> tuple[int, int]:
@@ -43,7 +21,7 @@ def _parse_size(codes: NDArray[np.int16]) -> tuple[int, int]:
 
     def number(first: int, last: int) -> int:
         if len(codes) < last:
-            raise ValueError(f"the line ends inside the number of nodes ({len(codes)} characters)")
+            raise ValueError(f"The line ends inside the number of nodes ({len(codes)} characters).")
         value = 0
         for code in codes[first:last]:
             value = value * 64 + int(code)
@@ -77,27 +55,27 @@ def parse_graph6(line: str | bytes) -> tuple[int, NDArray[np.int64]]:
     text = line.decode("ascii", errors="replace") if isinstance(line, bytes) else line
     text = text.rstrip("\r\n").removeprefix(_HEADER)
     if not text:
-        raise ValueError("expected a graph6 line, got an empty one")
+        raise ValueError("Expected a graph6 line; got an empty one.")
     if text[0] in ":;&":
         kind = "digraph6" if text[0] == "&" else "sparse6"
-        raise ValueError(f"expected graph6, got a {kind} line (it begins with {text[0]!r})")
+        raise ValueError(f"Expected graph6; got a {kind} line (it begins with {text[0]!r}).")
     codes = np.frombuffer(text.encode("ascii", errors="replace"), np.uint8).astype(np.int16)
     codes -= _OFFSET
     bad = np.flatnonzero((codes < 0) | (codes > 63)) if text.isascii() else _foreign(text)
     if bad.size:
         raise ValueError(
-            f"graph6 uses the characters '?' to '~' only, got {text[bad[0]]!r} at {bad[0]}"
+            f"The format graph6 uses the characters '?' to '~' only; got {text[bad[0]]!r} at {bad[0]}."
         )
     n, start = _parse_size(codes)
     num_bits = n * (n - 1) // 2
     expected = start + (num_bits + 5) // 6
     if len(codes) != expected:
         raise ValueError(
-            f"a graph6 line of {n} nodes has {expected} characters, got {len(codes)} characters"
+            f"A graph6 line of {n} nodes has {expected} characters; got {len(codes)} characters."
         )
     bits = np.unpackbits(codes[start:, None].astype(np.uint8), axis=1)[:, 2:].reshape(-1)
     if bits[num_bits:].any():
-        raise ValueError("the padding bits at the end of a graph6 line must be 0, got a 1")
+        raise ValueError("The padding bits at the end of a graph6 line must be 0; got a 1.")
     # Bit number j (j - 1) / 2 + i is the pair (i, j): memory goes with the edges, not the pairs.
     chosen = np.flatnonzero(bits[:num_bits])
     j = np.floor((1 + np.sqrt(1 + 8 * chosen.astype(np.float64))) / 2).astype(np.int64)
@@ -125,14 +103,14 @@ def format_graph6(num_nodes: int, edges: NDArray[np.int64]) -> str:
         'Bw'
     """
     if not 0 <= num_nodes <= _LARGE:
-        raise ValueError(f"num_nodes must be in 0..{_LARGE}, got {num_nodes}")
+        raise ValueError(f"`num_nodes` must be in 0..{_LARGE}; got {num_nodes}.")
     pairs = np.asarray(edges, dtype=np.int64).reshape(-1, 2)
     if pairs.size and (pairs.min() < 0 or pairs.max() >= num_nodes):
-        raise ValueError(f"edges must name nodes in 0..{num_nodes - 1}, got {pairs.max()}")
+        raise ValueError(f"`edges` must name nodes in 0..{num_nodes - 1}; got {pairs.max()}.")
     low, high = pairs.min(1), pairs.max(1)
     loops = np.flatnonzero(low == high)
     if loops.size:
-        raise ValueError(f"graph6 has no loops, got one at node {low[loops[0]]}")
+        raise ValueError(f"The format graph6 has no loops; got one at node {low[loops[0]]}.")
     num_bits = num_nodes * (num_nodes - 1) // 2
     bits = np.zeros((num_bits + 5) // 6 * 6, dtype=np.int64)
     bits[high * (high - 1) // 2 + low] = 1
@@ -146,49 +124,25 @@ def format_graph6(num_nodes: int, edges: NDArray[np.int64]) -> str:
     return "".join(chr(int(c) + _OFFSET) for c in (*head, *body))
 
 
-def read_graph6(path: str | os.PathLike[str]) -> list[Data]:
-    """Reads a file of graph6 lines.
+def read_graph6_edges(path: str | os.PathLike[str]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The graphs of a file of graph6 lines, one after the other, as :func:`parse_graph6` gives them.
 
     Args:
         path: The file; blank lines at its end are ignored.
 
-    Returns:
-        One :class:`~torch_geometric.data.Data` per line, in order, with ``x`` of ones ``[n, 1]``.
-
     Raises:
-        ValueError: If a line is malformed; the message names the file and the line.
-        FileNotFoundError: If there is no such file.
+        ValueError: A line is malformed; the message names the file and the line.
+        FileNotFoundError: There is no such file.
     """
-    return graphs_from_graph6(read_text(Path(path)).rstrip().split("\n"), str(path))
+    return parse_graph6_lines(read_text(Path(path)).rstrip().split("\n"), str(path))
 
 
-def graphs_from_graph6(lines: Iterable[str | bytes], source: str = "graph6") -> list[Data]:
-    """Graphs from graph6 lines held in memory; ``source`` is what an error calls them."""
-    graphs = []
+def parse_graph6_lines(
+    lines: Iterable[str | bytes], source: str
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """:func:`parse_graph6` of each line; ``source`` is what an error calls them."""
     for number, line in enumerate(lines, start=1):
         try:
-            n, edges = parse_graph6(line)
+            yield parse_graph6(line)
         except ValueError as error:
             raise ValueError(f"{source}, line {number}: {error}") from error
-        graphs.append(undirected_data(edges, n))
-    return graphs
-
-
-def to_graph6(data: Data) -> str:
-    """The graph6 line of an undirected graph.
-
-    Raises:
-        ValueError: If an edge has no reverse, or is a loop.
-    """
-    edge_index, n = data.edge_index, data.num_nodes
-    if edge_index is None or n is None:
-        raise ValueError("data needs `edge_index` and a number of nodes")
-    pairs = edge_index.t().cpu().numpy().astype(np.int64)
-    keys, reverse = pairs[:, 0] * n + pairs[:, 1], pairs[:, 1] * n + pairs[:, 0]
-    missing = np.flatnonzero(~np.isin(reverse, keys))
-    if missing.size:
-        a, b = pairs[missing[0]]
-        raise ValueError(
-            f"graph6 needs an undirected graph, got edge ({a}, {b}) without ({b}, {a})"
-        )
-    return format_graph6(int(n), pairs)

@@ -4,8 +4,7 @@ The system is that of PD-MeshNet (Milano et al., NeurIPS 2020), with any aggrega
 of a pool; beside it the edge-based layers of MeshCNN (Hanocka et al., SIGGRAPH 2019).
 """
 
-from graphpool.io.meshes.files import MeshArrays, read_mesh, read_mesh_file, write_mesh
-from graphpool.io.meshes.mesh_file import MeshFile
+from graphpool.io import MeshArrays, MeshFile, read_mesh, read_mesh_file, write_mesh
 from graphpool.mesh.dual.conv import MeshFeatures, PrimalDualConv, PrimalDualResidual
 from graphpool.mesh.dual.graph import MeshGraph, primal_dual
 from graphpool.mesh.dual.pool import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool.io.meshes.files import MeshArrays
+from graphpool.io.meshes.formats import MeshArrays
 
 __all__ = ["icosphere"]
 

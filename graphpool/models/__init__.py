@@ -6,7 +6,9 @@ from graphpool.models.meshes.face_mlp import FaceMLP
 from graphpool.models.meshes.meshcnn import MeshCNNClassifier, MeshCNNSegmenter
 from graphpool.models.meshes.segmenter import MeshSegmenter
 from graphpool.models.meshes.superpixel import MeshSuperpixelSegmenter
-from graphpool.models.points import EdgeConvClassifier, PointNet2Classifier, PointNet2Segmenter
+from graphpool.models.points.edge_conv import EdgeConvClassifier
+from graphpool.models.points.point_pn import PointPN
+from graphpool.models.points.pointnet2 import PointNet2Classifier, PointNet2Segmenter
 
 __all__ = [
     "EdgeConvClassifier",
@@ -19,4 +21,5 @@ __all__ = [
     "MeshSuperpixelSegmenter",
     "PointNet2Classifier",
     "PointNet2Segmenter",
+    "PointPN",
 ]

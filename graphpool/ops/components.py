@@ -9,15 +9,15 @@ from torch import Tensor
 
 from graphpool._arguments import as_count
 
-__all__ = ["Contraction", "connected_components", "contract"]
+__all__ = ["Contraction", "check_edges", "connected_components", "contract", "merge_edges"]
 
 
 class Contraction(NamedTuple):
-    """What :func:`contract` returns.
+    """What :func:`contract` and :func:`merge_edges` return.
 
     Attributes:
-        edges: ``[2, M']``, the edges between different clusters, each once, in lexicographic order.
-        assignment: ``[M]``, the new edge of each old edge; -1 where the edge lies inside a cluster.
+        edges: ``[2, M']``, each once, in lexicographic order.
+        assignment: ``[M]``, the new edge of each old edge; -1 where it was dropped as a loop.
     """
 
     edges: Tensor
@@ -47,7 +47,7 @@ def connected_components(edges: Tensor, num_nodes: int, method: str = "auto") ->
         tensor([0, 1, 2, 1, 1, 3])
     """
     num_nodes = as_count(num_nodes, "num_nodes", least=0)
-    _check_edges(edges, num_nodes)
+    check_edges(edges, num_nodes)
     if method not in ("auto", "scipy", "propagation"):
         raise ValueError(f"`method` must be 'auto', 'scipy' or 'propagation'; got {method!r}.")
     if num_nodes == 0:
@@ -113,36 +113,65 @@ def contract(edges: Tensor, cluster: Tensor, directed: bool = False) -> Contract
         Contraction(edges=tensor([[0, 0, 1],
                 [1, 2, 2]]), assignment=tensor([-1,  0,  2,  1,  0]))
     """
-    _check_edges(edges, cluster.numel())
+    check_edges(edges, cluster.numel())
     if cluster.numel() and int(cluster.min()) < 0:
         first = int((cluster < 0).nonzero()[0])
         raise ValueError(f"`cluster` must be >= 0; got {int(cluster[first])} at position {first}.")
     # Pairs of clusters are told apart by a number that int32 cannot hold.
     cluster = cluster.long()
     count = int(cluster.max()) + 1 if cluster.numel() else 0
-    a, b = cluster[edges[0]], cluster[edges[1]]
+    return merge_edges(cluster[edges], count, directed)
+
+
+def merge_edges(
+    edges: Tensor, num_nodes: int, directed: bool = True, self_loops: bool = False
+) -> Contraction:
+    """Makes one edge of parallel ones.
+
+    Args:
+        edges: int64 tensor ``[2, M]``.
+        num_nodes: The number of nodes.
+        directed: As in :func:`contract`.
+        self_loops: Keeps edges from a node to itself, which are dropped otherwise.
+
+    Example:
+        >>> merge_edges(torch.tensor([[1, 0, 1, 0], [0, 0, 0, 1]]), num_nodes=2)
+        Contraction(edges=tensor([[0, 1],
+                [1, 0]]), assignment=tensor([ 1, -1,  1,  0]))
+    """
+    a, b = edges
     if not directed:
         a, b = torch.minimum(a, b), torch.maximum(a, b)
-    kept = (a != b).nonzero().squeeze(1)
-    key, inverse = torch.unique(a[kept] * count + b[kept], return_inverse=True)
-    assignment = edges.new_full((edges.size(1),), -1, dtype=torch.long)
+    kept = torch.arange(a.numel(), device=a.device) if self_loops else (a != b).nonzero().squeeze(1)
+    divisor = max(num_nodes, 1)
+    key, inverse = _distinct(a[kept] * divisor + b[kept], divisor * divisor)
+    assignment = edges.new_full((edges.size(1),), -1)
     assignment[kept] = inverse
-    divisor = max(count, 1)
     new = torch.stack([key.div(divisor, rounding_mode="floor"), key % divisor])
     return Contraction(new, assignment)
 
 
-def _check_edges(edges: Tensor, num_nodes: int) -> None:
+def _distinct(key: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """The distinct ones of integers in ``[0, limit)``, ascending, and the place of each."""
+    if limit > key.numel():
+        return torch.unique(key, return_inverse=True)
+    occurs = torch.zeros(limit, dtype=torch.bool, device=key.device)
+    occurs[key] = True
+    return occurs.nonzero().squeeze(1), (occurs.cumsum(0) - 1)[key]
+
+
+def check_edges(edges: Tensor, num_nodes: int, name: str = "edges") -> None:
+    """Raises unless ``edges`` are integers ``[2, M]`` in ``[0, num_nodes)`` (looked at on the CPU only)."""
     if not isinstance(edges, Tensor) or edges.dtype not in (torch.int64, torch.int32):
         got = f"a {edges.dtype} tensor" if isinstance(edges, Tensor) else type(edges).__name__
-        raise TypeError(f"`edges` must be an int64 or int32 tensor [2, M]; got {got}.")
+        raise TypeError(f"`{name}` must be an int64 or int32 tensor [2, M]; got {got}.")
     if edges.dim() != 2 or edges.size(0) != 2:
-        raise ValueError(f"`edges` must have shape [2, M]; got {tuple(edges.shape)}.")
+        raise ValueError(f"`{name}` must have shape [2, M]; got {tuple(edges.shape)}.")
     if edges.device.type == "cpu" and edges.numel():
         low, high = (int(value) for value in edges.aminmax())
         if low < 0 or high >= num_nodes:
             position = int(((edges < 0) | (edges >= num_nodes)).any(0).nonzero()[0])
             raise ValueError(
-                f"`edges` must join nodes in [0, {num_nodes}); edge {position} is "
+                f"`{name}` must join nodes in [0, {num_nodes}); edge {position} is "
                 f"({int(edges[0, position])}, {int(edges[1, position])})."
             )

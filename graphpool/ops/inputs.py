@@ -103,13 +103,21 @@ def gathered(x: Tensor, gather: Gather | None) -> Tensor:
     if gather is None:
         return x
     index = gather.index if isinstance(gather, Segments) else gather
-    # A row that many elements read adds up their derivatives: not in half precision.
-    return working(x).index_select(0, index).to(x.dtype)
+    # A row that many elements read adds up their derivatives.
+    return wide(x).index_select(0, index).to(x.dtype)
 
 
 def working(x: Tensor) -> Tensor:
     """``x`` in the precision in which it is accumulated: at least float32."""
     return x.float() if x.dtype in _HALF else x
+
+
+def wide(x: Tensor) -> Tensor:
+    """``x`` in the precision in which it is summed: float32 in float64, where the device knows it.
+
+    A long bag loses half its digits in float32, and n times a number is not exact.
+    """
+    return x.double() if x.is_floating_point() and x.device.type != "mps" else x
 
 
 def working_weight(weight: Tensor | None, x: Tensor) -> Tensor | None:

@@ -14,8 +14,8 @@ from graphpool.ops.inputs import (
     gathered,
     working,
 )
-from graphpool.ops.kernels.composed import align
-from graphpool.ops.kernels.primitives import bag_cumsum, bag_sum
+from graphpool.ops.primitives import bag_cumsum, bag_sum
+from graphpool.ops.reference import align
 from graphpool.segments import Segments
 
 INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
@@ -45,7 +45,7 @@ def segment_sort(
     """
     check_elements(x, segments, gather=gather, integers=True)
     x = gathered(x, gather)
-    plain = torch.compiler.is_compiling() or _debug.inside_transform() or _debug.is_traced()
+    plain = _debug.being_traced() or _debug.inside_transform()
     if plain or not x.numel():
         by_value = x.detach().argsort(dim=0, descending=descending, stable=True)
         bag = segments.index[by_value]

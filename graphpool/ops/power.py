@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool.ops import reference as composed
+from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import (
     Gather,
     channel_parameter,
@@ -13,8 +15,6 @@ from graphpool.ops.inputs import (
     working,
     working_weight,
 )
-from graphpool.ops.kernels import composed
-from graphpool.ops.kernels.door import fused
 from graphpool.segments import Segments
 
 

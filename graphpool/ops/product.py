@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool.ops.inputs import Gather, check_elements, gathered, working
-from graphpool.ops.kernels.composed import align
+from graphpool.ops.reference import align
 from graphpool.segments import Segments
 
 
@@ -56,5 +56,5 @@ def segment_product(
         before = torch.cat([torch.ones_like(x[:step]), x[:-step]])
         x = x * torch.where(align(place >= step, x), before, 1)
         step *= 2
-    last = x[(bags.ptr[1:] - 1).clamp(min=0)]
+    last = x.index_select(0, (bags.ptr[1:] - 1).clamp(min=0))
     return torch.where(align(n == 0, last), 0, last).to(dtype)

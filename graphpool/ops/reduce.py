@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from graphpool.ops import reference as composed
+from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import Gather, check_elements, gathered, working, working_weight
-from graphpool.ops.kernels import composed
-from graphpool.ops.kernels.door import fused
 from graphpool.segments import Segments
 
 MOMENTS = ("sum", "mean", "var", "std", "min", "max")

@@ -11,9 +11,9 @@ from torch import Tensor
 from graphpool import _debug
 from graphpool.ops.blocks import Blocks, bag_blocks
 from graphpool.ops.inputs import check_elements, working
-from graphpool.ops.kernels.composed import align, sizes
-from graphpool.ops.kernels.primitives import bag_gather, bag_sum
+from graphpool.ops.primitives import bag_gather, bag_sum
 from graphpool.ops.reduce import segment_mean
+from graphpool.ops.reference import align, sizes
 from graphpool.segments import Segments
 
 
@@ -135,16 +135,19 @@ def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, Segments], output: Tensor)
     ctx.segments = inputs[2]
 
 
+def _by_column() -> bool:
+    """Whether neither blocks, which follow from the sizes of the bags, nor functions of our own will do."""
+    return _debug.being_traced() or _debug.inside_transform()
+
+
 def _outer(x: Tensor, y: Tensor, segments: Segments) -> Tensor:
     # A transform differentiates what it sees, and sees plain operations only.
-    compute = _outer_by_column if _debug.inside_transform() or _debug.is_traced() else _Outer.apply
+    compute = _outer_by_column if _by_column() else _Outer.apply
     return compute(x, y, segments)
 
 
 def _matmul(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
-    compute = (
-        _matmul_by_column if _debug.inside_transform() or _debug.is_traced() else _Matmul.apply
-    )
+    compute = _matmul_by_column if _by_column() else _Matmul.apply
     return compute(x, matrices, segments)
 
 
@@ -165,9 +168,6 @@ class _Outer(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, y: Tensor, segments: Segments) -> Tensor:
-        # Blocks follow from the sizes of the bags, which a traced program may not depend on.
-        if torch.compiler.is_compiling():
-            return _outer_by_column(x, y, segments)
         out = x.new_zeros(segments.num_segments, x.size(1), y.size(1))
         with torch.autocast(x.device.type, enabled=False):
             for blocks in _blocks(segments, x.size(1), y.size(1)):
@@ -194,8 +194,6 @@ class _Matmul(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
-        if torch.compiler.is_compiling():
-            return _matmul_by_column(x, matrices, segments)
         out = x.new_empty(x.size(0), matrices.size(2))
         with torch.autocast(x.device.type, enabled=False):
             for blocks in _blocks(segments, x.size(1), matrices.size(2)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from graphpool.ops import reference as composed
+from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import (
     Gather,
     channel_parameter,
@@ -12,8 +14,6 @@ from graphpool.ops.inputs import (
     working,
     working_weight,
 )
-from graphpool.ops.kernels import composed
-from graphpool.ops.kernels.door import fused
 from graphpool.segments import Segments
 
 
@@ -169,7 +169,7 @@ def segment_softpool(
     x = gathered(x, gather)
     elements = working(x)
     w = working_weight(weight, x)
-    return composed.segment_softmax_sum(t * elements, elements, segments, w).to(x.dtype)
+    return composed.segment_softpool(elements, t, segments, w).to(x.dtype)
 
 
 def _check_heads(score: Tensor, value: Tensor) -> None:

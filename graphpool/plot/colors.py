@@ -82,7 +82,7 @@ def label_positions(labels: Any, num_classes: int | None = None) -> np.ndarray:
     beyond = ~free & (data >= num_classes)
     if beyond.any():
         raise ValueError(
-            f"labels must be below `num_classes` = {num_classes}; got {data[beyond].max()}."
+            f"`labels` must be below `num_classes` = {num_classes}; got {data[beyond].max()}."
         )
     return np.where(free, -1, data)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool._optional import require
-from graphpool.io.meshes.files import write_mesh
+from graphpool.io import write_mesh
 from graphpool.plot.colors import GRAY, label_colors
 
 __all__ = ["cluster_colors", "export_ply", "face_colors", "mesh", "mesh_sheet", "show_mesh"]
@@ -94,7 +94,7 @@ def mesh(
     points, corners = _to_numpy(vertices).astype(float), _to_numpy(faces).astype(int)
     if points.ndim != 2 or points.shape[1] != 3 or corners.ndim != 2 or corners.shape[1] != 3:
         raise ValueError(
-            f"expected vertices [V, 3] and faces [F, 3]; got {points.shape} and {corners.shape}."
+            f"Expected vertices [V, 3] and faces [F, 3]; got {points.shape} and {corners.shape}."
         )
     paint = _paint(colors, len(corners), cmap, num_classes)
     if paint.shape != (len(corners), 3):

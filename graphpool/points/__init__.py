@@ -1,11 +1,10 @@
-"""Point clouds: training-free and trained encoders with any pool."""
+"""Point clouds: the layers of networks and the training-free encoder, with any pool."""
 
 from graphpool.points.encoding import encoding_matrix, frequencies, position_encoding
 from graphpool.points.fusion import fuse, tune_fusion
 from graphpool.points.hierarchy import Level, build_levels
 from graphpool.points.memory import GAMMAS, MemoryBank
 from graphpool.points.point_nn import PointNN
-from graphpool.points.point_pn import PointPN
 from graphpool.points.pooling import Pool
 from graphpool.points.segmentation import PartMemory, PointNNSegmenter, part_iou
 from graphpool.points.set_abstraction import FeaturePropagation, GlobalAbstraction, SetAbstraction
@@ -20,7 +19,6 @@ __all__ = [
     "PartMemory",
     "PointNN",
     "PointNNSegmenter",
-    "PointPN",
     "Pool",
     "Pooled",
     "SetAbstraction",

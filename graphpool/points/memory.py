@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.io.files import load_tensors
+from graphpool.io import load_tensors
 from graphpool.ops.neighbors.clouds import check_positive_int, full_precision, unit_vectors
 
 #: Sharpnesses that leave-one-out chooses from: half powers of two from 1 to 8192, and the nearest neighbour.

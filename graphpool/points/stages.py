@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool._compiled import parallel_for
-from graphpool.ops.kernels import backends
+from graphpool.ops import backends
 from graphpool.ops.neighbors.clouds import full_precision
 from graphpool.ops.neighbors.trees import balanced
 from graphpool.points.encoding import encoding_matrix, frequencies
@@ -70,7 +70,7 @@ def _scale(count: Tensor, total: Tensor, squares: Tensor, shared: bool) -> Tenso
 
 
 def _fused(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> Tensor:
-    from graphpool.ops.kernels import numba_pointnn
+    from graphpool.points import stage_kernels as cpu_pointnn
 
     ptr, centre_ptr = level.segments.ptr.numpy(), level.centre_segments.ptr.numpy()
     features, channels = x.contiguous().numpy(), x.size(1)
@@ -80,7 +80,7 @@ def _fused(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> 
     chunks = balanced(work, 1 << 17)
     sums = np.empty((level.segments.num_segments, 5))
     parallel_for(
-        lambda low, high: numba_pointnn.moments(
+        lambda low, high: cpu_pointnn.moments(
             pos, features, centre_ptr, centre, neighbor, sums, low, high
         ),
         chunks,
@@ -91,7 +91,7 @@ def _fused(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> 
     omega = frequencies(2 * channels, alpha, beta).numpy()
     out = np.empty((len(centre), 2 * channels), np.float32)
     parallel_for(
-        lambda low, high: numba_pointnn.stage(
+        lambda low, high: cpu_pointnn.stage(
             pos,
             features,
             ptr,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool import aggr, ops
+from graphpool.coarsen import Coarsened, Selection
 from graphpool.ops.neighbors.voxel import Voxels, voxel_grid
 from graphpool.points.inputs import check_features
 from graphpool.points.pooling import Pool
@@ -29,6 +30,11 @@ class Pooled(NamedTuple):
     segments: Segments
     voxels: Voxels
 
+    @property
+    def coarsened(self) -> Coarsened:
+        """The cells as coarse elements of the points, with the way back."""
+        return Coarsened(self.x, Selection(self.voxels.segments, batch=self.segments))
+
 
 class VoxelPool(torch.nn.Module):
     """Pools the points of every occupied cell of a grid.
@@ -49,6 +55,8 @@ class VoxelPool(torch.nn.Module):
         >>> pooled = layer(torch.rand(20, 16), torch.rand(20, 3))
         >>> pooled.x.shape == (pooled.voxels.cells.size(0), 16)
         True
+        >>> pooled.coarsened.lift(pooled.x).shape
+        torch.Size([20, 16])
     """
 
     def __init__(

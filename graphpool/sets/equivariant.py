@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphpool._arguments import as_count
 from graphpool.nn import reset
-from graphpool.ops.kernels.primitives import bag_gather
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_max, segment_mean
 from graphpool.segments import Segments
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphpool._arguments import as_count, check_divides
 from graphpool.nn import LayerNorm, perceptron
-from graphpool.ops.kernels.primitives import bag_gather
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_max, segment_mean
 from graphpool.ops.softmax import segment_softmax_sum
 from graphpool.segments import Segments

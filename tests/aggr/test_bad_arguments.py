@@ -54,8 +54,8 @@ REFUSED = [
     ("pyramid", {"pos_dim": 2, "levels": 0}, "`levels` must be an int of at least 1; got 0"),
     # numbers out of range
     ("ward", {"factor": 0.5}, "`factor` must be at least 1; got 0.5"),
-    ("quantile", {"q": 1.5}, r"`q` must lie in \[0, 1\]; got 1.5"),
-    ("logsumexp", {"tau": 0.0}, "`tau` must be positive; got 0.0"),
+    ("quantile", {"q": 1.5}, r"`q` must lie in \[0, 1\], one or several; got 1.5"),
+    ("logsumexp", {"tau": 0.0}, "`tau` must be positive and finite; got 0.0"),
     ("midam_lse", {"gamma": 0.0}, r"`gamma` must lie in \(0, 1\]; got 0.0"),
     ("mfb", {"dropout": 1.0}, r"`dropout` must lie in \[0, 1\); got 1.0"),
     ("adapool", {"similarity": "cosine"}, "`similarity` must be one of .* got 'cosine'"),

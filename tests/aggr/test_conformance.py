@@ -16,8 +16,19 @@ def make(name: str) -> torch.nn.Module:
     return aggr.resolve(name, channels=CHANNELS, **aggr.lookup(name).example_arguments)
 
 
-@pytest.mark.parametrize("point", testing.POINTS)
-@pytest.mark.parametrize("name", aggr.names())
+# Second derivatives of these by finite differences take seconds.
+SLOW = {(name, "gradients") for name in ("isab", "slot_mixture", "slots", "isqrt_cov")}
+
+
+def cases(points):
+    """Every pool with every point."""
+    for name in aggr.names():
+        for point in points:
+            marks = [pytest.mark.slow] if (name, point) in SLOW else []
+            yield pytest.param(name, point, marks=marks, id=f"{name}-{point}")
+
+
+@pytest.mark.parametrize("name, point", cases(testing.POINTS))
 def test_point(name, point):
     testing.check(point, make(name), CHANNELS)
 
@@ -25,8 +36,7 @@ def test_point(name, point):
 COMPOSED = ["permutation", "forms", "unsorted", "empty", "gradients", "weights", "ties", "half"]
 
 
-@pytest.mark.parametrize("point", COMPOSED)
-@pytest.mark.parametrize("name", aggr.names())
+@pytest.mark.parametrize("name, point", cases(COMPOSED))
 def test_point_on_plain_torch(name, point):
     with graphpool.use_backend("torch"):
         testing.check(point, make(name), CHANNELS)

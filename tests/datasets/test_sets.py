@@ -41,11 +41,11 @@ def test_statistics_share_their_sets(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"target": "mode"}, "target must be"),
-        ({"sizes": (0, 3)}, "sizes must be"),
-        ({"mean_range": (1, 0)}, "mean_range must be"),
-        ({"std_range": (-1, 0)}, "std_range must be"),
-        ({"num_graphs": 0}, "num_graphs must be"),
+        ({"target": "mode"}, "`target` must be"),
+        ({"sizes": (0, 3)}, "`sizes` must be"),
+        ({"mean_range": (1, 0)}, "`mean_range` must be"),
+        ({"std_range": (-1, 0)}, "`std_range` must be"),
+        ({"num_graphs": 0}, "`num_graphs` must be"),
     ],
 )
 def test_errors(tmp_path, arguments, match):

@@ -153,6 +153,7 @@ def test_sr25_with_all_pairs_of_labels(shared_data):
     assert bool(granted(graphs, all_pairs(15)[:3], 2, rounds=3).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "plain"), [(EXP, 0), (CEXP, 300)])
 def test_exp_without_labels_and_a_part_with(shared_data, cls, plain):
     data = cls(shared_data / "expressive")
@@ -170,6 +171,7 @@ def test_exp_with_one_label(shared_data, cls):
     assert result.count == 600
 
 
+@pytest.mark.slow
 def test_graph8c_counts():
     graphs = connected_graphs(8)
     colours = Colours()
@@ -264,7 +266,7 @@ def test_embedding_errors():
             return self.out
 
     graphs = connected_graphs(3)
-    with pytest.raises(ValueError, match=r"\[2, d\], got \[3, 1\]"):
+    with pytest.raises(ValueError, match=r"\[2, d\]; got \[3, 1\]"):
         embed(Fixed(torch.zeros(3, 1)), graphs)
     with pytest.raises(ValueError, match="infinities or NaN"):
         embed(Fixed(torch.full((2, 1), torch.nan)), graphs)
@@ -308,5 +310,5 @@ def test_parts_are_judged_as_if_alone():
         assert part.gap[wanted].min() > part.tolerance >= 1000 * part.noise
     for function in (separate_pairs_by_part, undistinguished_pairs_by_part):
         arguments = (pairs,) if function is separate_pairs_by_part else ()
-        with pytest.raises(ValueError, match="parts must divide the width 48"):
+        with pytest.raises(ValueError, match="`parts` must divide the width 48"):
             function(Both, graphs, *arguments, 5)

@@ -30,7 +30,7 @@ def test_statistic_equals_numpy():
         assert found[k].item() == pytest.approx(wanted, rel=1e-9)
     with pytest.raises(ValueError, match="must exceed"):
         hotelling(torch.zeros(4, 4), torch.zeros(4, 4))
-    with pytest.raises(ValueError, match="both samples"):
+    with pytest.raises(ValueError, match="Both samples"):
         hotelling(torch.zeros(9, 4), torch.zeros(9, 3))
 
 
@@ -158,7 +158,7 @@ def test_errors():
     assert len(block) == 40
     with pytest.raises(ValueError, match="same even number"):
         compare_pair(labelled(0), block, block[:-2])
-    with pytest.raises(ValueError, match="batch_size must be even"):
+    with pytest.raises(ValueError, match="`batch_size` must be even"):
         compare_pair(labelled(0), block, block, batch_size=3)
 
     class Wide(nn.Module):

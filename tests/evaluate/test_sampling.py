@@ -132,6 +132,7 @@ def test_an_invariant_model_is_judged_by_what_exceeds_rounding():
         assert found.separated.tolist() == wanted and found.reliable
 
 
+@pytest.mark.slow
 def test_relational_pooling_on_circulants():
     """Nearly all pairs of classes, no pair of copies of one class."""
     data = CSL(copies=2)
@@ -163,12 +164,12 @@ def test_errors():
     graphs = [circulant_graph(5, [1]), circulant_graph(5, [1, 2])]
     pairs = torch.tensor([[0, 1]])
     for arguments, text in (
-        ({"looks": (64, 32)}, "looks must be increasing"),
-        ({"looks": ()}, "looks must be increasing"),
+        ({"looks": (64, 32)}, "`looks` must be increasing"),
+        ({"looks": ()}, "`looks` must be increasing"),
         ({"looks": (4,)}, "more draws than the width 4"),
-        ({"level": 0.0}, "level must be in"),
-        ({"block": 0}, "block must be at least 1"),
-        ({"parts": 3}, "parts must divide the width 4"),
+        ({"level": 0.0}, "`level` must be in"),
+        ({"block": 0}, "`block` must be at least 1"),
+        ({"parts": 3}, "`parts` must divide the width 4"),
     ):
         with pytest.raises(ValueError, match=text):
             separate_pairs_by_sampling(Noise, graphs, pairs, **arguments)

@@ -450,7 +450,7 @@ def test_listed_layers_take_the_copy_axis(graphs, layer):
     assert conv.node_dim == -2
 
 
-@pytest.mark.parametrize("policy", ["all", "ego"])
+@pytest.mark.parametrize("policy", [pytest.param("all", marks=pytest.mark.slow), "ego"])
 def test_compiled_network_and_compiled_whole(graphs, policy):
     batch = Batch.from_data_list(graphs)
     gnn = GIN(3, 4, 2).double()

@@ -12,7 +12,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.positions import check_pos_dim, feature_channels, split_positions
 from graphpool.aggr.registry import register
 from graphpool.nn import LayerNorm, reset
-from graphpool.ops.kernels.primitives import bag_gather
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_max, segment_mean
 from graphpool.ops.second_moment import segment_matmul
 from graphpool.ops.softmax import segment_softmax_sum
@@ -114,7 +114,7 @@ class DSVTPool(MatrixAggregation):
         position, x = split_positions(x, self.pos_dim)
         encoding: Tensor | float = 0.0
         if self.num_slots is not None:
-            self._check_slot(slot, x)
+            slot = self._checked_slot(slot, x)
             if self.unmasked:
                 x, segments, slot = self._fill_windows(x, segments, weight, slot)
             encoding = self.slots.index_select(0, slot.long())  # type: ignore[union-attr]
@@ -140,7 +140,7 @@ class DSVTPool(MatrixAggregation):
         attended = segment_softmax_sum(score, self.value(x), segments, weight)
         return self.norm(self.out(attended) + q)
 
-    def _check_slot(self, slot: Tensor | None, x: Tensor) -> None:
+    def _checked_slot(self, slot: Tensor | None, x: Tensor) -> Tensor:
         if slot is None or slot.shape != (x.size(0),) or slot.is_floating_point():
             got = "nothing" if slot is None else f"{slot.dtype} of shape {tuple(slot.shape)}"
             raise ValueError(
@@ -153,6 +153,7 @@ class DSVTPool(MatrixAggregation):
                 raise ValueError(
                     f"`slot` must lie in [0, {self.num_slots}); got values from {low} to {high}."
                 )
+        return slot
 
     def _fill_windows(
         self, x: Tensor, segments: Segments, weight: Tensor | None, slot: Any

@@ -11,7 +11,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.nn import LayerNorm, gru_step, in_precision, perceptron, reset
 from graphpool.ops.inputs import working
-from graphpool.ops.kernels.primitives import bag_gather
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_mean, segment_sum
 from graphpool.ops.second_moment import segment_matmul, segment_outer
 from graphpool.segments import Segments

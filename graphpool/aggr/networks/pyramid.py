@@ -11,10 +11,10 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.positions import check_pos_dim, split_positions
 from graphpool.aggr.registry import register
 from graphpool.nn import reset
-from graphpool.ops.kernels.composed import align
-from graphpool.ops.kernels.primitives import bag_gather
 from graphpool.ops.order import segment_quantile
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_max, segment_mean, segment_min, segment_sum
+from graphpool.ops.reference import align
 from graphpool.segments import Segments
 
 _REDUCTIONS = {"max": segment_max, "mean": segment_mean, "sum": segment_sum}

@@ -9,9 +9,9 @@ from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.aggr.rowwise import rowwise
 from graphpool.ops.inputs import check_elements, working
-from graphpool.ops.kernels.composed import align
-from graphpool.ops.kernels.primitives import bag_gather
+from graphpool.ops.primitives import bag_gather
 from graphpool.ops.reduce import segment_mean, segment_sum
+from graphpool.ops.reference import align
 from graphpool.ops.softmax import segment_softmax, segment_softmax_sum, segment_softpool
 from graphpool.segments import Segments
 

@@ -9,9 +9,9 @@ from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.ops.inputs import check_elements
-from graphpool.ops.kernels.composed import align
-from graphpool.ops.kernels.primitives import bag_cumsum, bag_sum
 from graphpool.ops.order import segment_sort, segment_topk
+from graphpool.ops.primitives import bag_cumsum, bag_sum
+from graphpool.ops.reference import align
 from graphpool.segments import Segments
 
 ORDERS = ("value", "original")

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.files import load_array
-from graphpool.io.graph6 import graphs_from_graph6
+from graphpool.datasets.graphs.undirected import graphs_from_graph6
+from graphpool.datasets.on_disk import file_in
+from graphpool.io.untrusted import load_array
 
 
 class BRECBlock(NamedTuple):
@@ -55,7 +56,7 @@ def brec_ranges() -> dict[str, range]:
 def _load_lines(file: Path) -> NDArray[np.str_] | NDArray[np.bytes_]:
     lines = load_array(file)
     if lines.dtype.kind not in "US":
-        raise ValueError(f"{file} should hold graph6 strings, got dtype {lines.dtype}")
+        raise ValueError(f"{file} should hold graph6 strings; got dtype {lines.dtype}.")
     return lines.reshape(-1)
 
 
@@ -89,7 +90,7 @@ class BREC(InMemoryDataset):
         ranges = brec_ranges()
         for kind in kinds or ():
             if kind not in ranges:
-                raise ValueError(f"kinds must be among {', '.join(ranges)}; got {kind!r}")
+                raise ValueError(f"`kinds` must be among {', '.join(ranges)}; got {kind!r}.")
         graphs: list[Data] = []
         self.pair_ids: list[int] = []
         for block in BREC_BLOCKS:
@@ -98,7 +99,7 @@ class BREC(InMemoryDataset):
             file = Path(root) / block.file
             lines = _load_lines(file)
             if lines.size != 2 * block.pairs:
-                raise ValueError(f"{file} should hold {2 * block.pairs} graphs, got {lines.size}")
+                raise ValueError(f"{file} should hold {2 * block.pairs} graphs; got {lines.size}.")
             graphs += graphs_from_graph6(lines.tolist(), str(file))
             self.pair_ids += ranges[block.name]
         self.data, self.slices = self.collate(graphs)
@@ -124,12 +125,12 @@ class BRECCopies:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.file = Path(path) / "brec_v3.npy" if Path(path).is_dir() else Path(path)
+        self.file = file_in(path, "brec_v3.npy")
         self._lines = _load_lines(self.file)
         if not self._lines.size or self._lines.size % (2 * BREC_BLOCK_SIZE):
             raise ValueError(
                 f"{self.file} should hold a multiple of 128 graphs (64 of each pair and 64 of its "
-                f"reliability block), got {self._lines.size}"
+                f"reliability block); got {self._lines.size}."
             )
 
     def __len__(self) -> int:

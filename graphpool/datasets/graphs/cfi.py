@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from graphpool.io.graph6 import undirected_data
+from graphpool.datasets.graphs.undirected import undirected_data
 
 
 def cfi_graph(base_edges: Sequence[tuple[int, int]], twisted: Sequence[int] = ()) -> Data:
@@ -40,14 +40,14 @@ def cfi_graph(base_edges: Sequence[tuple[int, int]], twisted: Sequence[int] = ()
     """
     edges = [(int(a), int(b)) for a, b in base_edges]
     if not edges:
-        raise ValueError("base_edges must hold at least one edge, got none")
+        raise ValueError("`base_edges` must hold at least one edge; got none.")
     if any(a == b for a, b in edges):
-        raise ValueError("base_edges must not hold a loop")
+        raise ValueError("`base_edges` must not hold a loop.")
     if len({frozenset(edge) for edge in edges}) != len(edges):
-        raise ValueError("base_edges must hold every edge once")
+        raise ValueError("`base_edges` must hold every edge once.")
     if len(set(twisted)) != len(twisted) or not all(0 <= t < len(edges) for t in twisted):
         raise ValueError(
-            f"twisted must hold distinct positions in 0..{len(edges) - 1}, got {list(twisted)}"
+            f"`twisted` must hold distinct positions in 0..{len(edges) - 1}; got {list(twisted)}."
         )
     num_base = max(max(edge) for edge in edges) + 1
     at: list[list[int]] = [[] for _ in range(num_base)]
@@ -58,7 +58,7 @@ def cfi_graph(base_edges: Sequence[tuple[int, int]], twisted: Sequence[int] = ()
     members: list[list[int]] = []
     for base, incident in enumerate(at):
         if not incident:
-            raise ValueError(f"node {base} of the base has no edge")
+            raise ValueError(f"Node {base} of the base has no edge.")
         members.append([])
         for size in range(0, len(incident) + 1, 2):
             for chosen in combinations(incident, size):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.graph6 import undirected_data
+from graphpool.datasets.graphs.undirected import undirected_data
 
 #: Skip lengths of the ten classes of CSL on 41 nodes, in the order of the classes.
 CSL_SKIPS: tuple[int, ...] = (2, 3, 4, 5, 6, 9, 11, 12, 13, 16)
@@ -34,12 +34,12 @@ def circulant_edges(num_nodes: int, offsets: Sequence[int]) -> NDArray[np.int64]
         [[0, 1], [0, 3], [1, 2], [2, 3]]
     """
     if num_nodes < 1:
-        raise ValueError(f"num_nodes must be at least 1, got {num_nodes}")
+        raise ValueError(f"`num_nodes` must be at least 1; got {num_nodes}.")
     nodes = np.arange(num_nodes, dtype=np.int64)
     pairs = [np.empty((0, 2), dtype=np.int64)]
     for offset in offsets:
         if not 1 <= offset < num_nodes:
-            raise ValueError(f"offsets must be in 1..{num_nodes - 1}, got {offset}")
+            raise ValueError(f"`offsets` must be in 1..{num_nodes - 1}; got {offset}.")
         pairs.append(np.stack([nodes, (nodes + offset) % num_nodes], axis=1))
     edges = np.sort(np.concatenate(pairs), axis=1)
     return np.unique(edges, axis=0)
@@ -65,7 +65,7 @@ def relabel(data: Data, permutation: Tensor) -> Data:
     """
     n = int(data.num_nodes or 0)
     if permutation.shape != (n,) or not torch.equal(permutation.sort().values, torch.arange(n)):
-        raise ValueError(f"permutation must hold each of 0..{n - 1} once")
+        raise ValueError(f"`permutation` must hold each of 0..{n - 1} once.")
     inverse = torch.argsort(permutation)
     copy = data.clone()
     edge_index = permutation[data.edge_index]
@@ -107,7 +107,7 @@ class CSL(InMemoryDataset):
         self, copies: int = 15, seed: int = 0, transform: Callable[[Data], Data] | None = None
     ) -> None:
         if copies < 1:
-            raise ValueError(f"copies must be at least 1, got {copies}")
+            raise ValueError(f"`copies` must be at least 1; got {copies}.")
         super().__init__(None, transform)
         generator = torch.Generator().manual_seed(seed)
         graphs = []
@@ -135,7 +135,7 @@ class CSL(InMemoryDataset):
         """
         if num_folds < 2 or self.copies % num_folds:
             raise ValueError(
-                f"num_folds must be a divisor of copies = {self.copies} from 2 on, got {num_folds}"
+                f"`num_folds` must be a divisor of `copies` = {self.copies} from 2 on; got {num_folds}."
             )
         generator = torch.Generator().manual_seed(seed)
         shuffled = torch.stack(

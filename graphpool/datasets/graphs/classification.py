@@ -54,7 +54,7 @@ class GraphFamilies(GeneratedDataset):
         unknown = [name for name in families if name not in FAMILIES]
         if unknown or len(families) < 2:
             raise ValueError(
-                f"families must be two or more of {', '.join(FAMILIES)}; got {families!r}"
+                f"`families` must be two or more of {', '.join(FAMILIES)}; got {families!r}."
             )
         settings = {
             "families": tuple(families),

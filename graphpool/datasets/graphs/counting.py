@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
 from graphpool.datasets.graphs.circulant import circulant_edges
-from graphpool.io.graph6 import undirected_data
+from graphpool.datasets.graphs.undirected import undirected_data
 
 Counts = NDArray[np.int64]
 
@@ -100,13 +100,13 @@ def count_substructures(data: Data, name: str, per_node: bool = False) -> Tensor
         tensor([10])
     """
     if name not in _SUBSTRUCTURES:
-        raise ValueError(f"name must be one of {', '.join(SUBSTRUCTURES)}; got {name!r}")
+        raise ValueError(f"`name` must be one of {', '.join(SUBSTRUCTURES)}; got {name!r}.")
     n = int(data.num_nodes or 0)
     dense = np.zeros((n, n), dtype=np.int64)
     source, target = data.edge_index.cpu().numpy()
     dense[source, target] = 1
     if (dense != dense.T).any() or dense.diagonal().any():
-        raise ValueError("substructures are counted in undirected graphs without loops")
+        raise ValueError("Substructures are counted in undirected graphs without loops.")
     count, repeats = _SUBSTRUCTURES[name]
     at_node = torch.from_numpy(np.ascontiguousarray(count(dense)))
     return at_node if per_node else at_node.sum().view(1) // repeats
@@ -147,10 +147,10 @@ class SubstructureCounts(InMemoryDataset):
     ) -> None:
         if num_graphs < 1 or num_nodes < 1:
             raise ValueError(
-                f"num_graphs and num_nodes must be at least 1, got {num_graphs} and {num_nodes}"
+                f"`num_graphs` and `num_nodes` must be at least 1; got {num_graphs} and {num_nodes}."
             )
         if not 0 <= edge_probability <= 1:
-            raise ValueError(f"edge_probability must be in [0, 1], got {edge_probability}")
+            raise ValueError(f"`edge_probability` must be in [0, 1]; got {edge_probability}.")
         super().__init__(None, transform)
         rng = np.random.default_rng(seed)
         graphs = []
@@ -179,7 +179,7 @@ def random_regular_edges(num_nodes: int, degree: int, rng: np.random.Generator) 
         ValueError: If there is no such graph (``degree >= num_nodes`` or ``num_nodes * degree`` odd).
     """
     if not 0 <= degree < num_nodes or num_nodes * degree % 2:
-        raise ValueError(f"there is no {degree}-regular graph on {num_nodes} nodes")
+        raise ValueError(f"There is no {degree}-regular graph on {num_nodes} nodes.")
     offsets = list(range(1, degree // 2 + 1)) + ([num_nodes // 2] if degree % 2 else [])
     edges = circulant_edges(num_nodes, offsets)
     present = np.zeros((num_nodes, num_nodes), dtype=bool)

@@ -52,9 +52,9 @@ class _SizeExtrapolation(GeneratedDataset):
         **extra: Any,
     ) -> None:
         if features not in FEATURES:
-            raise ValueError(f"features must be one of {', '.join(FEATURES)}; got {features!r}")
+            raise ValueError(f"`features` must be one of {', '.join(FEATURES)}; got {features!r}.")
         if family not in FAMILIES:
-            raise ValueError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}")
+            raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}; got {family!r}.")
         default_sizes, default_count = self.defaults.get(split, ((0, 0), 0))
         settings = {
             "family": family,
@@ -68,7 +68,7 @@ class _SizeExtrapolation(GeneratedDataset):
 
     def label(self, union: GraphUnion) -> NDArray[np.float64]:
         """The label of every graph, ``[G]``."""
-        raise TypeError(f"{type(self).__name__} does not say what its label is")
+        raise TypeError(f"{type(self).__name__} does not say what its label is.")
 
     def generate(self, rng: np.random.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         s = self.settings
@@ -194,11 +194,11 @@ class ShortestPath(GeneratedDataset):
         force_reload: bool = False,
     ) -> None:
         if family not in FAMILIES:
-            raise ValueError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}")
+            raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}; got {family!r}.")
         if max_hops < 1:
-            raise ValueError(f"max_hops must be at least 1, got {max_hops}")
+            raise ValueError(f"`max_hops` must be at least 1; got {max_hops}.")
         if max_weight <= 1:
-            raise ValueError(f"max_weight must be greater than 1, got {max_weight}")
+            raise ValueError(f"`max_weight` must be greater than 1; got {max_weight}.")
         default_sizes, default_count = self.defaults.get(split, ((0, 0), 0))
         settings = {
             "family": family,

@@ -95,7 +95,7 @@ def _collect(
         tries = int(np.clip(1.2 * missing / acceptance + 8, 8, _MAX_CHUNK))
         kept.extend(draw(tries))
     raise ValueError(
-        f"could not draw {count} graphs of {what} by rejection in {_MAX_ROUNDS} rounds; "
+        f"Could not draw {count} graphs of {what} by rejection in {_MAX_ROUNDS} rounds; "
         f"is such a graph too rare, or impossible?"
     )
 
@@ -140,7 +140,7 @@ def connected_regular(n: int, degree: int, count: int, rng: np.random.Generator)
     """
     if n <= degree or n * degree % 2:
         raise ValueError(
-            f"a {degree}-regular graph needs n > {degree} and an even n * degree, got n={n}"
+            f"A {degree}-regular graph needs n > {degree} and an even n * degree; got n={n}."
         )
     stubs = np.repeat(np.arange(n, dtype=np.int64), degree)
 
@@ -211,18 +211,20 @@ def draw_graphs(
         ValueError: If the family is unknown or the range of sizes is empty or too small.
     """
     if family not in FAMILIES:
-        raise ValueError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}")
+        raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}; got {family!r}.")
     low, high = sizes
     smallest = {"cycle": 3, "4regular": 5}.get(family, 2)
     if not smallest <= low < high:
         raise ValueError(
-            f"sizes must be (low, high) with {smallest} <= low < high for family {family!r}, "
-            f"got {sizes}"
+            f"`sizes` must be (low, high) with {smallest} <= low < high for family {family!r}; "
+            f"got {sizes}."
         )
     if family == "general":
         count = count // len(GENERAL_PROBABILITIES) * len(GENERAL_PROBABILITIES)
     if count < 1:
-        raise ValueError(f"count must leave at least one graph for family {family!r}, got {count}")
+        raise ValueError(
+            f"`count` must leave at least one graph for family {family!r}; got {count}."
+        )
     n = rng.integers(low, high, size=count)
 
     if family in _FIXED:

@@ -112,11 +112,13 @@ class NBody(GeneratedDataset):
         force_reload: bool = False,
     ) -> None:
         if mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}; got {mode!r}")
+            raise ValueError(f"`mode` must be one of {', '.join(MODES)}; got {mode!r}.")
         if mode != "interpolate" and split != "test":
-            raise ValueError(f"mode {mode!r} is a test of extrapolation; split {split!r} has none")
+            raise ValueError(
+                f"`mode` = {mode!r} is a test of extrapolation; split {split!r} has none."
+            )
         if num_graphs is not None and num_graphs < 1:
-            raise ValueError(f"num_graphs must be at least 1, got {num_graphs}")
+            raise ValueError(f"`num_graphs` must be at least 1; got {num_graphs}.")
         settings = {
             "mode": mode,
             "edge_features": bool(edge_features),
@@ -157,7 +159,9 @@ class NBody(GeneratedDataset):
             if found >= count:
                 break
         else:
-            raise ValueError(f"num_graphs={count} frames were not found in {_MAX_ROUNDS} rounds")
+            raise ValueError(
+                f"Found fewer than {count} frames in {_MAX_ROUNDS} rounds; lower `num_graphs`."
+            )
         order = rng.permutation(found)[:count]
         x, y = np.concatenate(inputs)[order], np.concatenate(labels)[order]
 

@@ -49,10 +49,10 @@ class UniformNeighborSampler(BaseSampler):
     ) -> None:
         if not fanouts or min(fanouts) < -1:
             raise ValueError(
-                f"fanouts must be numbers >= 0, or -1 for all, one per hop; got {fanouts}"
+                f"`fanouts` must be numbers >= 0, or -1 for all, one per hop; got {fanouts}."
             )
         if edge_index.dim() != 2 or edge_index.size(0) != 2:
-            raise ValueError(f"edge_index must be [2, E]; got {list(edge_index.shape)}")
+            raise ValueError(f"`edge_index` must be [2, E]; got {list(edge_index.shape)}.")
         # Checks the senders, too.
         source = Segments(index=edge_index[0], num_segments=num_nodes).index
         receivers = Segments(index=edge_index[1], num_segments=num_nodes)
@@ -95,7 +95,7 @@ class UniformNeighborSampler(BaseSampler):
         )
 
     def sample_from_edges(self, *args: object, **kwargs: object) -> SamplerOutput:
-        raise TypeError("UniformNeighborSampler starts from nodes; use a NodeLoader")
+        raise TypeError("UniformNeighborSampler starts from nodes; use a NodeLoader.")
 
     def _draw(self, nodes: Tensor, fanout: int) -> tuple[Tensor, Tensor]:
         """Drawn edges (positions in receiver order), and which entry of ``nodes`` each belongs to."""

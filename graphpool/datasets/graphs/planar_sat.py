@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.files import integers, read_text
-from graphpool.io.graph6 import undirected_data
+from graphpool.datasets.graphs.undirected import undirected_data
+from graphpool.datasets.on_disk import file_in
+from graphpool.io.untrusted import integers, read_text
 
 
 class _Lines:
@@ -25,7 +26,7 @@ class _Lines:
 
     def next(self, what: str) -> list[int]:
         if self.at >= len(self.lines):
-            raise ValueError(f"{self.path} ends after line {self.at}, where {what} was expected")
+            raise ValueError(f"{self.path} ends after line {self.at}, where {what} was expected.")
         self.at += 1
         try:
             return integers(self.lines[self.at - 1].split())
@@ -60,7 +61,7 @@ def read_graph_sat(path: str | os.PathLike[str]) -> list[Data]:
     graphs = [_read_one(lines) for _ in range(head[0])]
     if lines.at != len(lines.lines):
         raise ValueError(
-            f"{path} announces {head[0]} graphs, which end at line {lines.at} of {len(lines.lines)}"
+            f"{path} announces {head[0]} graphs, which end at line {lines.at} of {len(lines.lines)}."
         )
     return graphs
 
@@ -116,14 +117,14 @@ class EXP(InMemoryDataset):
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
         super().__init__(None, transform)
-        file = Path(path) / self.file_name if Path(path).is_dir() else Path(path)
+        file = file_in(path, self.file_name)
         graphs = read_graph_sat(file)
         labels = torch.cat([graph.y for graph in graphs]) if graphs else torch.empty(0)
         if len(graphs) % 2 or not torch.equal(
             labels[::2] + labels[1::2], torch.ones(len(graphs) // 2)
         ):
             raise ValueError(
-                f"{file} should hold pairs of a satisfiable and an unsatisfiable graph"
+                f"{file} should hold pairs of a satisfiable and an unsatisfiable graph."
             )
         self.data, self.slices = self.collate(graphs)
 
@@ -138,7 +139,7 @@ class EXP(InMemoryDataset):
             ValueError: If ``num_folds`` is not in ``2..len``.
         """
         if not 2 <= num_folds <= len(self):
-            raise ValueError(f"num_folds must be in 2..{len(self)}, got {num_folds}")
+            raise ValueError(f"`num_folds` must be in 2..{len(self)}; got {num_folds}.")
         everything = torch.arange(len(self))
         parts = everything.tensor_split(num_folds)
         return [(everything[~torch.isin(everything, part)], part) for part in parts]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.graph6 import read_graph6, undirected_data
+from graphpool.datasets.graphs.undirected import read_graph6, undirected_data
+from graphpool.datasets.on_disk import file_in
 
 #: Connected graphs on 1, ..., 8 nodes, up to isomorphism.
 NUM_CONNECTED: tuple[int, ...] = (1, 1, 2, 6, 21, 112, 853, 11117)
@@ -55,7 +55,7 @@ def connected_adjacency(num_nodes: int) -> NDArray[np.uint8]:
         ValueError: If ``num_nodes`` is out of range.
     """
     if not 1 <= num_nodes <= 8:
-        raise ValueError(f"num_nodes must be in 1..8, got {num_nodes}")
+        raise ValueError(f"`num_nodes` must be in 1..8; got {num_nodes}.")
     graphs = np.zeros((1, 1, 1), dtype=np.uint8)
     for n in range(2, num_nodes + 1):
         chosen = (np.arange(1, 1 << (n - 1))[:, None] >> np.arange(n - 1)) & 1
@@ -111,13 +111,13 @@ class Graph8c(InMemoryDataset):
         if path is None:
             graphs = connected_graphs(8)
         else:
-            file = Path(path) / "graph8c.g6" if Path(path).is_dir() else Path(path)
+            file = file_in(path, "graph8c.g6")
             graphs = read_graph6(file)
             if len(graphs) != NUM_CONNECTED[-1]:
-                raise ValueError(f"{file} should hold 11117 graphs, got {len(graphs)}")
+                raise ValueError(f"{file} should hold 11117 graphs; got {len(graphs)}.")
             for number, graph in enumerate(graphs, start=1):
                 if graph.num_nodes != 8:
                     raise ValueError(
-                        f"{file}, line {number}: expected 8 nodes, got {graph.num_nodes}"
+                        f"{file}, line {number}: expected 8 nodes; got {graph.num_nodes}."
                     )
         self.data, self.slices = self.collate(graphs)

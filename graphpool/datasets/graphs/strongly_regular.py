@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.graph6 import read_graph6
+from graphpool.datasets.graphs.undirected import read_graph6
+from graphpool.datasets.on_disk import file_in
 
 
 def strongly_regular_parameters(data: Data) -> tuple[int, int, int, int]:
@@ -32,27 +32,27 @@ def strongly_regular_parameters(data: Data) -> tuple[int, int, int, int]:
     source, target = data.edge_index.cpu().numpy()
     dense[source, target] = 1
     if (dense != dense.T).any() or dense.diagonal().any():
-        raise ValueError("a strongly regular graph is undirected and has no loops")
+        raise ValueError("A strongly regular graph is undirected and has no loops.")
     degree = dense.sum(1)
     uneven = np.flatnonzero(degree != degree[:1])
     if uneven.size:
         raise ValueError(
-            f"the graph is not regular: node 0 has degree {degree[0]}, "
-            f"node {uneven[0]} has degree {degree[uneven[0]]}"
+            f"The graph is not regular: node 0 has degree {degree[0]}, "
+            f"node {uneven[0]} has degree {degree[uneven[0]]}."
         )
     common = dense @ dense
     found = []
     for name, mask in (("adjacent", dense == 1), ("non-adjacent", dense == 0)):
         pairs = np.argwhere(mask & ~np.eye(n, dtype=bool))
         if not len(pairs):
-            raise ValueError(f"the graph has no {name} pairs")
+            raise ValueError(f"The graph has no {name} pairs.")
         shared = common[pairs[:, 0], pairs[:, 1]]
         other = np.flatnonzero(shared != shared[0])
         if other.size:
             (a, b), (c, d) = pairs[0], pairs[other[0]]
             raise ValueError(
-                f"the {name} nodes ({a}, {b}) share {shared[0]} neighbours, "
-                f"({c}, {d}) share {shared[other[0]]}"
+                f"The {name} nodes ({a}, {b}) share {shared[0]} neighbours, "
+                f"({c}, {d}) share {shared[other[0]]}."
             )
         found.append(int(shared[0]))
     return n, int(degree[0]), found[0], found[1]
@@ -82,10 +82,10 @@ class SR25(InMemoryDataset):
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
         super().__init__(None, transform)
-        file = Path(path) / "sr251256.g6" if Path(path).is_dir() else Path(path)
+        file = file_in(path, "sr251256.g6")
         graphs = read_graph6(file)
         if len(graphs) != 15:
-            raise ValueError(f"{file} should hold 15 graphs, got {len(graphs)}")
+            raise ValueError(f"{file} should hold 15 graphs; got {len(graphs)}.")
         for number, graph in enumerate(graphs):
             try:
                 found = strongly_regular_parameters(graph)
@@ -94,7 +94,7 @@ class SR25(InMemoryDataset):
             if found != self.parameters:
                 raise ValueError(
                     f"{file}, line {number + 1}: expected the strongly regular parameters "
-                    f"{self.parameters}, got {found}"
+                    f"{self.parameters}; got {found}."
                 )
             graph.y = torch.tensor([number])
         self.data, self.slices = self.collate(graphs)

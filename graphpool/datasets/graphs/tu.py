@@ -12,7 +12,7 @@ from torch_geometric.datasets import TUDataset
 from torch_geometric.utils import degree, one_hot
 
 from graphpool.datasets.graphs.tu_files import check_tu_files
-from graphpool.io.files import check_cache
+from graphpool.datasets.on_disk import check_cache
 
 
 class TUGraphs(TUDataset):

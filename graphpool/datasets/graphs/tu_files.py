@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpool.io.files import read_table
+from graphpool.io.untrusted import read_table
 
 #: Labels become one-hot columns, as many as the largest less the smallest.
 _MAX_LABELS = 2**16

@@ -90,7 +90,7 @@ def classes_of(found: Sequence[FoundLabels], unlabelled: Sequence[int]) -> list[
         return words
     numbers = [kind for kind in used if isinstance(kind, int)]
     if not numbers:
-        raise ValueError("no face of any mesh has a label.")
+        raise ValueError("No face of any mesh has a label.")
     return list(range(min(numbers), max(numbers) + 1))
 
 

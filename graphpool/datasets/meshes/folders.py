@@ -24,8 +24,9 @@ from graphpool.datasets.meshes.labels import (
     labels_after_cleaning,
     read_labels,
 )
-from graphpool.io.files import class_names, naming, visible
-from graphpool.io.meshes.files import SUFFIXES
+from graphpool.datasets.on_disk import class_names, visible
+from graphpool.io.meshes.formats import SUFFIXES
+from graphpool.io.untrusted import naming
 from graphpool.mesh import (
     EdgeGraph,
     MeshFile,

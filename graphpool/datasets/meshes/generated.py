@@ -77,7 +77,7 @@ def generate_mesh(
                 scale = np.exp(rng.uniform(-0.5, 0.5))
                 return LabelledMesh(scale * vertices @ turn.T, faces, labels, names)
             target *= 1.2
-    raise ValueError(f"no {family} with {least} to {most} faces was found; give a larger maximum.")
+    raise ValueError(f"No {family} with {least} to {most} faces was found; give a larger maximum.")
 
 
 def _mesh_with(

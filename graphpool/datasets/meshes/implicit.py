@@ -52,7 +52,7 @@ def surface_net(
     shell = np.ones_like(inside)
     shell[1:-1, 1:-1, 1:-1] = False
     if (inside & shell).any():
-        raise ValueError("the surface leaves the box [low, high]; give it more room.")
+        raise ValueError("The surface leaves the box [low, high]; give it more room.")
 
     # Crossings are numbered axis by axis; crossing n lies in four cells: nodes 4 n, ..., 4 n + 3.
     number = np.full((3, *inside.shape), -1)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphpool.io.files import read_table
+from graphpool.io.untrusted import read_table
 from graphpool.mesh import CleanMesh, MeshFile
 
 __all__ = [

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.io.files import load_arrays, read_text
 from graphpool.io.points.fields import describe, features_of
-from graphpool.io.points.packages import load_h5
+from graphpool.io.points.las_hdf5 import load_h5
+from graphpool.io.untrusted import load_arrays, read_text
 
 _INT16 = 32767.0
 

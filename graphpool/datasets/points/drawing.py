@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from graphpool.datasets.surfaces import sample_surface
-from graphpool.io.files import naming
 from graphpool.io.points.fields import Array, CloudArrays, Columns
-from graphpool.io.points.files import read_cloud
+from graphpool.io.points.formats import read_cloud
+from graphpool.io.untrusted import naming
 
 
 def load_cloud(

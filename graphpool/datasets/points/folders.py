@@ -15,11 +15,11 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import ModelNet
 from torch_geometric.transforms import Compose, SamplePoints
 
+from graphpool.datasets.on_disk import check_cache, class_names, visible
 from graphpool.datasets.points.clouds import PointClouds
 from graphpool.datasets.points.drawing import draw_cloud
-from graphpool.io.files import check_cache, class_names, visible
 from graphpool.io.points.fields import Columns, describe, features_of, without_offset
-from graphpool.io.points.files import SUFFIXES
+from graphpool.io.points.formats import SUFFIXES
 from graphpool.points.transforms import Normalize
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpool.io.files import integers, read_text
 from graphpool.io.meshes.mesh_file import MeshFile
 from graphpool.io.meshes.text import number_rows, to_points
+from graphpool.io.untrusted import integers, read_text
 
 __all__ = ["read_obj"]
 

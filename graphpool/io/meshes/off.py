@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpool.io.files import integers, read_text
 from graphpool.io.meshes.mesh_file import MeshFile
 from graphpool.io.meshes.text import number_rows, to_points
+from graphpool.io.untrusted import integers, read_text
 
 __all__ = ["read_off"]
 
@@ -143,7 +143,7 @@ def _read_binary(
     try:
         num_vertices, num_faces, _ = np.frombuffer(data, ">i4", 3, start).tolist()
         if num_vertices < 0 or num_faces < 0 or 4 * width * num_vertices > len(data):
-            raise ValueError(f"{num_vertices} vertices and {num_faces} faces")
+            raise ValueError(f"It announces {num_vertices} vertices and {num_faces} faces.")
         start += 12
         table = np.frombuffer(data, ">f4", width * num_vertices, start).reshape(-1, width)
         start += table.nbytes
@@ -155,13 +155,13 @@ def _read_binary(
             size = int(words[at])
             parts = int(words[at + 1 + size]) if 3 <= size < len(words) - at else -1
             if parts < 0 or at + 2 + size + parts > len(words):
-                raise ValueError(f"face {face} has {size} corners and {parts} parts of a colour")
+                raise ValueError(f"Face {face} has {size} corners and {parts} parts of a colour.")
             corners.append(words[at + 1 : at + 1 + size])
             colors.append(reals[at + 2 + size : at + 2 + size + parts])
             sizes.append(size)
             at += 2 + size + parts
     except (ValueError, IndexError) as error:
-        raise ValueError(f"{path}: cannot read the binary OFF file: {error}.") from None
+        raise ValueError(f"{path}: cannot read the binary OFF file: {error}") from None
     if len(data) != start + 4 * at:
         raise ValueError(f"{path}: {len(data) - start - 4 * at} bytes follow the last face.")
     face_values = {}

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphpool.io.files import integers
 from graphpool.io.meshes.mesh_file import MeshFile
 from graphpool.io.meshes.ply_rows import Body, Property, read_rows
+from graphpool.io.untrusted import integers
 
 __all__ = ["read_ply", "write_ply"]
 
@@ -111,7 +111,7 @@ def _parse_header(data: bytes, path: Path) -> tuple[str, list[_Element], int]:
             elif words[0] == "property":
                 elements[-1].properties.append(Property(words[2], _TYPES[words[1]], ""))
             else:
-                raise ValueError("unknown keyword")
+                raise ValueError("Unknown keyword.")
         except (KeyError, IndexError, ValueError):
             raise ValueError(f"{path}: cannot read the header line {line!r}.") from None
     if order is None:

@@ -62,7 +62,7 @@ class Body:
         words = self.units[self.position : self.position + count]
         for word in words:
             if b"_" in word or not word.isascii():  # type: ignore[operator,union-attr]
-                raise ValueError(f"{word!r} is not a number")
+                raise ValueError(f"{word!r} is not a number.")
         return np.fromiter(map(float, words), np.float64, len(words))
 
 
@@ -92,7 +92,7 @@ def read_rows(
             f"{body.path}: the file ends inside its {count} elements {name!r}."
         ) from None
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{where}: {error}.") from None
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _read_ascii(
@@ -176,7 +176,7 @@ def _typed(column: np.ndarray, p: Property) -> np.ndarray:
     if not fits.all():
         raise ValueError(
             f"{column[~fits][0]:.17g} is not an integer from {limits.min} to {limits.max}, as "
-            f"{p.name!r} must be"
+            f"{p.name!r} must be."
         )
     return column.astype(p.kind)
 
@@ -214,9 +214,9 @@ def _walk(
     if fault == _END:
         raise EOFError
     if fault == _NO_LENGTH:
-        raise ValueError(f"row {row} has a list of length {size:g}")
+        raise ValueError(f"Row {row} has a list of length {size:g}.")
     if fault == _SHORT:
-        raise ValueError(f"face {row} has {size:g} corners; at least {least} are needed")
+        raise ValueError(f"Face {row} has {size:g} corners; at least {least} are needed.")
     return starts, sizes, position
 
 

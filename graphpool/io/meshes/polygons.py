@@ -54,7 +54,7 @@ def triangulate(corners: np.ndarray, sizes: np.ndarray, vertices: np.ndarray) ->
             if (forward >= -nothing)[polygon == i].all():
                 continue
             raise ValueError(
-                f"face {i} is concave and has {sizes[i]} corners; at most {_MOST_CORNERS} can be cut."
+                f"Face {i} is concave and has {sizes[i]} corners; at most {_MOST_CORNERS} can be cut."
             )
         own = corners[starts[i] : starts[i] + sizes[i]]
         # The axis along which the polygon is broadest is left out; the rest keeps its sense.

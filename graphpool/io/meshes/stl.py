@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpool.io.files import read_text
 from graphpool.io.meshes.mesh_file import MeshFile
 from graphpool.io.meshes.text import to_points
+from graphpool.io.untrusted import read_text
 
 __all__ = ["read_stl"]
 

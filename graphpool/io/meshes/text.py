@@ -29,5 +29,5 @@ def number_rows(rows: list[list[str]], width: int) -> np.ndarray:
         ValueError: A row has another length, or a word is not a number.
     """
     if any("_" in word or not word.isascii() for row in rows for word in row):
-        raise ValueError("Python, but no file format, allows 1_000 and other digits")
+        raise ValueError("Python, but no file format, allows 1_000 and other digits.")
     return np.array(rows, dtype=np.float64).reshape(len(rows), width)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpool.io.files import load_array, load_arrays
 from graphpool.io.points.fields import Array, Columns, assemble, table_fields, width_of
+from graphpool.io.untrusted import load_array, load_arrays
 
 #: No coordinate in metres or degrees, and no intensity, is as large.
 _ABSURD = 1e9

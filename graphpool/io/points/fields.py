@@ -185,13 +185,13 @@ def without_offset(points: Array, offset: str) -> tuple[NDArray[np.float32], Arr
     error = 2.0**-24 * float(np.abs(points).max()) if size else float(rounded)
     if error > 1e-6 * size and offset == "never":
         raise ValueError(
-            f"float32 rounds these points by up to {error:.2g}, and the cloud measures {size:.2g}; "
-            f"offset='auto' subtracts an offset first."
+            f"Rounding to float32 moves these points by up to {error:.2g}, and the cloud measures "
+            f"{size:.2g}; offset='auto' subtracts an offset first."
         )
     moved = offset == "always" or (offset == "auto" and error > 1e-6 * size)
     origin = low + (high - low) / 2 if moved else np.zeros(3)
     with np.errstate(over="ignore"):
         local = (points - origin).astype(np.float32)
     if not np.isfinite(local).all():
-        raise ValueError(f"coordinates up to {np.abs(points).max():.2g} do not fit float32.")
+        raise ValueError(f"Coordinates up to {np.abs(points).max():.2g} do not fit float32.")
     return local, origin

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpool.io.files import integers
 from graphpool.io.points.fields import Array, assemble
+from graphpool.io.untrusted import integers
 
 _KINDS = {"F": "f", "I": "i", "U": "u"}
 
@@ -28,7 +28,7 @@ def read_pcd(path: Path) -> tuple[Array, dict[str, np.ndarray]]:
         repeats = integers(header.get("COUNT", ["1"] * len(names)))
         (count,) = integers(header["POINTS"])
         if count < 0 or min(repeats) < 1:
-            raise ValueError(f"{count} points of {repeats} numbers")
+            raise ValueError(f"It announces {count} points of {repeats} numbers.")
         # Padding is called "_", and may stand in several places.
         keys = [f"_{i}" if name == "_" else name.lower() for i, name in enumerate(names)]
         layout = np.dtype([
@@ -36,9 +36,9 @@ def read_pcd(path: Path) -> tuple[Array, dict[str, np.ndarray]]:
             for key, kind, size, repeat in zip(keys, kinds, sizes, repeats, strict=True)
         ])  # fmt: skip
         if any(layout[axis].shape != (1,) for axis in "xyz"):
-            raise ValueError("x, y and z are one number each")
+            raise ValueError("The fields x, y and z must be one number each.")
     except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise ValueError(f"{path}: cannot make sense of the PCD header: {error}.") from None
+        raise ValueError(f"{path}: cannot make sense of the PCD header: {error}") from None
     body = data[offset:]
     if encoding == "ascii":
         table = _text(body, path, layout, count)
@@ -79,7 +79,7 @@ def _text(data: bytes, path: Path, layout: np.dtype, count: int) -> dict[str, np
     starts = np.cumsum([0, *(layout[name].shape[0] for name in layout.names or ())])
     values, width = data.split(), int(starts[-1])
     if len(values) != width * count:
-        raise ValueError(f"{path}: expected {width * count} numbers, got {len(values)}.")
+        raise ValueError(f"{path}: expected {width * count} numbers; got {len(values)}.")
     for value in values:
         try:
             if b"_" not in value and value.isascii():

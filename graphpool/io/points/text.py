@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpool.io.files import parse_table, read_text
 from graphpool.io.points.fields import Array, Columns, table_fields
+from graphpool.io.untrusted import parse_table, read_text
 
 _COMMENTS = ("#", "//")
 # What these suffixes promise; the others leave the meaning of further columns open.

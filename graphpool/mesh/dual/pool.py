@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr, ops
-from graphpool.aggr.pyg import pool, pooled_width
+from graphpool.aggr.pyg import pooled_width
+from graphpool.coarsen import Coarsened, Selection, lift
+from graphpool.coarsen import reduce as reduce_by
 from graphpool.mesh.dual.selection import check_selection, select_edges
 from graphpool.mesh.dual.topology import MeshTopology, dual_connectivity
 from graphpool.ops.components import connected_components, contract
@@ -32,12 +34,16 @@ class FaceClusters(NamedTuple):
         dual_assignment: ``[n_d]``, the new dual node of each old one, -1 where it vanished.
         before: The topology before.
         after: The topology after.
+        faces: ``cluster`` as what :mod:`graphpool.coarsen` reduces and lifts by.
+        dual_nodes: ``dual_assignment``, likewise.
     """
 
     cluster: Tensor
     dual_assignment: Tensor
     before: MeshTopology
     after: MeshTopology
+    faces: Selection
+    dual_nodes: Selection
 
 
 class PooledMesh(NamedTuple):
@@ -47,6 +53,13 @@ class PooledMesh(NamedTuple):
     dual: Tensor
     topology: MeshTopology
     clusters: FaceClusters
+
+    @property
+    def coarsened(self) -> Coarsened:
+        """The clusters as coarse elements of the faces; a dual node is what joins two of them."""
+        after, done = self.topology, self.clusters
+        joined = after.pairs if after.config == "A" else after.edge_index
+        return Coarsened(self.primal, done.faces, joined, self.dual, done.dual_nodes)
 
 
 def cluster_faces(
@@ -81,7 +94,9 @@ def cluster_faces(
         topology.num_meshes,
         topology.config,
     )
-    return FaceClusters(cluster, assignment, topology, after)
+    faces = Selection(Segments(index=cluster, num_segments=num_clusters), batch=after.mesh_faces)
+    dual_nodes = Selection.from_cluster(assignment, after.num_dual_nodes, may_vanish=True)
+    return FaceClusters(cluster, assignment, topology, after, faces, dual_nodes)
 
 
 class FaceClusterPool(nn.Module):
@@ -182,11 +197,8 @@ class FaceClusterPool(nn.Module):
         )
         clusters = cluster_faces(selected, topology, self.max_dual_edges)
         after = clusters.after
-        faces = Segments(index=clusters.cluster, num_segments=after.num_faces)
-        pooled = pool(self.primal_reduce, primal, faces)
-        kept = (clusters.dual_assignment >= 0).nonzero().squeeze(1)
-        between = Segments(index=clusters.dual_assignment[kept], num_segments=after.num_dual_nodes)
-        pooled_dual = pool(self.dual_reduce, dual.index_select(0, kept), between)
+        pooled = reduce_by(primal, clusters.faces, self.primal_reduce)
+        pooled_dual = reduce_by(dual, clusters.dual_nodes, self.dual_reduce)
         if self.score_gradient:
             inside = clusters.cluster[topology.pairs[0][selected]]
             strength = ops.segment_mean(
@@ -236,7 +248,4 @@ class FaceClusterUnpool(nn.Module):
             raise ValueError(
                 f"`dual` must have {self.vanished.size(1)} channels; got {dual.size(1)}."
             )
-        # The learnable row sits behind the others, and vanished dual nodes point there.
-        rows = torch.cat([dual, self.vanished.to(dual.dtype)])
-        place = torch.where(clusters.dual_assignment >= 0, clusters.dual_assignment, dual.size(0))
-        return primal.index_select(0, clusters.cluster), rows.index_select(0, place)
+        return lift(primal, clusters.faces), lift(dual, clusters.dual_nodes, fill=self.vanished)

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graphpool import aggr, ops
+from graphpool import aggr
 from graphpool._compiled import parallel_for
-from graphpool.aggr.pyg import pool, pooled_width
+from graphpool.aggr.pyg import pooled_width
+from graphpool.coarsen import Coarsened, Selection, lift
+from graphpool.coarsen import reduce as reduce_by
 from graphpool.mesh.edges.collapse import collapse_edges, collect_members
 from graphpool.mesh.edges.topology import EdgeTopology
 from graphpool.segments import Segments
@@ -27,12 +29,14 @@ class EdgeCollapses(NamedTuple):
             part of several new ones.
         before: The topology before.
         after: The topology after.
+        selection: Members and owners as what :mod:`graphpool.coarsen` reduces and lifts by.
     """
 
     members: Tensor
     owners: Tensor
     before: EdgeTopology
     after: EdgeTopology
+    selection: Selection
 
 
 class PooledEdges(NamedTuple):
@@ -41,6 +45,11 @@ class PooledEdges(NamedTuple):
     x: Tensor
     topology: EdgeTopology
     collapses: EdgeCollapses
+
+    @property
+    def coarsened(self) -> Coarsened:
+        """The new edges as coarse elements of the old ones."""
+        return Coarsened(self.x, self.collapses.selection)
 
 
 def collapse(
@@ -132,7 +141,12 @@ def collapse(
     )
     members = torch.from_numpy(np.concatenate([m for m, _ in pairs])).to(device)
     owners = torch.from_numpy(new_edge[np.concatenate([o for _, o in pairs])]).to(device)
-    return EdgeCollapses(members, owners, topology, after)
+    selection = Selection(
+        Segments(index=owners, num_segments=after.num_edges, is_sorted=True),
+        Segments(index=members, num_segments=topology.num_edges),
+        batch=after.mesh_edges,
+    )
+    return EdgeCollapses(members, owners, topology, after, selection)
 
 
 class EdgeCollapsePool(nn.Module):
@@ -183,9 +197,7 @@ class EdgeCollapsePool(nn.Module):
         """Pools the features ``[E, C]`` of the edges of ``topology``."""
         strength = x.detach().square().sum(1)
         done = collapse(strength, topology, self.target, self.strict)
-        bags = Segments(index=done.owners, num_segments=done.after.num_edges, is_sorted=True)
-        pooled = pool(self.reduce, x.index_select(0, done.members), bags)
-        return PooledEdges(pooled, done.after, done)
+        return PooledEdges(reduce_by(x, done.selection, self.reduce), done.after, done)
 
     def extra_repr(self) -> str:
         return f"target={self.target}"
@@ -197,5 +209,4 @@ def unpool_edges(x: Tensor, collapses: EdgeCollapses) -> Tensor:
         raise ValueError(
             f"`x` must have one row per edge, {collapses.after.num_edges}; got {x.size(0)}."
         )
-    bags = Segments(index=collapses.members, num_segments=collapses.before.num_edges)
-    return ops.segment_mean(x, bags, gather=collapses.owners)
+    return lift(x, collapses.selection)

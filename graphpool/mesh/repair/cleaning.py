@@ -176,7 +176,7 @@ def clean(
 
     if len(corners) == 0:
         raise ValueError(
-            f"no face is left of {len(original)}: {len(dropped_degenerate)} were degenerate, "
+            f"No face is left of {len(original)}: {len(dropped_degenerate)} were degenerate, "
             f"{len(dropped_duplicates)} duplicates, {len(dropped_non_manifold)} non-manifold."
         )
     new_face = np.full(len(original), -1)

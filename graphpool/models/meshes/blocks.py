@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from graphpool import ops
 from graphpool.mesh.dual.conv import PrimalDualConv, PrimalDualResidual, apply_norm
+from graphpool.mesh.dual.graph import MeshGraph
 from graphpool.mesh.dual.pool import FaceClusterPool, FaceClusters, FaceClusterUnpool
 from graphpool.mesh.dual.topology import MeshTopology
 from graphpool.segments import Segments
 
 __all__ = [
     "DownStep",
+    "FaceNetwork",
     "ResidualDown",
     "Up",
     "average_heads",
@@ -22,6 +24,21 @@ __all__ = [
     "instance_norm",
     "make_norm",
 ]
+
+
+class FaceNetwork(nn.Module):
+    """A network on primal-dual graphs: ``_run`` gives its logits and what each pooling did."""
+
+    def _run(self, graph: MeshGraph) -> tuple[Tensor, list[FaceClusters]]:
+        raise NotImplementedError
+
+    def forward(self, graph: MeshGraph) -> Tensor:
+        """Logits of a mesh or a batch of meshes, a row per mesh or per face."""
+        return self._run(graph)[0]
+
+    def clusters(self, graph: MeshGraph) -> list[Tensor]:
+        """For each pooling level the cluster of every face ``[F]``."""
+        return compose_clusters(self._run(graph)[1])
 
 
 class DownStep(NamedTuple):
@@ -54,7 +71,7 @@ def make_norm(norm: str, channels: int, groups: int = 16) -> nn.Module:
     if norm == "group":
         if channels % groups:
             raise ValueError(
-                f"group normalisation needs channels divisible by {groups}; got {channels}."
+                f"Group normalisation needs channels divisible by {groups}; got {channels}."
             )
         return NodeGroupNorm(groups, channels)
     if norm == "batch":

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from graphpool import aggr
 from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.mesh import FaceClusters, MeshGraph, MeshStandardizer
-from graphpool.models.meshes.blocks import ResidualDown, compose_clusters
+from graphpool.models.meshes.blocks import FaceNetwork, ResidualDown
 
 __all__ = ["MeshClassifier"]
 
 _READS = ("dual", "primal", "both")
 
 
-class MeshClassifier(nn.Module):
+class MeshClassifier(FaceNetwork):
     """The classifier of PD-MeshNet (Milano et al., NeurIPS 2020), with any aggregation as its pool.
 
     Blocks of residual convolutions, group normalisation and pooling; a readout over each mesh; two
@@ -31,6 +31,8 @@ class MeshClassifier(nn.Module):
     ``read="both"`` lets the primal stream reach the loss, ``own_feature=True`` lets a face use its
     own feature, ``dual_messages=True`` lets it see the dual features around it, and
     ``score_gradient=True`` lets the choice of clusters learn.
+
+    For each pooling level, ``clusters(graph)`` is the cluster of every face ``[F]``.
 
     Args:
         num_classes: Number of classes.
@@ -120,14 +122,6 @@ class MeshClassifier(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(total, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
         )
-
-    def forward(self, graph: MeshGraph) -> Tensor:
-        """Logits ``[B, num_classes]`` of a mesh or a batch of meshes."""
-        return self._run(graph)[0]
-
-    def clusters(self, graph: MeshGraph) -> list[Tensor]:
-        """For each pooling level the cluster of every face ``[F]``."""
-        return compose_clusters(self._run(graph)[1])
 
     def _run(self, graph: MeshGraph) -> tuple[Tensor, list[FaceClusters]]:
         primal, dual = self.standardizer(graph)

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from graphpool.mesh import FaceClusters, MeshGraph, MeshStandardizer, PrimalDualConv
 from graphpool.mesh.dual.conv import apply_norm
-from graphpool.models.meshes.blocks import ResidualDown, Up, average_heads, compose_clusters
+from graphpool.models.meshes.blocks import FaceNetwork, ResidualDown, Up, average_heads
 
 __all__ = ["MeshSegmenter"]
 
 
-class MeshSegmenter(nn.Module):
+class MeshSegmenter(FaceNetwork):
     """The U-Net of PD-MeshNet (Milano et al., NeurIPS 2020), with any aggregation as its pool.
 
     The encoder is that of :class:`MeshClassifier`; its last level is one convolution with batch
@@ -23,6 +23,8 @@ class MeshSegmenter(nn.Module):
 
     As published (``head="conv"``), the last layer is a convolution, which ends in a ReLU, followed
     by batch normalisation. ``head="linear"`` makes it a linear layer on the features of each face.
+
+    For each pooling level, ``clusters(graph)`` is the cluster of every face ``[F]``.
 
     Args:
         num_classes: Number of labels.
@@ -107,14 +109,6 @@ class MeshSegmenter(nn.Module):
             self.last = nn.BatchNorm1d(num_classes)
         else:
             self.last = nn.Linear(channels[0], num_classes)
-
-    def forward(self, graph: MeshGraph) -> Tensor:
-        """Logits ``[F, num_classes]`` of all faces."""
-        return self._run(graph)[0]
-
-    def clusters(self, graph: MeshGraph) -> list[Tensor]:
-        """For each pooling level the cluster of every face ``[F]``."""
-        return compose_clusters(self._run(graph)[1])
 
     def _run(self, graph: MeshGraph) -> tuple[Tensor, list[FaceClusters]]:
         primal, dual = self.standardizer(graph)

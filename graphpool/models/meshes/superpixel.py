@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from graphpool.mesh import FaceClusterPool, FaceClusters, MeshGraph, MeshStandardizer
 from graphpool.mesh import PrimalDualConv as Conv
 from graphpool.mesh.dual.topology import MeshTopology
-from graphpool.models.meshes.blocks import compose_clusters, instance_norm
+from graphpool.models.meshes.blocks import FaceNetwork, compose_clusters, instance_norm
 from graphpool.segments import Segments
 
 __all__ = ["MeshSuperpixelSegmenter"]
@@ -58,11 +58,13 @@ def _one_bag(x: Tensor) -> Segments:
     return Segments(index=index, num_segments=1, is_sorted=True)
 
 
-class MeshSuperpixelSegmenter(nn.Module):
+class MeshSuperpixelSegmenter(FaceNetwork):
     """The network of PD-MeshNet that labels clusters (Milano et al., NeurIPS 2020).
 
     Two blocks of convolutions with instance normalisation and a pool, a last block without a pool
     whose primal width is the number of labels; the logits of a cluster go to all of its faces.
+
+    For each pooling level, ``clusters(graph)`` is the cluster of every face ``[F]``.
 
     Args:
         num_classes: Number of labels.
@@ -130,14 +132,10 @@ class MeshSuperpixelSegmenter(nn.Module):
 
     def forward(self, graph: MeshGraph) -> Tensor:
         """Logits ``[F, num_classes]`` of all faces."""
-        logits, maps = self._run(graph)
-        return logits.index_select(0, maps[-1])
+        logits, steps = self._run(graph)
+        return logits.index_select(0, compose_clusters(steps)[-1])
 
-    def clusters(self, graph: MeshGraph) -> list[Tensor]:
-        """For each pooling level the cluster of every face ``[F]``."""
-        return self._run(graph)[1]
-
-    def _run(self, graph: MeshGraph) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, graph: MeshGraph) -> tuple[Tensor, list[FaceClusters]]:
         primal, dual = self.standardizer(graph)
         topology = graph.topology()
         steps: list[FaceClusters] = []
@@ -146,4 +144,4 @@ class MeshSuperpixelSegmenter(nn.Module):
             primal, dual, topology, clusters = pool(primal, dual, topology, attention)
             steps.append(clusters)
         primal, _, _ = self.last(primal, dual, topology)
-        return primal, compose_clusters(steps)
+        return primal, steps

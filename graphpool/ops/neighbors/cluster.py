@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _optional
-from graphpool.ops.kernels import backends
+from graphpool.ops import backends
 from graphpool.ops.neighbors import dense
 from graphpool.ops.neighbors.clouds import Clouds
 

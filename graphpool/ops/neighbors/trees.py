@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphpool._compiled import parallel_for
-from graphpool.ops.kernels import backends
+from graphpool.ops import backends
 from graphpool.ops.neighbors.clouds import Clouds
 
 LEAF = 32
@@ -31,7 +31,7 @@ def sampling_serves(points: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Trees:
-    """One k-d tree per cloud; see :mod:`graphpool.ops.kernels.numba_kdtree` for the layout."""
+    """One k-d tree per cloud; see :mod:`graphpool.ops.neighbors.cpu.kdtree` for the layout."""
 
     xyz: np.ndarray
     position: np.ndarray
@@ -54,7 +54,7 @@ def axes(points: Tensor) -> np.ndarray:
 
 def build_trees(clouds: Clouds, leaf: int = LEAF) -> Trees:
     """Builds the trees, in parallel over clouds and over the subtrees of large ones."""
-    from graphpool.ops.kernels import numba_kdtree
+    from graphpool.ops.neighbors.cpu import kdtree as cpu_kdtree
 
     ptr = clouds.ptr.numpy()
     counts = np.diff(ptr)
@@ -79,28 +79,28 @@ def build_trees(clouds: Clouds, leaf: int = LEAF) -> Trees:
     large = np.flatnonzero(is_large)
     if threads == 1 or len(large) == 0 or len(large) >= 2 * threads:
         parallel_for(
-            lambda low, high: numba_kdtree.build_clouds(*shared, ptr, base, depth, low, high),
+            lambda low, high: cpu_kdtree.build_clouds(*shared, ptr, base, depth, low, high),
             balanced(ptr, _PARALLEL_POINTS),
         )
         return trees
     tasks: list[tuple[int, int, int]] = []
     for c in large:
         where = (trees.box, base[c], ptr[c], counts[c])
-        numba_kdtree.bound(source, ptr[c], ptr[c + 1], trees.box, base[c] + 1)
-        numba_kdtree.split_subtree(source, keys, *where, 1, 0, split)
+        cpu_kdtree.bound(source, ptr[c], ptr[c + 1], trees.box, base[c] + 1)
+        cpu_kdtree.split_subtree(source, keys, *where, 1, 0, split)
         tasks += [(int(c), (1 << split) + j, split) for j in range(1 << split)]
     for c in np.flatnonzero(~is_large & (counts > 0)):
-        numba_kdtree.bound(source, ptr[c], ptr[c + 1], trees.box, base[c] + 1)
+        cpu_kdtree.bound(source, ptr[c], ptr[c + 1], trees.box, base[c] + 1)
         tasks.append((int(c), 1, 0))
 
     def build(c: int, root: int, level: int) -> None:
         where = (trees.box, base[c], ptr[c], counts[c], root, level, depth[c])
-        numba_kdtree.split_subtree(source, keys, *where)
-        numba_kdtree.finish_subtree(source, keys, trees.xyz, trees.position, *where)
+        cpu_kdtree.split_subtree(source, keys, *where)
+        cpu_kdtree.finish_subtree(source, keys, trees.xyz, trees.position, *where)
 
     parallel_for(build, tasks)
     for c in large:
-        numba_kdtree.join_boxes(trees.box, base[c], 1, 1 << split)
+        cpu_kdtree.join_boxes(trees.box, base[c], 1, 1 << split)
     return trees
 
 
@@ -125,7 +125,7 @@ def rows(count: int, at_least: int) -> list[tuple[int, int]]:
 @torch.compiler.disable
 def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
     """Positions of the samples; ``first`` and ``samples`` are per cloud."""
-    from graphpool.ops.kernels import numba_fps
+    from graphpool.ops.neighbors.cpu import fps as cpu_fps
 
     trees = build_trees(clouds, leaf=SAMPLING_LEAF)
     out_ptr = np.zeros(len(trees.ptr), np.int64)
@@ -135,7 +135,7 @@ def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
     bits = np.empty(0, np.int32 if trees.xyz.dtype == np.float32 else np.int64)
 
     def sample(low: int, high: int) -> None:
-        numba_fps.sample_clouds(
+        cpu_fps.sample_clouds(
             trees.xyz, trees.position, trees.box, trees.base, trees.depth, trees.ptr,
             start, out_ptr, bits, out, low, high,
         )  # fmt: skip
@@ -223,9 +223,10 @@ def within(
 
 
 def _search_kernels(clouds: Clouds) -> Any:
-    from graphpool.ops.kernels import numba_knn, numba_wide
+    from graphpool.ops.neighbors.cpu import knn as cpu_knn
+    from graphpool.ops.neighbors.cpu import wide as cpu_wide
 
-    return numba_knn if clouds.points.size(1) <= 3 else numba_wide
+    return cpu_knn if clouds.points.size(1) <= 3 else cpu_wide
 
 
 def _exclusions(exclude: Tensor | None, count: int) -> np.ndarray:

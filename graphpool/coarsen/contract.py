@@ -1,0 +1,149 @@
+"""A graph contracted by its clusters, in one call."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphpool._arguments import as_count
+from graphpool.coarsen.connect import connect, connect_by_products
+from graphpool.coarsen.lift import lift
+from graphpool.coarsen.reduce import reduce
+from graphpool.coarsen.select import Selection, select
+from graphpool.segments import Segments
+
+
+class Coarsened(NamedTuple):
+    """What a coarsening gives, be it of a graph, a cloud or a mesh.
+
+    Attributes:
+        x: Features of the coarse elements ``[K, C']``.
+        selection: Which fine element belongs to which coarse one.
+        edge_index: ``[2, E']``, the edges between coarse elements; ``None`` where there are none to speak of.
+        edge_attr: Their features.
+        edges: Which fine edge belongs to which coarse one; ``None`` where it was not asked, because edges
+            come from a product of matrices (a dense assignment, ``edge_pool="sum"``, no or one-dimensional
+            ``edge_attr``). :func:`~graphpool.coarsen.connect` tells it there, too.
+    """
+
+    x: Tensor
+    selection: Selection
+    edge_index: Tensor | None = None
+    edge_attr: Tensor | None = None
+    edges: Selection | None = None
+
+    @property
+    def batch(self) -> Segments | None:
+        """The graph of each coarse element."""
+        return self.selection.batch
+
+    def lift(self, values: Tensor, pool: Any = "mean", fill: Tensor | None = None) -> Tensor:
+        """Leads values of the coarse elements back to the fine ones: :func:`graphpool.coarsen.lift`."""
+        return lift(values, self.selection, pool, fill)
+
+
+def contract(
+    x: Tensor,
+    edge_index: Tensor,
+    cluster: Tensor | Selection,
+    pool: Any = "mean",
+    *,
+    edge_attr: Tensor | None = None,
+    edge_pool: Any = "sum",
+    batch: Tensor | Segments | None = None,
+    batch_size: int | None = None,
+    num_clusters: int | None = None,
+    directed: bool = True,
+    self_loops: bool = False,
+    max_memberships: int = 50_000_000,
+) -> Coarsened:
+    r"""Contracts a graph: the nodes of each cluster become one.
+
+    With a soft assignment :math:`S` features are pooled by its weights, and edges are those of
+    :math:`S^\top A S`, sparse (``edge_pool="sum"``).
+
+    Args:
+        x: ``[N, C]``, features of the nodes.
+        edge_index: ``[2, E]``.
+        cluster: The cluster of each node ``[N]``, weights ``[N, K]`` dense or sparse, or a
+            :class:`~graphpool.coarsen.Selection`; see :func:`~graphpool.coarsen.select`. A dense assignment
+            has ``K`` clusters for each graph of ``batch``.
+        pool: Reduces the nodes of a cluster: whatever :func:`graphpool.aggr.resolve` takes, as a module if
+            it has parameters.
+        edge_attr: ``[E]`` or ``[E, D]``, weights or features of the edges. If absent, none come out of a
+            hard contraction, and every edge weighs 1 in a soft one.
+        edge_pool: Reduces the edges that become one, likewise.
+        batch: The graph of each node, ``[N]`` or :class:`~graphpool.Segments`; one graph if absent.
+        batch_size: The number of graphs, required with a tensor ``batch``.
+        num_clusters: The number of clusters of a cluster vector. Given, cluster ``k`` is row ``k`` of the
+            result, and may be empty; otherwise gaps between cluster numbers close.
+        directed: See :func:`~graphpool.coarsen.connect`.
+        self_loops: See :func:`~graphpool.coarsen.connect`.
+        max_memberships: See :func:`~graphpool.coarsen.connect`.
+
+    Returns:
+        :class:`Coarsened`; its ``lift`` leads back.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A value or size does not fit; a cluster lies in two graphs; a pool cannot serve, see
+            :func:`~graphpool.coarsen.reduce`.
+
+    Example:
+        >>> from graphpool.coarsen import contract
+        >>> x = torch.tensor([[1.0], [3.0], [5.0], [9.0]])
+        >>> path = torch.tensor([[0, 1, 2], [1, 2, 3]])
+        >>> coarse = contract(x, path, torch.tensor([0, 0, 1, 1]), "max")
+        >>> coarse.x.flatten().tolist(), coarse.edge_index.tolist()
+        ([3.0, 9.0], [[0], [1]])
+        >>> coarse.lift(coarse.x).flatten().tolist()
+        [3.0, 3.0, 9.0, 9.0]
+    """
+    if not isinstance(x, Tensor) or x.dim() == 0:
+        raise TypeError(
+            f"`x` must be a tensor [N, C]; got {x if isinstance(x, Tensor) else type(x)}."
+        )
+    told = isinstance(cluster, Selection) and cluster.batch is not None
+    if batch is None and batch_size is None and not told:
+        batch = Segments.from_counts(torch.tensor([x.size(0)], device=x.device))
+    selection = select(cluster, num_clusters, _graphs(batch, batch_size))
+    kinds: dict[str, bool] = {"directed": directed, "self_loops": self_loops}
+    plain = edge_attr is None or edge_attr.dim() == 1
+    if selection.columns is not None and edge_pool == "sum" and plain:
+        edge_index, edge_attr = connect_by_products(edge_index, selection, edge_attr, **kinds)
+        return Coarsened(reduce(x, selection, pool), selection, edge_index, edge_attr)
+    joined = connect(edge_index, selection, max_memberships=max_memberships, **kinds)
+    edges = joined.selection
+    if edge_attr is None and edges.weight is not None:
+        edge_attr = edges.weight.new_ones(edges.num_fine)
+    if edge_attr is not None:
+        if edge_attr.shape[:1] != (edges.num_fine,):
+            raise ValueError(
+                f"`edge_attr` must have one row per edge, {edges.num_fine}; got "
+                f"{tuple(edge_attr.shape)}."
+            )
+        edge_attr = reduce(edge_attr, edges, edge_pool)
+    return Coarsened(reduce(x, selection, pool), selection, joined.edge_index, edge_attr, edges)
+
+
+def _graphs(batch: Tensor | Segments | None, size: int | None) -> Segments | None:
+    """The graph of each node as bags."""
+    if isinstance(batch, Segments):
+        if size is not None and as_count(size, "batch_size", least=0) != batch.num_segments:
+            raise ValueError(
+                f"`batch_size` is {size}, but `batch` has {batch.num_segments} graphs."
+            )
+        return batch
+    if batch is None and size is None:
+        return None
+    if batch is None or size is None:
+        raise ValueError(
+            "`batch` and `batch_size` go together: the largest index does not tell how many graphs "
+            "there are, because the last ones may be empty."
+        )
+    try:
+        return Segments(index=batch, num_segments=size)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace("`index`", "`batch`")) from None

@@ -1,0 +1,1 @@
+"""The loops of the fused ops on the CPU (Numba)."""

@@ -1,0 +1,181 @@
+"""CPU kernels of the softmax-weighted sum with one score per head (or one per element)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphpool.ops.fused.cpu.core import (
+    REDUCTION_FLAGS,
+    bag_chunks,
+    carry,
+    kernel,
+    pieces,
+    row_chunks,
+    run,
+    settle,
+)
+from graphpool.ops.fused.cpu.layout import Arrays
+from graphpool.ops.fused.cpu.math import exp, largest
+from graphpool.ops.fused.cpu.softmax import _NO_LIMIT, join, keep, unit
+
+
+def _dot(a, i, b, j, h):  # type: ignore[no-untyped-def]
+    zero = a.dtype.type(0)
+    total = zero
+    for c in range(a.shape[2]):
+        total += zero if a[i, h, c] == zero else a[i, h, c] * b[j, h, c]
+    return total
+
+
+dot = kernel(_dot, fastmath=REDUCTION_FLAGS)
+
+
+@kernel
+def heads_forward(  # type: ignore[no-untyped-def]
+    score, value, perm, gather, weight, begin, end, limit, piece, out, kept, slot, first, last
+):
+    heads = score.shape[1]
+    width = value.shape[2]
+    one = score.dtype.type(1)
+    zero = score.dtype.type(0)
+    least = -largest(zero)
+    top = np.empty(heads, score.dtype)
+    z = np.empty((1, heads), score.dtype)
+    share = np.empty(heads, score.dtype)
+    flat = out.reshape(out.shape[0], heads * width)
+    whole_z, whole_out = np.zeros(heads, np.float64), np.zeros(heads * width, np.float64)
+    has_perm, has_gather, has_weight = perm.size > 0, gather.size > 0, weight.size > 0
+    for n in range(first, last):
+        if end[n] - begin[n] > limit:
+            continue
+        for h in range(heads):
+            top[h] = least
+            z[0, h] = zero
+            for c in range(width):
+                out[n, h, c] = zero
+        for e in range(begin[n], end[n]):
+            i = perm[e] if has_perm else e
+            if has_weight and weight[i] == zero:
+                continue
+            for h in range(heads):
+                top[h] = score[i, h] if score[i, h] > top[h] else top[h]
+        scale = score.dtype.type(unit(weight, perm, begin[n], end[n]))
+        for e in range(begin[n], end[n]):
+            carry(z, 0, whole_z, e - begin[n])
+            carry(flat, n, whole_out, e - begin[n])
+            i = perm[e] if has_perm else e
+            w = scale * (weight[i] if has_weight else one)
+            if w == zero:
+                continue
+            r = gather[i] if has_gather else i
+            for h in range(heads):
+                v = score[i, h]
+                share[h] = w * exp(zero if v == top[h] else v - top[h])
+                z[0, h] += share[h]
+            for h in range(heads):
+                a = share[h]
+                if a == zero:
+                    # An infinite element without share adds nothing; a NaN does.
+                    for c in range(width):
+                        x = value[r, h, c]
+                        out[n, h, c] += x if x != x else zero
+                else:
+                    for c in range(width):
+                        out[n, h, c] += a * value[r, h, c]
+        settle(z, 0, whole_z, end[n] - begin[n])
+        settle(flat, n, whole_out, end[n] - begin[n])
+        for h in range(heads):
+            inverse = one / z[0, h] if z[0, h] != zero else zero
+            for c in range(width):
+                out[n, h, c] *= inverse
+        keep(top, z, scale, piece, kept, n)
+
+
+@kernel
+def heads_backward(  # type: ignore[no-untyped-def]
+    score,
+    value,
+    index,
+    gather,
+    weight,
+    kept,
+    finite,
+    grad,
+    grad_out,
+    grad_score,
+    grad_value,
+    slot,
+    first,
+    last,
+):
+    """``finite`` is the gradient, 0 to an infinite result, which moving the shares does not move;
+    ``grad_out`` ``[S, H]`` its product with the result, summed over each head."""
+    heads = score.shape[1]
+    width = value.shape[2]
+    one = score.dtype.type(1)
+    zero = score.dtype.type(0)
+    has_gather, has_weight, has_value = gather.size > 0, weight.size > 0, grad_value.shape[0] > 0
+    for i in range(first, last):
+        w = weight[i] if has_weight else one
+        n = index[i]
+        r = gather[i] if has_gather else i
+        for h in range(heads):
+            v, top = score[i, h], kept[n, 0, h]
+            a = w * exp(zero if v == top else v - top) * kept[n, 1, h] if w != zero else zero
+            grad_score[i, h] = (
+                zero if a == zero else a * (dot(finite, n, value, r, h) - grad_out[n, h])
+            )
+            if has_value:
+                for c in range(width):
+                    grad_value[i, h, c] = a * grad[n, h, c]
+
+
+@kernel
+def heads_value_backward(  # type: ignore[no-untyped-def]
+    score, index, weight, row_ptr, row_elements, kept, grad, grad_value, slot, first, last
+):
+    """Gradient to gathered values: each row adds up over the elements that read it."""
+    heads = score.shape[1]
+    width = grad.shape[2]
+    one = score.dtype.type(1)
+    zero = score.dtype.type(0)
+    has_elements, has_weight = row_elements.size > 0, weight.size > 0
+    flat = grad_value.reshape(grad_value.shape[0], heads * width)
+    whole = np.zeros(heads * width, np.float64)
+    for r in range(first, last):
+        for h in range(heads):
+            for c in range(width):
+                grad_value[r, h, c] = zero
+        for j in range(row_ptr[r], row_ptr[r + 1]):
+            carry(flat, r, whole, j - row_ptr[r])
+            i = row_elements[j] if has_elements else j
+            w = weight[i] if has_weight else one
+            if w == zero:
+                continue
+            n = index[i]
+            for h in range(heads):
+                v, top = score[i, h], kept[n, 0, h]
+                a = w * exp(zero if v == top else v - top) * kept[n, 1, h]
+                for c in range(width):
+                    grad_value[r, h, c] += a * grad[n, h, c]
+        settle(flat, r, whole, row_ptr[r + 1] - row_ptr[r])
+
+
+def forward(
+    score: np.ndarray, value: np.ndarray, at: Arrays, out: np.ndarray, kept: np.ndarray
+) -> None:
+    """Fills ``out`` ``[S, H, C / H]`` and ``kept`` ``[S, 2, H]`` as the other ``forward`` does."""
+    channels = value.shape[1] * value.shape[2]
+    chunks, limit, long_bags = bag_chunks(at.ptr, channels)
+    where = (score, value, at.perm, at.gather, at.weight)
+    run(heads_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, kept), chunks)
+    if long_bags is None:
+        return
+    cut = pieces(at.ptr, long_bags, limit)
+    part = np.empty((len(cut.begin), 2, kept.shape[2]), kept.dtype)
+    part_out = np.empty((len(cut.begin), *out.shape[1:]), out.dtype)
+    work = int((cut.end - cut.begin).sum()) * channels
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, part_out, part)
+    run(heads_forward, args, row_chunks(len(cut.begin), work))
+    flat_out = out.reshape(len(out), channels)
+    join(part, part_out.reshape(len(part_out), channels), cut, long_bags, flat_out, kept)

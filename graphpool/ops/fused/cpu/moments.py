@@ -1,0 +1,379 @@
+"""CPU kernels of sum, mean, variance, minimum and maximum: all of them in one pass over the elements."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphpool.ops.fused.cpu.core import (
+    bag_chunks,
+    carry,
+    inlined,
+    kernel,
+    pieces,
+    row_chunks,
+    run,
+    settle,
+)
+from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
+from graphpool.ops.fused.cpu.layout import Arrays
+
+SUM, MEAN, VAR, MIN, MAX = range(5)
+_NO_LIMIT = np.iinfo(np.int64).max
+
+
+@inlined
+def row(perm, gather, e):  # type: ignore[no-untyped-def]
+    i = perm[e] if perm.size > 0 else e
+    return gather[i] if gather.size > 0 else i
+
+
+@inlined
+def add_rows(x, perm, gather, weight, begin, end, ahead, total):  # type: ignore[no-untyped-def]
+    """Adds ``w x`` to ``total`` (float64): n times a float32 is exact there.
+
+    Rows up to ``ahead`` are asked for in time.
+    """
+    scattered, has_weight = perm.size > 0 or gather.size > 0, weight.size > 0
+    if not scattered and not has_weight:
+        for e in range(begin, end):
+            for c in range(x.shape[1]):
+                total[c] += x[e, c]
+        return
+    for e in range(begin, end):
+        if scattered and e + AHEAD < ahead:
+            fetch_row(x, row(perm, gather, e + AHEAD))
+        r = row(perm, gather, e)
+        if has_weight:
+            w = np.float64(weight[perm[e] if perm.size > 0 else e])
+            if w != 0.0:
+                for c in range(x.shape[1]):
+                    total[c] += w * x[r, c]
+        else:
+            for c in range(x.shape[1]):
+                total[c] += x[r, c]
+
+
+@inlined
+def deviations(  # type: ignore[no-untyped-def]
+    x, perm, gather, weight, begin, end, center, n, first, second, k
+):
+    """Adds ``w (x - center[n])`` to ``first[k]`` and ``w (x - center[n])^2`` to ``second[k]``."""
+    has_weight = weight.size > 0
+    for e in range(begin, end):
+        r = row(perm, gather, e)
+        if has_weight:
+            w = np.float64(weight[perm[e] if perm.size > 0 else e])
+            if w != 0.0:
+                for c in range(x.shape[1]):
+                    d = np.float64(x[r, c] - center[n, c])
+                    first[k, c] += w * d
+                    second[k, c] += w * d * d
+        else:
+            for c in range(x.shape[1]):
+                d = x[r, c] - center[n, c]
+                first[k, c] += d
+                second[k, c] += d * d
+
+
+@inlined
+def extreme(x, r, w, best, at, sign):  # type: ignore[no-untyped-def]
+    """Takes row ``r`` into ``best``, the largest ``sign * x``, and the weight ``at`` that attains it."""
+    for c in range(x.shape[1]):
+        v = sign * x[r, c]
+        lost = best[c] != best[c]
+        new = (v > best[c]) | ((v != v) & (not lost))
+        same = (v == best[c]) | ((v != v) & lost)
+        at[c] = w if new else (at[c] + w if same else at[c])
+        best[c] = v if new else best[c]
+
+
+@kernel
+def moments_forward(  # type: ignore[no-untyped-def]
+    x, perm, gather, weight, begin, end, limit, want, keep, out, kept, slot, first, last
+):
+    """``want[k]`` is the row of ``out`` for moment k, or -1; ``keep`` likewise for ``kept``."""
+    channels = x.shape[1]
+    one = x.dtype.type(1)
+    zero = x.dtype.type(0)
+    inf = x.dtype.type(np.inf)
+    total = np.empty(channels, np.float64)
+    sums = np.empty((1, channels), np.float64)
+    squares = np.empty((1, channels), np.float64)
+    center = np.empty((1, channels), x.dtype)
+    low = np.empty(channels, x.dtype)
+    high = np.empty(channels, x.dtype)
+    at_low = np.empty(channels, x.dtype)
+    at_high = np.empty(channels, x.dtype)
+    has_perm, has_weight = perm.size > 0, weight.size > 0
+    scattered = has_perm or gather.size > 0
+    means, spread = want[1] >= 0 or want[2] >= 0, want[2] >= 0
+    adds = want[0] >= 0 or means
+    lows, highs = want[3] >= 0, want[4] >= 0
+    final = end[last - 1]
+    for n in range(first, last):
+        if end[n] - begin[n] > limit:
+            continue
+        for c in range(channels):
+            total[c] = 0.0
+        if adds:
+            add_rows(x, perm, gather, weight, begin[n], end[n], final, total)
+        if lows or highs:
+            for c in range(channels):
+                low[c] = -inf
+                high[c] = -inf
+                at_low[c] = zero
+                at_high[c] = zero
+            for e in range(begin[n], end[n]):
+                if scattered and not adds and e + AHEAD < final:
+                    fetch_row(x, row(perm, gather, e + AHEAD))
+                w = weight[perm[e] if has_perm else e] if has_weight else one
+                if w == zero:
+                    continue
+                r = row(perm, gather, e)
+                if lows:
+                    extreme(x, r, w, low, at_low, -one)
+                if highs:
+                    extreme(x, r, w, high, at_high, one)
+        present = end[n] > begin[n]
+        size = np.float64(end[n] - begin[n])
+        if has_weight:
+            present = False
+            size = 0.0
+            for e in range(begin[n], end[n]):
+                w = weight[perm[e] if has_perm else e]
+                present = present or w != zero
+                size += w
+        if want[0] >= 0:
+            for c in range(channels):
+                out[want[0], n, c] = total[c]
+        if lows:
+            for c in range(channels):
+                out[want[3], n, c] = -low[c] if present else zero
+                kept[keep[0], n, c] = at_low[c]
+        if highs:
+            for c in range(channels):
+                out[want[4], n, c] = high[c] if present else zero
+                kept[keep[1], n, c] = at_high[c]
+        if means:
+            size = size if size != 0.0 else 1.0
+            for c in range(channels):
+                center[0, c] = total[c] / size
+            if x.itemsize == 8:
+                # Nothing wider to add in: the mean deviation from the rounded mean is what it lacks.
+                for c in range(channels):
+                    sums[0, c] = 0.0
+                deviations(x, perm, gather, weight, begin[n], end[n], center, 0, sums, squares, 0)
+                for c in range(channels):
+                    shift = sums[0, c] / size
+                    center[0, c] += shift if abs(shift) < np.inf else 0.0
+        if want[1] >= 0:
+            for c in range(channels):
+                out[want[1], n, c] = center[0, c]
+        if spread:
+            # The bag is still in cache; deviations from the mean keep a large common offset harmless.
+            # The mean is rounded, so the mean deviation is taken out once more.
+            for c in range(channels):
+                sums[0, c] = 0.0
+                squares[0, c] = 0.0
+            deviations(x, perm, gather, weight, begin[n], end[n], center, 0, sums, squares, 0)
+            for c in range(channels):
+                shift = sums[0, c] / size
+                v = squares[0, c] / size - shift * shift
+                out[want[2], n, c] = 0.0 if v < 0.0 else v
+                kept[keep[2], n, c] = shift
+
+
+@kernel
+def piece_deviations(  # type: ignore[no-untyped-def]
+    x, perm, gather, weight, begin, end, owner, center, sums, squares, slot, first, last
+):
+    """:func:`deviations` of each piece from the mean of the bag that owns it."""
+    for k in range(first, last):
+        for c in range(x.shape[1]):
+            sums[k, c] = 0.0
+            squares[k, c] = 0.0
+        deviations(x, perm, gather, weight, begin[k], end[k], center, owner[k], sums, squares, k)
+
+
+@kernel
+def moments_backward(  # type: ignore[no-untyped-def]
+    x,
+    index,
+    ordered,
+    weight,
+    row_ptr,
+    row_elements,
+    want,
+    linear,
+    twice,
+    mean,
+    shift,
+    low,
+    low_share,
+    high,
+    high_share,
+    grad_x,
+    slot,
+    first,
+    last,
+):
+    """Per bag and channel: ``linear + twice * (x - mean - shift)``, and a share for each element at an
+    extremum."""
+    channels = x.shape[1]
+    one = x.dtype.type(1)
+    zero = x.dtype.type(0)
+    has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
+    sums, lows, highs = want[0] >= 0 or want[1] >= 0, want[3] >= 0, want[4] >= 0
+    final = row_ptr[last] if has_ptr else last
+    whole = np.zeros(channels, np.float64)
+    for r in range(first, last):
+        for c in range(channels):
+            grad_x[r, c] = zero
+        start = row_ptr[r] if has_ptr else r
+        stop = row_ptr[r + 1] if has_ptr else r + 1
+        for j in range(start, stop):
+            carry(grad_x, r, whole, j - start)
+            if not ordered and j + AHEAD < final:
+                n = index[row_elements[j + AHEAD] if has_elements else j + AHEAD]
+                if sums:
+                    fetch_row(linear, n)
+                if want[2] >= 0:
+                    fetch_row(twice, n)
+                    fetch_row(mean, n)
+                    fetch_row(shift, n)
+                if lows:
+                    fetch_row(low, n)
+                    fetch_row(low_share, n)
+                if highs:
+                    fetch_row(high, n)
+                    fetch_row(high_share, n)
+            i = row_elements[j] if has_elements else j
+            w = weight[i] if has_weight else one
+            if w == zero:
+                continue
+            n = index[i]
+            if sums:
+                for c in range(channels):
+                    grad_x[r, c] += w * linear[n, c]
+            if want[2] >= 0:
+                for c in range(channels):
+                    grad_x[r, c] += w * (twice[n, c] * (x[r, c] - mean[n, c] - shift[n, c]))
+            if lows:
+                for c in range(channels):
+                    hit = (x[r, c] == low[n, c]) | (x[r, c] != x[r, c])
+                    grad_x[r, c] += w * low_share[n, c] if hit else zero
+            if highs:
+                for c in range(channels):
+                    hit = (x[r, c] == high[n, c]) | (x[r, c] != x[r, c])
+                    grad_x[r, c] += w * high_share[n, c] if hit else zero
+        settle(grad_x, r, whole, stop - start)
+
+
+def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, kept: np.ndarray) -> None:
+    """Fills ``out`` ``[K, S, C]`` and ``kept``: the weight of the elements at the minimum and at the maximum,
+    and for the variance what its mean lacks by rounding."""
+    chunks, limit, long_bags = bag_chunks(at.ptr, x.shape[1])
+    keep = kept_rows(want)
+    where = (x, at.perm, at.gather, at.weight)
+    args = (*where, at.ptr[:-1], at.ptr[1:], limit, want, keep, out, kept)
+    run(moments_forward, args, chunks)
+    if long_bags is None:
+        return
+    cut = pieces(at.ptr, long_bags, limit)
+    # Of its pieces a bag needs sums and extrema; deviations are from the mean of the whole bag.
+    adds = bool((want[:3] >= 0).any())
+    need = np.where(want >= 0, 0, -1)
+    need[:3] = [0 if adds else -1, -1, -1]
+    need[need >= 0] = np.arange((need >= 0).sum())
+    count = len(cut.begin)
+    part = np.empty((int(need.max()) + 1, count, x.shape[1]))
+    part_kept = np.empty((int((need[3:] >= 0).sum()), count, x.shape[1]), x.dtype)
+    chunks = row_chunks(count, int((cut.end - cut.begin).sum()) * x.shape[1])
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, need, kept_rows(need), part, part_kept)
+    run(moments_forward, args, chunks)
+    present = at.present(cut.begin, cut.end)[:, None]
+    for k, reduce, neutral in ((MIN, np.minimum, np.inf), (MAX, np.maximum, -np.inf)):
+        if want[k] >= 0:
+            values = np.where(present, part[need[k]], neutral)
+            best = reduce.reduceat(values, cut.first)
+            hit = (values == best[cut.owner]) | np.isnan(values)
+            tied = np.where(present & hit, part_kept[kept_rows(need)[k - MIN]], 0)
+            kept[keep[k - MIN], long_bags] = np.add.reduceat(tied.astype(np.float64), cut.first)
+            empty = ~np.logical_or.reduceat(present, cut.first)
+            out[want[k], long_bags] = np.where(empty, 0, best)
+    if adds:
+        total = np.add.reduceat(part[need[SUM]], cut.first)
+        size = np.add.reduceat(at.sizes(cut.begin, cut.end)[:, None], cut.first)
+        size[size == 0] = 1
+        _long_means(where, cut, chunks, total, size, want, long_bags, out, kept)
+
+
+def _long_means(where, cut, chunks, total, size, want, bags, out, kept):  # type: ignore[no-untyped-def]
+    """Sum, mean and variance of long bags, as :func:`moments_forward` finds those of short ones."""
+    x = where[0]
+
+    def means(center):  # type: ignore[no-untyped-def]
+        """Means of the deviations from ``center``, and of their squares."""
+        sums, squares = np.empty((2, len(cut.begin), x.shape[1]))
+        args = (*where, cut.begin, cut.end, cut.owner, center, sums, squares)
+        run(piece_deviations, args, chunks)
+        return (np.add.reduceat(v, cut.first) / size for v in (sums, squares))
+
+    if want[SUM] >= 0:
+        out[want[SUM], bags] = total
+    if (want[[MEAN, VAR]] < 0).all():
+        return
+    center = (total / size).astype(x.dtype)
+    if x.dtype == np.float64:
+        shift, _ = means(center)
+        center += np.where(np.isfinite(shift), shift, 0)
+    if want[MEAN] >= 0:
+        out[want[MEAN], bags] = center
+    if want[VAR] >= 0:
+        shift, square = means(center)
+        out[want[VAR], bags] = np.maximum(square - shift * shift, 0)
+        kept[kept_rows(want)[2], bags] = shift
+
+
+def kept_rows(want: np.ndarray) -> np.ndarray:
+    """The rows of what is kept for the minimum, the maximum and the variance, or -1."""
+    asked = want[[MIN, MAX, VAR]] >= 0
+    return np.where(asked, asked.cumsum() - 1, -1)
+
+
+def backward(
+    x: np.ndarray,
+    at: Arrays,
+    want: np.ndarray,
+    out: np.ndarray,
+    kept: np.ndarray,
+    grad: np.ndarray,
+    grad_x: np.ndarray,
+) -> None:
+    """Fills ``grad_x`` ``[R, C]`` from ``grad`` ``[K, S, C]``."""
+    none = np.empty((0, x.shape[1]), x.dtype)
+    linear, twice, mean, shift, shares = none, none, none, none, [none, none]
+    keep = kept_rows(want)
+    if want[MEAN] >= 0 or want[VAR] >= 0:
+        size = at.sizes(at.ptr[:-1], at.ptr[1:])
+        size[size == 0] = 1
+        inverse = (1 / size).astype(x.dtype)[:, None]
+    if want[SUM] >= 0:
+        linear = grad[want[SUM]]
+    if want[MEAN] >= 0:
+        share = grad[want[MEAN]] * inverse
+        linear = share if want[SUM] < 0 else linear + share
+    if want[VAR] >= 0:
+        twice = grad[want[VAR]] * (2 * inverse)
+        mean, shift = out[want[MEAN]], kept[keep[2]]
+    for side, k in enumerate((MIN, MAX)):
+        if want[k] >= 0:
+            count = kept[keep[side]]
+            shares[side] = np.divide(
+                grad[want[k]], count, where=count > 0, out=np.zeros_like(count)
+            )
+    low = out[want[MIN]] if want[MIN] >= 0 else none
+    high = out[want[MAX]] if want[MAX] >= 0 else none
+    where = (x, at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
+    args = (*where, want, linear, twice, mean, shift, low, shares[0], high, shares[1], grad_x)
+    run(moments_backward, args, at.backward_chunks(x.shape[1]))

@@ -1,0 +1,353 @@
+"""CPU kernels of softmax over bags, with one score per channel.
+
+A bag is read twice, the second time from cache: its largest score first, then exponentials and sums.
+What is kept for each bag is that score and one over the sum of the exponentials relative to it. Their
+combination ``log sum exp`` would be rounded like the score itself, and shares of large scores would not
+add up to 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba.extending import register_jitable
+
+from graphpool.ops.fused.cpu.core import (
+    add_up,
+    bag_chunks,
+    carry,
+    inlined,
+    kernel,
+    pieces,
+    row_chunks,
+    run,
+    settle,
+)
+from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
+from graphpool.ops.fused.cpu.layout import Arrays
+from graphpool.ops.fused.cpu.math import exp, largest
+
+_NO_LIMIT = np.iinfo(np.int64).max
+
+
+@register_jitable(forceinline=True)
+def product(a, b):  # type: ignore[no-untyped-def]
+    """A product that is rounded: fused with a difference, equal scores would not be equal."""
+    return a * b
+
+
+@inlined
+def unit(weight, perm, begin, end):  # type: ignore[no-untyped-def]
+    """The power of two by which the weights of a bag add up to less than 1: sums over it cannot overflow."""
+    total = np.float64(end - begin)
+    if weight.size > 0:
+        total = 0.0
+        for e in range(begin, end):
+            total += weight[perm[e] if perm.size > 0 else e]
+    return math.ldexp(1.0, -min(max(math.frexp(total)[1], -100), 100))
+
+
+@inlined
+def keep(top, z, scale, piece, kept, n):  # type: ignore[no-untyped-def]
+    """Fills ``kept[n]`` ``[2, C]``: top, and one over the sum ``z / scale`` (of a piece the sum)."""
+    for c in range(top.shape[0]):
+        kept[n, 0, c] = top[c] if (z[0, c] != 0) & (z[0, c] == z[0, c]) else 0
+        if piece:
+            kept[n, 1, c] = z[0, c] / scale
+        else:
+            kept[n, 1, c] = scale / z[0, c] if z[0, c] != 0 else 0
+
+
+@kernel
+def softmax_forward(  # type: ignore[no-untyped-def]
+    score,
+    value,
+    t,
+    perm,
+    score_gather,
+    value_gather,
+    weight,
+    begin,
+    end,
+    limit,
+    piece,
+    out,
+    kept,
+    slot,
+    first,
+    last,
+):
+    """Scores are ``t * score``. Without ``out`` only ``kept`` is computed; ``value`` is not read then."""
+    channels = score.shape[1]
+    one = t.dtype.type(1)
+    zero = t.dtype.type(0)
+    inf = t.dtype.type(np.inf)
+    top = np.empty(channels, t.dtype)
+    z = np.empty((1, channels), t.dtype)
+    whole_z, whole_out = np.zeros(channels, np.float64), np.zeros(channels, np.float64)
+    has_perm, has_weight, has_out = perm.size > 0, weight.size > 0, out.shape[0] > 0
+    moves_score, moves_value = score_gather.size > 0, value_gather.size > 0
+    # The largest finite number below 0: a bag of nothing but -inf keeps exp(-inf - top) = 0.
+    least = -largest(zero)
+    final = end[last - 1]
+    scattered = has_perm or moves_score or moves_value
+    has_value = has_out and value.ctypes.data != score.ctypes.data
+    for n in range(first, last):
+        if end[n] - begin[n] > limit:
+            continue
+        for c in range(channels):
+            top[c] = least
+            z[0, c] = zero
+        if has_out:
+            for c in range(channels):
+                out[n, c] = zero
+        for e in range(begin[n], end[n]):
+            i = perm[e] if has_perm else e
+            if has_weight and weight[i] == zero:
+                continue
+            s = score_gather[i] if moves_score else i
+            for c in range(channels):
+                v = product(t[c], score[s, c])
+                top[c] = v if v > top[c] else top[c]
+        scale = t.dtype.type(unit(weight, perm, begin[n], end[n]))
+        for e in range(begin[n], end[n]):
+            carry(z, 0, whole_z, e - begin[n])
+            if has_out:
+                carry(out, n, whole_out, e - begin[n])
+            # The arithmetic of a row is long enough to fetch one that comes later meanwhile.
+            if scattered and e + AHEAD < final:
+                i = perm[e + AHEAD] if has_perm else e + AHEAD
+                fetch_row(score, score_gather[i] if moves_score else i)
+                if has_value:
+                    fetch_row(value, value_gather[i] if moves_value else i)
+            i = perm[e] if has_perm else e
+            w = scale * (weight[i] if has_weight else one)
+            if w == zero:
+                continue
+            s = score_gather[i] if moves_score else i
+            if has_out:
+                r = value_gather[i] if moves_value else i
+                for c in range(channels):
+                    v = product(t[c], score[s, c])
+                    a = w * exp(zero if v == top[c] else v - top[c])
+                    z[0, c] += a
+                    # The limit of exp(-s) * s is 0.
+                    x = value[r, c]
+                    out[n, c] += zero if (a == zero) & (abs(x) == inf) else a * x
+            else:
+                for c in range(channels):
+                    v = product(t[c], score[s, c])
+                    z[0, c] += w * exp(zero if v == top[c] else v - top[c])
+        settle(z, 0, whole_z, end[n] - begin[n])
+        if has_out:
+            settle(out, n, whole_out, end[n] - begin[n])
+            for c in range(channels):
+                out[n, c] = out[n, c] / z[0, c] if z[0, c] != zero else zero
+        keep(top, z, scale, piece, kept, n)
+
+
+@kernel
+def softpool_backward(  # type: ignore[no-untyped-def]
+    x,
+    t,
+    index,
+    ordered,
+    weight,
+    row_ptr,
+    row_elements,
+    out,
+    kept,
+    grad,
+    grad_x,
+    grad_t,
+    slot,
+    first,
+    last,
+):
+    """Gradients of ``sum softmax(t x) x`` to the rows ``x``, and to ``t`` as one sum per chunk."""
+    channels = x.shape[1]
+    one = x.dtype.type(1)
+    zero = x.dtype.type(0)
+    inf = x.dtype.type(np.inf)
+    total = np.zeros(channels, x.dtype)
+    whole = np.zeros(channels, np.float64)
+    rows_of_bags = kept.reshape(kept.shape[0], 2 * channels)
+    has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
+    for c in range(channels):
+        grad_t[slot, c] = 0.0
+    final = row_ptr[last] if has_ptr else last
+    for r in range(first, last):
+        for c in range(channels):
+            grad_x[r, c] = zero
+        start = row_ptr[r] if has_ptr else r
+        stop = row_ptr[r + 1] if has_ptr else r + 1
+        for j in range(start, stop):
+            carry(grad_x, r, whole, j - start)
+            if not ordered and j + AHEAD < final:
+                i = row_elements[j + AHEAD] if has_elements else j + AHEAD
+                fetch_row(out, index[i])
+                fetch_row(rows_of_bags, index[i])
+                fetch_row(grad, index[i])
+            i = row_elements[j] if has_elements else j
+            w = weight[i] if has_weight else one
+            if w == zero:
+                continue
+            n = index[i]
+            for c in range(channels):
+                v = product(t[c], x[r, c])
+                a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
+                # Moving the shares does not move an infinite result.
+                d = zero if (a == zero) | (abs(out[n, c]) == inf) else x[r, c] - out[n, c]
+                a *= grad[n, c]
+                grad_x[r, c] += a * (one + t[c] * d)
+                total[c] += a * d * d
+        settle(grad_x, r, whole, stop - start)
+        add_up(total, grad_t, slot, r, first, last)
+
+
+@kernel
+def softmax_backward(  # type: ignore[no-untyped-def]
+    score,
+    value,
+    index,
+    ordered,
+    gather,
+    weight,
+    out,
+    kept,
+    grad,
+    grad_score,
+    grad_value,
+    slot,
+    first,
+    last,
+):
+    """Per element ``a g (v - y)`` to its score; ``a g`` to its value where ``grad_value`` has rows."""
+    channels = score.shape[1]
+    one = score.dtype.type(1)
+    zero = score.dtype.type(0)
+    inf = score.dtype.type(np.inf)
+    rows_of_bags = kept.reshape(kept.shape[0], 2 * channels)
+    has_gather, has_weight, has_value = gather.size > 0, weight.size > 0, grad_value.shape[0] > 0
+    for i in range(first, last):
+        if i + AHEAD < last:
+            if has_gather:
+                fetch_row(value, gather[i + AHEAD])
+            if not ordered:
+                fetch_row(out, index[i + AHEAD])
+                fetch_row(rows_of_bags, index[i + AHEAD])
+                fetch_row(grad, index[i + AHEAD])
+        w = weight[i] if has_weight else one
+        n = index[i]
+        r = gather[i] if has_gather else i
+        if w == zero:
+            for c in range(channels):
+                grad_score[i, c] = zero
+                if has_value:
+                    grad_value[i, c] = zero
+            continue
+        for c in range(channels):
+            v = score[i, c]
+            a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
+            y = out[n, c]
+            d = zero if (a == zero) | (abs(y) == inf) else value[r, c] - y
+            grad_score[i, c] = a * grad[n, c] * d
+        if has_value:
+            for c in range(channels):
+                v = score[i, c]
+                a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
+                grad_value[i, c] = a * grad[n, c]
+
+
+@kernel
+def share_backward(  # type: ignore[no-untyped-def]
+    score, index, ordered, weight, row_ptr, row_elements, by_row, kept, grad, out, slot, first, last
+):
+    """Rows of ``sum_e a_e g_s(e)``: the gradient to gathered values, and that of log-sum-exp to its scores.
+
+    ``by_row``: scores lie by row, not by element.
+    """
+    channels = score.shape[1]
+    one = score.dtype.type(1)
+    zero = score.dtype.type(0)
+    whole = np.zeros(channels, np.float64)
+    rows_of_bags = kept.reshape(kept.shape[0], 2 * channels)
+    has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
+    final = row_ptr[last] if has_ptr else last
+    for r in range(first, last):
+        for c in range(channels):
+            out[r, c] = zero
+        start = row_ptr[r] if has_ptr else r
+        stop = row_ptr[r + 1] if has_ptr else r + 1
+        for j in range(start, stop):
+            carry(out, r, whole, j - start)
+            if not ordered and j + AHEAD < final:
+                i = row_elements[j + AHEAD] if has_elements else j + AHEAD
+                fetch_row(rows_of_bags, index[i])
+                fetch_row(grad, index[i])
+                if not by_row:
+                    fetch_row(score, i)
+            i = row_elements[j] if has_elements else j
+            w = weight[i] if has_weight else one
+            if w == zero:
+                continue
+            n = index[i]
+            s = r if by_row else i
+            for c in range(channels):
+                v = score[s, c]
+                a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
+                out[r, c] += a * grad[n, c]
+        settle(out, r, whole, stop - start)
+
+
+def forward(
+    score: np.ndarray,
+    value: np.ndarray,
+    t: np.ndarray,
+    at: Arrays,
+    score_gather: np.ndarray,
+    out: np.ndarray,
+    kept: np.ndarray,
+) -> None:
+    """Fills ``out`` ``[S, C]`` (or not, if it has no rows) and ``kept`` ``[S, 2, C]``: the largest score, and
+    one over the sum of the exponentials relative to it; 0 and 0 where there is no share."""
+    chunks, limit, long_bags = bag_chunks(at.ptr, score.shape[1])
+    where = (score, value, t, at.perm, score_gather, at.gather, at.weight)
+    run(softmax_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, kept), chunks)
+    if long_bags is None:
+        return
+    cut = pieces(at.ptr, long_bags, limit)
+    count = len(cut.begin)
+    part = np.empty((count, 2, score.shape[1]), kept.dtype)
+    part_out = np.empty((count if out.shape[0] else 0, out.shape[1]), out.dtype)
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, part_out, part)
+    work = int((cut.end - cut.begin).sum()) * score.shape[1]
+    run(softmax_forward, args, row_chunks(count, work))
+    join(part, part_out, cut, long_bags, out, kept)
+
+
+def join(part, part_out, cut, bags, out, kept):  # type: ignore[no-untyped-def]
+    """Joins pieces of long bags, in float64 and in order: each counts as an element of its own weight."""
+    z = part[:, 1].astype(np.float64)
+    tops = np.where(z == 0, -np.inf, part[:, 0])
+    top = np.maximum.reduceat(tops, cut.first)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        spread = top[cut.owner]
+        share = z * np.exp(np.where(tops == spread, 0, tops - spread))
+        total = np.add.reduceat(share, cut.first)
+        inverse = np.where(total == 0, 0, 1 / total)
+        kept[bags, 0] = np.where(total == 0, 0, top)
+        kept[bags, 1] = inverse
+        if out.shape[0]:
+            share *= inverse[cut.owner]
+            share = np.repeat(share, out.shape[1] // share.shape[1], 1)
+            product = np.where((share == 0) & ~np.isnan(part_out), 0, share * part_out)
+            out[bags] = np.add.reduceat(product, cut.first)
+
+
+def log_sum_exp(kept: np.ndarray) -> np.ndarray:
+    """``log sum exp`` ``[S, C]`` of what is kept; -inf where there is no share."""
+    top, inverse = kept[:, 0], kept[:, 1]
+    with np.errstate(divide="ignore"):
+        return np.where(inverse == 0, -np.inf, top - np.log(inverse))

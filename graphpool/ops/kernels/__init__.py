@@ -1,1 +1,0 @@
-"""How an op is computed: fused kernels, and the composed form they are tested against."""

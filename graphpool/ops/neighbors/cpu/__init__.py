@@ -1,0 +1,1 @@
+"""Trees and searches on the CPU (Numba)."""

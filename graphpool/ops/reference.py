@@ -1,0 +1,209 @@
+"""The composed form of the ops: the reference that every kernel is tested against.
+
+Written with :mod:`graphpool.ops.primitives` alone, so that it runs on any device and can be
+differentiated twice. Elements are on dimension 0, tensors are float32 or float64 (sums, maxima and minima
+also take integers), and ``weight`` is ``[E]`` or ``None``; the public functions see to that.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphpool import _debug
+from graphpool.ops.inputs import wide
+from graphpool.ops.primitives import bag_extremum, bag_gather, bag_sum, with_value
+from graphpool.segments import Segments
+
+_EXP_LIMIT = 80.0
+"""exp(80) is still finite in float32."""
+
+
+def align(v: Tensor, x: Tensor) -> Tensor:
+    """A vector over elements or bags, shaped so that it broadcasts over the channels of ``x``."""
+    return v.view(-1, *[1] * (x.dim() - 1))
+
+
+def weighted(x: Tensor, weight: Tensor | None) -> Tensor:
+    """``weight * x``; an element of weight 0 is absent, whatever it holds."""
+    if weight is None:
+        return x
+    w = align(weight, x)
+    if not x.is_floating_point():
+        return w * x
+    return torch.where((w == 0) & ~x.isfinite(), 0, w * x)
+
+
+def sizes(segments: Segments, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The size of each bag ``[S]``: its number of elements, or the sum of their weights."""
+    return segments.counts.to(dtype) if weight is None else bag_sum(weight, segments)
+
+
+def segment_sum(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    return bag_sum(weighted(x, weight), segments)
+
+
+def segment_mean(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    """The mean, rounded once: that of equal numbers is that number."""
+    elements, weight = wide(x), None if weight is None else wide(weight)
+    n = align(sizes(segments, weight, elements.dtype), x)
+    n = torch.where(n == 0, 1, n)
+    mean = segment_sum(elements, segments, weight) / n
+    if elements.dtype != x.dtype:
+        return mean.to(x.dtype)
+    # Nothing wider to add in: the mean deviation from the rounded mean is what it lacks.
+    deviation = elements.detach() - bag_gather(mean.detach(), segments)
+    lacks = (
+        segment_sum(deviation, segments, None if weight is None else weight.detach()) / n.detach()
+    )
+    return with_value(mean, mean + torch.where(lacks.isfinite(), lacks, 0))
+
+
+def segment_extremum(
+    x: Tensor, segments: Segments, weight: Tensor | None = None, largest: bool = True
+) -> Tensor:
+    """Largest or smallest element; the derivative is shared equally by the elements that attain it."""
+    values = x.detach() if weight is None else _hide_absent(x.detach(), weight, largest)
+    value = bag_extremum(values, segments, largest)
+    value = torch.where(align(_is_empty(segments, weight), x), value.new_zeros(()), value)
+    # Under a transform a tensor does not know whether those it stands for want a derivative.
+    if not _debug.inside_transform() and not (x.requires_grad and torch.is_grad_enabled()):
+        return value
+    hit = (values == bag_gather(value, segments)) | x.isnan()
+    if weight is not None:
+        hit = hit & align(weight > 0, x)
+    share = hit.to(x.dtype) if weight is None else align(weight.detach(), x) * hit
+    total = bag_gather(bag_sum(share, segments), segments)
+    share = share / torch.where(total == 0, 1, total)
+    return with_value(bag_sum(torch.where(hit, share * x, 0), segments), value)
+
+
+def segment_var(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    """Biased variance, from deviations from the rounded mean, whose error is then removed."""
+    rounded = segment_mean(x.detach(), segments, None if weight is None else weight.detach())
+    deviation = wide(x - bag_gather(rounded, segments))
+    weight = None if weight is None else wide(weight)
+    n = align(sizes(segments, weight, deviation.dtype), x)
+    n = torch.where(n == 0, 1, n)
+    shift = segment_sum(deviation, segments, weight) / n
+    deviation = deviation - bag_gather(shift, segments)
+    return (segment_sum(deviation * deviation, segments, weight) / n).to(x.dtype)
+
+
+def standard_deviation(variance: Tensor) -> Tensor:
+    """Square root with derivative 0 at 0, where the true one is infinite."""
+    positive = variance != 0
+    return torch.where(positive, torch.where(positive, variance, 1).sqrt(), 0)
+
+
+def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    e, z, _ = _exponentials(score, segments, weight)
+    return e / bag_gather(torch.where(z == 0, 1, z), segments)
+
+
+def segment_logsumexp(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    _, z, top = _exponentials(x, segments, weight)
+    empty = align(_is_empty(segments, weight), x)
+    positive = z > 0
+    # A bag of nothing but -inf has z = 0 and the value -inf; a NaN passes through.
+    log = torch.where(positive | z.isnan(), torch.where(z == 0, 1, z).log(), -torch.inf)
+    return torch.where(empty, 0, top + log)
+
+
+def segment_softmax_sum(
+    score: Tensor, value: Tensor, segments: Segments, weight: Tensor | None = None
+) -> Tensor:
+    """Softmax-weighted sum; ``score`` broadcasts against ``value`` on the trailing dimensions."""
+    share = segment_softmax(score, segments, weight)
+    # The limit of exp(-t) * t is 0: an infinite element without weight must not turn into a NaN.
+    excluded = (share == 0) & value.isinf()
+    if weight is not None:
+        excluded = excluded | (align(weight == 0, value) & value.isnan())
+    # Moving the shares does not move an infinite result.
+    infinite = bag_sum(((share != 0) & value.isinf()).long(), segments) > 0
+    share = torch.where(bag_gather(infinite.long(), segments) > 0, share.detach(), share)
+    return bag_sum(share * torch.where(excluded, 0, value), segments)
+
+
+def segment_softpool(
+    x: Tensor, t: Tensor, segments: Segments, weight: Tensor | None = None
+) -> Tensor:
+    # An infinite element has all of its bag or nothing, however t moves.
+    score = with_value(t * torch.where(x.isinf(), 0, x), (t * x).detach())
+    return segment_softmax_sum(score, x, segments, weight)
+
+
+def segment_power(
+    x: Tensor, p: Tensor, q: Tensor, segments: Segments, weight: Tensor | None = None
+) -> Tensor:
+    """``n^-q (sum |x|^p)^(1/p)`` in the log domain; ``p`` and ``q`` broadcast over the channels."""
+    least, most = limits(x.dtype)
+    dtype, x, p, q = x.dtype, wide(x), wide(p), wide(q)
+    weight = None if weight is None else wide(weight)
+    with torch.no_grad():
+        a = x.abs() if weight is None else _hide_absent(x.abs(), weight, largest=True)
+        extreme = torch.where(p > 0, bag_extremum(a, segments, True), _smallest(a, segments))
+        infinite = extreme == torch.inf
+        of_element = bag_gather(infinite.to(x.dtype), segments) > 0
+    # |x| with the right-hand derivative at 0. Zeros are the limit of a small positive number, infinities
+    # that of a large one.
+    a = torch.where(x < 0, -x, x)
+    u = with_value(a, a.clamp(least, most)).log()
+    # Exponents do not move an infinite result.
+    total = segment_logsumexp(torch.where(of_element, p.detach(), p) * u, segments, weight)
+    n = align(sizes(segments, weight, x.dtype), x)
+    p, q = (torch.where(infinite, v.detach(), v) for v in (p, q))
+    y = (total / p - q * torch.where(n == 0, 1, n).log()).exp()
+    value = torch.where(
+        extreme < least, 0, torch.where(infinite & ~y.isnan(), torch.inf, y.detach())
+    )
+    return with_value(torch.where(n == 0, 0, y), torch.where(n == 0, 0, value)).to(dtype)
+
+
+def _smallest(a: Tensor, segments: Segments) -> Tensor:
+    # Hidden elements carry -inf here, which must not count as the smallest.
+    return bag_extremum(torch.where(a == -torch.inf, torch.inf, a), segments, False)
+
+
+def _exponentials(
+    x: Tensor, segments: Segments, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(e, z, top)``: weighted exponentials relative to each bag's top, their sums, and the tops."""
+    seen = x.detach() if weight is None else _hide_absent(x.detach(), weight, largest=True)
+    top = bag_extremum(seen, segments, largest=True)
+    spread = bag_gather(top, segments)
+    # A bag whose top is +inf is shared by its infinite elements; one of only -inf by none.
+    finite = torch.where(spread.isfinite(), spread, 0)
+    t = x - finite
+    at_infinity = (spread == torch.inf) & ~x.isnan()
+    t = torch.where(
+        at_infinity, with_value(x, x.new_full((), -torch.inf).where(x != torch.inf, 0)), t
+    )
+    if weight is not None:
+        # An absent element may lie far above the top of those present: 0 * inf.
+        t = torch.where(align(weight == 0, x) & ~(t <= _EXP_LIMIT), -torch.inf, t)
+    e = t.exp() if weight is None else align(weight, x) * t.exp()
+    # A NaN reaches the sum by itself, so the offset may be anything there.
+    offset = torch.where(top.isfinite() | (top == torch.inf), top, 0)
+    return e, bag_sum(e, segments), offset
+
+
+def _hide_absent(x: Tensor, weight: Tensor, largest: bool) -> Tensor:
+    """``x`` with the elements of weight 0 replaced by the neutral element of the extremum."""
+    if x.is_floating_point():
+        neutral = -torch.inf if largest else torch.inf
+    else:
+        info = torch.iinfo(x.dtype)
+        neutral = info.min if largest else info.max
+    return torch.where(align(weight == 0, x), neutral, x)
+
+
+def _is_empty(segments: Segments, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return segments.counts == 0
+    return bag_sum((weight != 0).long(), segments) == 0
+
+
+def limits(dtype: torch.dtype) -> tuple[float, float]:
+    """The least and the largest magnitude that :func:`segment_power` tells from zero and infinity."""
+    return (2.0**-1021 if dtype == torch.float64 else 2.0**-125), torch.finfo(dtype).max

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from graphpool import ops, use_backend
+from graphpool.ops.explain import explain
+
+
+def test_tells_the_path_and_the_reason():
+    x = torch.zeros(3, 2)
+    assert "fused CPU kernel" in explain(ops.segment_power, x)
+    assert "fused CPU kernel" in explain(ops.segment_max, x)
+    assert "x is torch.int64" in explain("segment_sum", x.long())
+    assert "no fused kernel" in explain("segment_median", x)
+    weight = torch.ones(3, requires_grad=True)
+    assert "weight" in explain("segment_sum", x, weight)
+    with use_backend("torch"):
+        assert "use_backend('torch')" in explain("segment_sum", x)
+    with pytest.raises(TypeError, match="an op or its name"):
+        explain(3, x)
+
+
+CODE = """
+import sys, warnings
+warnings.simplefilter("always")
+import torch
+from graphpool import Segments, ops
+from graphpool.ops.explain import explain
+x = torch.tensor([1.0, 3.0])
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    y = ops.segment_mean(x, Segments(ptr=torch.tensor([0, 2])))
+    ops.segment_sum(x, Segments(ptr=torch.tensor([0, 2])))
+print(float(y))
+print(sum("graphpool" in str(w.message) for w in caught))
+print(explain("segment_mean", x).replace("\\n", " "))
+"""
+
+
+def run(setup: str) -> list[str]:
+    env = dict(os.environ)
+    env.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", setup + CODE],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=env,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()
+
+
+def test_compiles_without_a_cache_folder_and_says_so_once():
+    # Every place where Numba would keep compiled code refuses.
+    value, warned, line = run(
+        "from numba.core import caching\ncaching.CacheImpl._locator_classes = []\n"
+    )
+    assert (value, warned) == ("2.0", "1")
+    assert "no cache folder can be written" in line
+
+
+def test_composed_form_where_numba_cannot_be_imported():
+    value, warned, line = run("import sys\nsys.modules['numba'] = None\n")
+    assert (value, warned) == ("2.0", "1")
+    assert "composed form" in line and "cannot be imported" in line
