@@ -9,11 +9,11 @@ from torch import Tensor
 
 from graphpool._arguments import as_count
 
-__all__ = ["Contraction", "check_edges", "connected_components", "contract", "merge_edges"]
+__all__ = ["Contraction", "check_edges", "connected_components", "contract_edges", "merge_edges"]
 
 
 class Contraction(NamedTuple):
-    """What :func:`contract` and :func:`merge_edges` return.
+    """What :func:`contract_edges` and :func:`merge_edges` return.
 
     Attributes:
         edges: ``[2, M']``, each once, in lexicographic order.
@@ -89,7 +89,7 @@ def _smallest_by_propagation(edges: Tensor, num_nodes: int) -> Tensor:
         label = hooked
 
 
-def contract(edges: Tensor, cluster: Tensor, directed: bool = False) -> Contraction:
+def contract_edges(edges: Tensor, cluster: Tensor, directed: bool = False) -> Contraction:
     """The graph of clusters: two clusters are joined if an edge joins any of their members.
 
     Parallel edges collapse into one and edges inside a cluster disappear.
@@ -109,7 +109,7 @@ def contract(edges: Tensor, cluster: Tensor, directed: bool = False) -> Contract
 
     Example:
         >>> edges = torch.tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]])
-        >>> contract(edges, torch.tensor([0, 0, 1, 2]))
+        >>> contract_edges(edges, torch.tensor([0, 0, 1, 2]))
         Contraction(edges=tensor([[0, 0, 1],
                 [1, 2, 2]]), assignment=tensor([-1,  0,  2,  1,  0]))
     """
@@ -131,7 +131,7 @@ def merge_edges(
     Args:
         edges: int64 tensor ``[2, M]``.
         num_nodes: The number of nodes.
-        directed: As in :func:`contract`.
+        directed: As in :func:`contract_edges`.
         self_loops: Keeps edges from a node to itself, which are dropped otherwise.
 
     Example:

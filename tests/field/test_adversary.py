@@ -10,7 +10,7 @@ import torch
 
 import graphpool
 from graphpool import Segments, aggr, ops
-from graphpool.ops.components import connected_components, contract
+from graphpool.ops.components import connected_components, contract_edges
 
 BACKENDS = ["auto", "torch", "torch_scatter"]
 
@@ -96,9 +96,9 @@ def test_clusters_of_int32_that_are_many():
     """The square of 50,000 does not fit into int32."""
     cluster = torch.arange(50_000, dtype=torch.int32)
     edges = torch.tensor([[0, 49_999], [49_999, 49_998]])
-    assert contract(edges, cluster).edges.tolist() == [[0, 49_998], [49_999, 49_999]]
+    assert contract_edges(edges, cluster).edges.tolist() == [[0, 49_998], [49_999, 49_999]]
     with pytest.raises(ValueError, match="`cluster` must be >= 0; got -1 at position 1"):
-        contract(torch.tensor([[0], [1]]), torch.tensor([0, -1]))
+        contract_edges(torch.tensor([[0], [1]]), torch.tensor([0, -1]))
 
 
 # --------------------------------------------------------------------------------------------- sizes

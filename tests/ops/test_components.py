@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphpool.ops.components import connected_components, contract
+from graphpool.ops.components import connected_components, contract_edges
 
 
 @st.composite
@@ -43,7 +43,7 @@ def test_contraction_is_that_of_a_loop(graph, directed, modulus):
     for u, v in edges.t().tolist():
         a, b = int(cluster[u]), int(cluster[v])
         expected.append((a, b) if directed else (min(a, b), max(a, b)))
-    found = contract(edges, cluster, directed=directed)
+    found = contract_edges(edges, cluster, directed=directed)
     kept = sorted({pair for pair in expected if pair[0] != pair[1]})
     assert [tuple(pair) for pair in found.edges.t().tolist()] == kept
     assert found.assignment.tolist() == [-1 if a == b else kept.index((a, b)) for a, b in expected]
@@ -53,7 +53,7 @@ def test_no_nodes_and_no_edges():
     nothing = torch.zeros(2, 0, dtype=torch.long)
     assert connected_components(nothing, 0).tolist() == []
     assert connected_components(nothing, 3).tolist() == [0, 1, 2]
-    assert contract(nothing, torch.zeros(0, dtype=torch.long)).edges.shape == (2, 0)
+    assert contract_edges(nothing, torch.zeros(0, dtype=torch.long)).edges.shape == (2, 0)
 
 
 def test_errors_name_the_edge():
@@ -62,6 +62,6 @@ def test_errors_name_the_edge():
     with pytest.raises(TypeError, match="`edges`"):
         connected_components(torch.zeros(2, 3), 3)
     with pytest.raises(ValueError, match=r"\[2, M\]"):
-        contract(torch.zeros(3, 2, dtype=torch.long), torch.zeros(3, dtype=torch.long))
+        contract_edges(torch.zeros(3, 2, dtype=torch.long), torch.zeros(3, dtype=torch.long))
     with pytest.raises(ValueError, match="`method`"):
         connected_components(torch.zeros(2, 0, dtype=torch.long), 1, "guess")

@@ -14,7 +14,7 @@ from graphpool.coarsen import Coarsened, Selection, lift
 from graphpool.coarsen import reduce as reduce_by
 from graphpool.mesh.dual.selection import check_selection, select_edges
 from graphpool.mesh.dual.topology import MeshTopology, dual_connectivity
-from graphpool.ops.components import connected_components, contract
+from graphpool.ops.components import connected_components, contract_edges
 from graphpool.segments import Segments
 
 __all__ = [
@@ -79,7 +79,7 @@ def cluster_faces(
     pairs = topology.pairs
     cluster = connected_components(pairs[:, selected], topology.num_faces)
     num_clusters = int(cluster.max()) + 1 if cluster.numel() else 0
-    new_pairs, assignment = contract(pairs, cluster)
+    new_pairs, assignment = contract_edges(pairs, cluster)
     if topology.config != "A":
         # The direction of an old pair survives in the parity of the new dual node.
         turned = (cluster[pairs[0]] > cluster[pairs[1]]).long()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphpool.aggr.pyg import resolve_pool
 from graphpool.conv import EdgeConv
 from graphpool.ops.neighbors import knn_groups
 from graphpool.points.inputs import (
@@ -16,7 +17,7 @@ from graphpool.points.inputs import (
     cloud_segments,
     parameter_dtype,
 )
-from graphpool.points.pooling import Pool, dense_block, head, resolve_pool
+from graphpool.points.pooling import Pool, dense_block, head
 from graphpool.segments import Segments
 
 
