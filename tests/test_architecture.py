@@ -121,6 +121,24 @@ def test_imports_point_down():
     assert offenders(broken) == []
 
 
+def test_what_lies_below_the_ops_is_theirs():
+    """Everyone else imports from graphpool.ops itself, or from its neighbours."""
+
+    def broken(file: Path, name: str) -> str | None:
+        inside = part_of(module_name(file)) == "ops"
+        below = name.startswith("graphpool.ops.") and not name.startswith("graphpool.ops.neighbors")
+        return "from graphpool.ops only" if below and not inside else None
+
+    assert offenders(broken) == []
+
+
+def test_custom_operators_have_one_home():
+    """One file makes operators, so that every one has a backward pass, fakes and a CUDA registration."""
+    named = re.compile(r"\btorch\.library\b")
+    found = [str(f.relative_to(PACKAGE)) for f in FILES if named.search(f.read_text("utf-8"))]
+    assert found == ["ops/fused/fused_op.py"]
+
+
 def test_optional_packages_come_through_one_door():
     def broken(file: Path, name: str) -> str | None:
         in_kernels = module_name(file).startswith(("ops.fused.cuda", "ops.primitives"))

@@ -15,7 +15,7 @@ from torch import Tensor
 from graphpool import _debug
 from graphpool.aggr.absent import absent_as_zero, some_may_be_absent
 from graphpool.aggr.lazy import ChannelModule, as_integer
-from graphpool.ops.inputs import Gather, check_elements, gathered
+from graphpool.ops import Gather, check_elements, gathered
 from graphpool.segments import Segments
 
 

@@ -11,9 +11,7 @@ from torch import Tensor
 from graphpool import _debug
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.lazy import as_integer
-from graphpool.ops.inputs import check_elements, working
-from graphpool.ops.reduce import segment_sum
-from graphpool.ops.reference import align
+from graphpool.ops import align, check_elements, segment_sum, working
 from graphpool.segments import Segments
 
 

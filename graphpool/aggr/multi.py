@@ -14,9 +14,7 @@ from graphpool.aggr.flat import check_count
 from graphpool.aggr.foreign import one_vector_per_bag, pool
 from graphpool.aggr.registry import register, resolve
 from graphpool.aggr.statistics.moments import Moment
-from graphpool.ops.inputs import working
-from graphpool.ops.reduce import segment_moments
-from graphpool.ops.reference import standard_deviation
+from graphpool.ops import segment_moments, standard_deviation, working
 from graphpool.segments import Segments
 
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

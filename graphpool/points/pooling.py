@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphpool import aggr
 from graphpool.aggr.foreign import pool, pooled_width
-from graphpool.ops.reduce import segment_moments
+from graphpool.ops import segment_moments
 from graphpool.segments import Segments
 
 

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from graphpool.aggr.flat import FlatAggregation, bag_sizes, check_count, inverse_length, reset
 from graphpool.aggr.registry import register
-from graphpool.ops.reduce import segment_sum
-from graphpool.ops.reference import align
+from graphpool.ops import align, segment_sum
 from graphpool.segments import Segments
 
 

@@ -16,7 +16,7 @@ from graphpool.aggr.flat import (
     reset,
 )
 from graphpool.aggr.registry import register, resolve
-from graphpool.ops.reduce import segment_mean
+from graphpool.ops import segment_mean
 from graphpool.segments import Segments
 
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from graphpool.aggr.flat import FlatAggregation, check_count, perceptron, reset
 from graphpool.aggr.processes import gather_rows, in_company
 from graphpool.aggr.registry import register
-from graphpool.ops.reference import align
-from graphpool.ops.softmax import segment_logsumexp, segment_softmax, segment_softmax_sum
+from graphpool.ops import align, segment_logsumexp, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool.ops.second_moment import segment_matmul, segment_outer
-from graphpool.ops.softmax import segment_softmax, segment_softmax_sum
+from graphpool.ops import segment_matmul, segment_outer, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from graphpool.aggr.attentive.queries import attend_over_elements, attend_to_bag, element_scores
 from graphpool.aggr.flat import FlatAggregation, LayerNorm, check_count, check_divides, reset
 from graphpool.aggr.registry import register
-from graphpool.ops.softmax import segment_softmax
+from graphpool.ops import segment_softmax
 from graphpool.segments import Segments
 
 SCALES = ("head", "full")

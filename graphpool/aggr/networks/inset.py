@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphpool.aggr.flat import FlatAggregation, check_count, perceptron, reset
 from graphpool.aggr.registry import register
-from graphpool.ops.reduce import segment_sum
+from graphpool.ops import segment_sum
 from graphpool.segments import Segments
 
 COMBINATIONS = ("add", "cat")

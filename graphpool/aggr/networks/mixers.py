@@ -18,10 +18,8 @@ from graphpool.aggr.flat import (
 )
 from graphpool.aggr.positions import check_positions, feature_channels, split_positions
 from graphpool.aggr.registry import register, resolve
+from graphpool.ops import segment_gather, segment_max, segment_mean, segment_softmax_sum
 from graphpool.ops.neighbors import knn_groups, voxel_segments
-from graphpool.ops.primitives import bag_gather
-from graphpool.ops.reduce import segment_max, segment_mean
-from graphpool.ops.softmax import segment_softmax_sum
 from graphpool.segments import Segments
 
 
@@ -57,7 +55,7 @@ class PoolMixer(torch.nn.Module):
             edge_index: ``[2, M]``, from the neighbours to the elements that see them.
         """
         if edge_index is None:
-            return bag_gather(segment_mean(x, segments, weight), segments) - x
+            return segment_gather(segment_mean(x, segments, weight), segments) - x
         source, around = neighborhoods(edge_index, x)
         return (
             segment_mean(
@@ -123,16 +121,16 @@ class PoNetMixer(torch.nn.Module):
                 one bag; the whole bag if absent.
         """
         clusters = segments if clusters is None else clusters
-        summary = bag_gather(self._global(x, segments, weight), segments)
-        pooled = bag_gather(segment_max(self.segment(x), clusters, weight), clusters)
+        summary = segment_gather(self._global(x, segments, weight), segments)
+        pooled = segment_gather(segment_max(self.segment(x), clusters, weight), clusters)
         return (summary + pooled) * self.output(x) + self._local(x, edge_index, weight)
 
     def _global(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         query, key = segment_mean(self.query(x), segments, weight), self.key(x)
         split = (self.heads, -1)
         # Scores count up to a constant per bag; without the mean there is less to round.
-        centred = key - bag_gather(segment_mean(key, segments, weight), segments)
-        product = (centred * bag_gather(query, segments)).unflatten(-1, split).sum(-1)
+        centred = key - segment_gather(segment_mean(key, segments, weight), segments)
+        product = (centred * segment_gather(query, segments)).unflatten(-1, split).sum(-1)
         scale = (x.size(1) // self.heads) ** -0.5
         return segment_softmax_sum(scale * product, key, segments, weight)
 

@@ -9,8 +9,7 @@ from graphpool.aggr.base import Aggregation
 from graphpool.aggr.flat import check_count
 from graphpool.aggr.norms.negative import apply_policy, check_policy
 from graphpool.aggr.registry import register
-from graphpool.ops.inputs import Gather
-from graphpool.ops.power import segment_power
+from graphpool.ops import Gather, segment_power
 from graphpool.segments import Segments
 
 

@@ -14,7 +14,7 @@ from graphpool.aggr.flat import (
 )
 from graphpool.aggr.registry import register
 from graphpool.aggr.rowwise import rowwise
-from graphpool.ops.second_moment import segment_second_moment
+from graphpool.ops import segment_second_moment
 from graphpool.segments import Segments
 
 

@@ -12,7 +12,7 @@ from graphpool import aggr, ops
 from graphpool.aggr.foreign import pool, pooled_width
 from graphpool.mesh.dual.selection import check_selection, select_edges
 from graphpool.mesh.dual.topology import MeshTopology, dual_connectivity
-from graphpool.ops.components import connected_components, contract
+from graphpool.ops import connected_components, contract
 from graphpool.segments import Segments
 
 __all__ = [
