@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import torch
+
+from graphpool.conv import GINConv
+from graphpool.ops import dispatch
 
 PACKAGE = Path(__file__).resolve().parents[1] / "graphpool"
 
@@ -158,3 +165,25 @@ def test_compiled_code_has_one_home():
 def test_files_stay_small():
     sizes = {str(f.relative_to(PACKAGE)): len(f.read_text("utf-8").splitlines()) for f in FILES}
     assert {name: size for name, size in sizes.items() if size >= 400} == {}
+
+
+def test_the_walk_from_a_layer_to_the_loop_is_as_told(monkeypatch):
+    """The files named in docs/architecture.md are those on the stack when the sum is computed."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    told = re.findall(r"^\d+\. `([\w/]+\.py)`", page, re.MULTILINE)
+    dispatch.load()
+    stacks = []
+
+    def forward(*args):
+        files = [Path(frame.filename) for frame in traceback.extract_stack()]
+        stacks.append([str(f.relative_to(PACKAGE)) for f in files if PACKAGE in f.parents])
+        return compute(*args)
+
+    kernels = importlib.import_module("graphpool.ops.fused.cpu.moments")
+    compute = kernels.forward
+    monkeypatch.setattr(kernels, "forward", forward)
+    GINConv(4, 4)(torch.rand(3, 4), torch.tensor([[0, 1], [1, 2]]))
+    passed = list(dict.fromkeys(stacks[0]))
+    # The path is chosen, and the question answered, before the sum is computed.
+    assert [*passed, "ops/fused/cpu/moments.py"] == [f for f in told if f != "ops/dispatch.py"]
+    assert len(told) <= 10
