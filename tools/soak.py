@@ -81,6 +81,7 @@ def deviation(name: str, x: Tensor, segments: Segments, options: Options) -> flo
     op, takes = OPS[name], inspect.signature(OPS[name]).parameters
     if "gather" not in takes:
         x, options = _rows(x, options)
+        x = x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)  # some take matrices alone
     options = {option: value for option, value in options.items() if option in takes}
     leaf = x.clone().requires_grad_()
     y = op(leaf, segments, **options)

@@ -37,9 +37,9 @@ def segment_functions() -> dict[str, SegmentFunction]:
         torch.Size([1, 1])
     """
     found = {}
-    for name in ops.__all__:
+    for name in (name for name in ops.__all__ if name.startswith("segment_")):
         function = getattr(ops, name)
-        parameters = inspect.signature(function).parameters if callable(function) else {}
+        parameters = inspect.signature(function).parameters
         known = {"x", "score", "value", "segments", "weight", "gather", *_FILLED_IN}
         needed = {v for v, p in parameters.items() if p.default is p.empty}
         if "segments" in needed and needed <= known:

@@ -94,3 +94,14 @@ def test_attention_over_no_elements_leaves_no_gradient():
     assert torch.equal(y, torch.zeros(64, 8))
     assert torch.equal(value.grad, torch.zeros(64, 8))
     assert score.grad.shape == (0, 2)
+
+
+def test_attention_of_no_channels():
+    """One head and values of width 0: nothing to weigh, and nothing to complain about."""
+    segments = Segments(ptr=torch.tensor([0, 2, 3]))
+    value = torch.randn(3, 0, requires_grad=True)
+    score = torch.randn(3, 1, requires_grad=True)
+    y = ops.segment_softmax_sum(score, value, segments)
+    y.sum().backward()
+    assert y.shape == (2, 0) and value.grad.shape == (3, 0)
+    assert torch.equal(score.grad, torch.zeros(3, 1))

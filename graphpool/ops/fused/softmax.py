@@ -90,12 +90,12 @@ def _sum_forward(
         ones, here = np.ones(score.shape[1], score.dtype), np.empty(0, np.int64)
         cpu_softmax.forward(score, value, ones, at, here, out, kept)
     else:
-        heads = _heads(score, value)
-        cpu_heads.forward(score, value.reshape(heads), at, out.reshape(heads), kept)
+        heads = score.shape[1]
+        cpu_heads.forward(score, _by_head(value, heads), at, _by_head(out, heads), kept)
 
 
-def _heads(score: np.ndarray, value: np.ndarray) -> tuple[int, int, int]:
-    return -1, score.shape[1], value.shape[1] // score.shape[1]
+def _by_head(rows: np.ndarray, heads: int) -> np.ndarray:
+    return rows.reshape(rows.shape[0], heads, rows.shape[1] // heads)
 
 
 def _sum_backward(
@@ -120,15 +120,15 @@ def _sum_backward(
             there = (score, at.bag_of, at.in_order, *by_row, False, kept, grad, grad_value)
             run(cpu_softmax.share_backward, there, rows)
         return
-    heads = _heads(score, value)
-    value, grad, out = value.reshape(heads), grad.reshape(heads), out.reshape(heads)
+    heads = score.shape[1]
+    value, grad, out = (_by_head(v, heads) for v in (value, grad, out))
     infinite = np.isinf(out)
     finite = np.where(infinite, 0, grad) if infinite.any() else grad
     grad_out = (finite * np.where(infinite, 0, out)).sum(-1)
     by_head = (score, value, at.bag_of, at.gather, at.weight, kept, finite, grad, grad_out)
-    run(cpu_heads.heads_backward, (*by_head, grad_score, inline.reshape(heads)), elements)
+    run(cpu_heads.heads_backward, (*by_head, grad_score, _by_head(inline, heads)), elements)
     if at.gathered:
-        of_rows = (score, at.bag_of, *by_row, kept, grad, grad_value.reshape(heads))
+        of_rows = (score, at.bag_of, *by_row, kept, grad, _by_head(grad_value, heads))
         run(cpu_heads.heads_value_backward, of_rows, rows)
 
 
