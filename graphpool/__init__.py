@@ -4,8 +4,7 @@ from graphpool import aggr, ops
 from graphpool._debug import debug
 from graphpool._version import __version__
 from graphpool.aggr.contributions import attention, contributions
-from graphpool.ops.backends import backend, use_backend
-from graphpool.ops.explain import explain
+from graphpool.ops import backend, explain, use_backend
 from graphpool.segments import Segments
 
 __all__ = [

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import torch
+
+from graphpool.conv import GINConv
+from graphpool.ops import dispatch
 
 PACKAGE = Path(__file__).resolve().parents[1] / "graphpool"
 
@@ -121,6 +128,24 @@ def test_imports_point_down():
     assert offenders(broken) == []
 
 
+def test_what_lies_below_the_ops_is_theirs():
+    """Everyone else imports from graphpool.ops itself, or from its neighbours."""
+
+    def broken(file: Path, name: str) -> str | None:
+        inside = part_of(module_name(file)) == "ops"
+        below = name.startswith("graphpool.ops.") and not name.startswith("graphpool.ops.neighbors")
+        return "from graphpool.ops only" if below and not inside else None
+
+    assert offenders(broken) == []
+
+
+def test_custom_operators_have_one_home():
+    """One file makes operators, so that every one has a backward pass, fakes and a CUDA registration."""
+    named = re.compile(r"\btorch\.library\b")
+    found = [str(f.relative_to(PACKAGE)) for f in FILES if named.search(f.read_text("utf-8"))]
+    assert found == ["ops/fused/fused_op.py"]
+
+
 def test_optional_packages_come_through_one_door():
     def broken(file: Path, name: str) -> str | None:
         in_kernels = module_name(file).startswith(("ops.fused.cuda", "ops.primitives"))
@@ -156,3 +181,25 @@ def test_folders_are_small_and_a_prefix_of_three_is_a_folder():
         if shared:
             prefixed[room] = shared
     assert (crowded, prefixed) == ({}, {})
+
+
+def test_the_walk_from_a_layer_to_the_loop_is_as_told(monkeypatch):
+    """The files named in docs/architecture.md are those on the stack when the sum is computed."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    told = re.findall(r"^\d+\. `([\w/]+\.py)`", page, re.MULTILINE)
+    dispatch.load()
+    stacks = []
+
+    def forward(*args):
+        files = [Path(frame.filename) for frame in traceback.extract_stack()]
+        stacks.append([str(f.relative_to(PACKAGE)) for f in files if PACKAGE in f.parents])
+        return compute(*args)
+
+    kernels = importlib.import_module("graphpool.ops.fused.cpu.moments")
+    compute = kernels.forward
+    monkeypatch.setattr(kernels, "forward", forward)
+    GINConv(4, 4)(torch.rand(3, 4), torch.tensor([[0, 1], [1, 2]]))
+    passed = list(dict.fromkeys(stacks[0]))
+    # The path is chosen, and the question answered, before the sum is computed.
+    assert [*passed, "ops/fused/cpu/moments.py"] == [f for f in told if f != "ops/dispatch.py"]
+    assert len(told) <= 10

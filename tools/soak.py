@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import inspect
 import resource
 import sys
 import time
@@ -18,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import graphpool
-from graphpool import Segments, ops
-from graphpool.ops.second_moment import segment_second_moment
+from graphpool import Segments
+from graphpool.testing.ops import segment_functions
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 Options = dict[str, Tensor]
@@ -36,44 +37,7 @@ def _rows(x: Tensor, options: Options) -> tuple[Tensor, Options]:
     return wide[gather].to(x.dtype), rest
 
 
-def _softmax(x: Tensor, s: Segments, **k: Tensor) -> Tensor:
-    rows, rest = _rows(x, k)
-    return ops.segment_softmax(rows, s, **rest)
-
-
-def _attention(x: Tensor, s: Segments, **k: Tensor) -> Tensor:
-    rows, _ = _rows(x, k)
-    score = rows if rows.dim() == 1 else rows[..., :1]  # one head
-    return ops.segment_softmax_sum(1.3 * score, x, s, **k)
-
-
-def _top(x: Tensor, s: Segments, **k: Tensor) -> Tensor:
-    return ops.segment_topk(_rows(x, k)[0], s, k=3)[0]
-
-
-def _covariance(x: Tensor, s: Segments, **k: Tensor) -> Tensor:
-    rows, rest = _rows(x, k)
-    columns = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
-    return segment_second_moment(columns[:, :16], s, center=True, **rest)
-
-
-OPS = {
-    "sum": ops.segment_sum,
-    "mean": ops.segment_mean,
-    "max": ops.segment_max,
-    "min": ops.segment_min,
-    "var": ops.segment_var,
-    "moments": lambda x, s, **k: torch.cat(ops.segment_moments(x, s, ("mean", "min", "var"), **k)),
-    "softmax": _softmax,
-    "attention": _attention,
-    "logsumexp": ops.segment_logsumexp,
-    "softpool": lambda x, s, **k: ops.segment_softpool(x, s, 0.7, **k),
-    "power": lambda x, s, **k: ops.segment_power(x, s, 1.7, 0.4, **k),
-    "median": ops.segment_median,
-    "quantile": lambda x, s, **k: ops.segment_quantile(x, s, 0.3, **k),
-    "top 3": _top,
-    "covariance": _covariance,
-}
+OPS = segment_functions()
 
 
 def resident_mib() -> float:
@@ -114,7 +78,11 @@ def case(generator: torch.Generator) -> tuple[Tensor, Segments, Options]:
 
 def deviation(name: str, x: Tensor, segments: Segments, options: Options) -> float:
     """Largest deviation of value and gradient from the composed float64 form, relative to its scale."""
-    op = OPS[name]
+    op, takes = OPS[name], inspect.signature(OPS[name]).parameters
+    if "gather" not in takes:
+        x, options = _rows(x, options)
+        x = x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)  # some take matrices alone
+    options = {option: value for option, value in options.items() if option in takes}
     leaf = x.clone().requires_grad_()
     y = op(leaf, segments, **options)
     # Different everywhere: a constant would hide what softmax-like derivatives do.

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.ops.inputs import Gather
-from graphpool.ops.reduce import segment_sum
-from graphpool.ops.reference import align
+from graphpool.ops import Gather, align, segment_sum
 from graphpool.segments import Segments
 
 

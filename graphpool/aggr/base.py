@@ -16,7 +16,7 @@ from graphpool import _debug
 from graphpool._arguments import as_integer
 from graphpool.aggr.absent import absent_as_zero, some_may_be_absent
 from graphpool.aggr.lazy import ChannelModule
-from graphpool.ops.inputs import Gather, check_elements, gathered
+from graphpool.ops import Gather, check_elements, gathered
 from graphpool.segments import Segments
 
 

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from graphpool.aggr.base import as_segments
 from graphpool.aggr.pyg import one_vector_per_segment, pool
-from graphpool.ops.inputs import working
-from graphpool.ops.primitives import bag_sum
+from graphpool.ops import segment_sum, working
 from graphpool.segments import Segments
 
 
@@ -131,5 +130,5 @@ def _bags(
 def _add_up(parts: Tensor, y: Tensor, segments: Segments) -> bool:
     parts, y = working(parts), working(y)
     rounding = torch.finfo(y.dtype).eps ** 0.5
-    scale = torch.maximum(bag_sum(parts.abs(), segments), y.abs())
-    return not bool(((bag_sum(parts, segments) - y).abs() > rounding * scale).any())
+    scale = torch.maximum(segment_sum(parts.abs(), segments), y.abs())
+    return not bool(((segment_sum(parts, segments) - y).abs() > rounding * scale).any())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphpool.aggr.absent import fill_empty
 from graphpool.aggr.base import Aggregation
-from graphpool.ops.inputs import check_elements, working
+from graphpool.ops import check_elements, working
 from graphpool.segments import Segments
 
 

@@ -15,9 +15,7 @@ from graphpool.aggr.base import Aggregation
 from graphpool.aggr.pyg import one_vector_per_segment, pool
 from graphpool.aggr.registry import register, resolve
 from graphpool.aggr.statistics.moments import Moment
-from graphpool.ops.inputs import working
-from graphpool.ops.reduce import segment_moments
-from graphpool.ops.reference import standard_deviation
+from graphpool.ops import segment_moments, standard_deviation, working
 from graphpool.segments import Segments
 
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

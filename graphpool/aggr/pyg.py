@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import resolve
-from graphpool.ops.backends import use_backend
-from graphpool.ops.inputs import gathered
+from graphpool.ops import gathered, use_backend
 from graphpool.segments import Segments
 
 

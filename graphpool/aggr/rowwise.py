@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.ops.fused.common import differentiate_again
+from graphpool.ops import differentiate_again
 
 _PIECE = 1 << 17
 """Numbers of a piece of the widest input, so that what is made of it stays in the cache."""

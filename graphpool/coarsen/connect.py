@@ -9,8 +9,7 @@ from torch import Tensor
 
 from graphpool import ops
 from graphpool.coarsen.select import Selection
-from graphpool.ops.components import check_edges, merge_edges
-from graphpool.ops.second_moment import segment_outer
+from graphpool.ops import check_edges, merge_edges, segment_outer
 from graphpool.segments import Segments
 
 

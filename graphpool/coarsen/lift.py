@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graphpool.coarsen.reduce import reduce
 from graphpool.coarsen.select import Selection
-from graphpool.ops.inputs import gathered
+from graphpool.ops import gathered
 
 
 def lift(

@@ -13,7 +13,7 @@ from graphpool.aggr.pyg import one_vector_per_segment
 from graphpool.aggr.pyg import pool as run_pool
 from graphpool.aggr.registry import resolve
 from graphpool.coarsen.select import Selection
-from graphpool.ops.backends import use_backend
+from graphpool.ops import use_backend
 from graphpool.segments import Segments
 
 

@@ -66,6 +66,7 @@ def composed_backend() -> str:
 
 
 def fused_is_allowed() -> bool:
+    """Whether compiled kernels may run: :func:`use_backend` allows them, and TorchScript does not trace."""
     return _chosen in ("auto", "fused") and not torch.jit.is_tracing()
 
 

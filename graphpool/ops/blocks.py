@@ -47,7 +47,9 @@ class Blocks(NamedTuple):
         out.index_copy_(0, rows, flat)
 
 
-def bag_blocks(segments: Segments, numbers: int, longest: int | None = None) -> Iterator[Blocks]:
+def segment_blocks(
+    segments: Segments, numbers: int, longest: int | None = None
+) -> Iterator[Blocks]:
     """Cuts bags into blocks of a power of two of places.
 
     The length of a bag's blocks follows from its own size alone, so that its result does not depend on the
@@ -102,7 +104,7 @@ def bag_argsort(x: Tensor, segments: Segments, descending: bool = False) -> Tens
         info = torch.iinfo(x.dtype)
         fill = info.min if descending else info.max
     order = torch.empty(x.shape, dtype=torch.long, device=x.device)
-    for blocks in bag_blocks(segments, 4 * x.size(1)):
+    for blocks in segment_blocks(segments, 4 * x.size(1)):
         columns = blocks.take(x, fill).mT.contiguous()
         place = columns.argsort(dim=-1, descending=descending, stable=True)
         rows = blocks.rows.unsqueeze(1).expand_as(place).gather(2, place).mT

@@ -1,7 +1,9 @@
-"""Which path computes an op, and why."""
+"""Which path computes an op, and why; in words, too."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,17 +11,32 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from graphpool import _debug, _optional, sorting
+from graphpool import _compiled, _debug, _optional
 from graphpool.ops import backends
 
-FUSED: dict[str, Callable[..., Any]] = {}
-"""The fused form of each op that has one, once :func:`load` has run; arguments as the public function's."""
 
-ON_CUDA: set[str] = set()
-"""Those of :data:`FUSED` that have a CUDA kernel too."""
+class Fused(NamedTuple):
+    """A fused form: the function, with the arguments of the public one, and the operator it calls."""
 
-_SIMPLE = ("segment_sum", "segment_mean", "segment_extremum", "segment_moments")
+    form: Callable[..., Any]
+    operator: str
+
+
+FUSED: dict[str, Fused] = {}
+"""The fused form of each public function that has one, once :func:`load` has run."""
+
+OPERATORS: dict[str, Any] = {}
+"""The :class:`FusedOp` of each name."""
+
+_SIMPLE = ("segment_sum", "segment_mean", "segment_max", "segment_min", "segment_moments")
 """Those that the older ONNX exporter gets right."""
+
+_PATHS = {
+    "numba": "fused CPU kernel (Numba)",
+    "triton": "fused CUDA kernel (Triton)",
+    "torch": "composed form on plain PyTorch",
+    "torch_scatter": "composed form on torch-scatter",
+}
 
 _trouble: list[str] = []
 
@@ -33,7 +50,11 @@ def load() -> str:
     """
     if not FUSED and not _trouble:
         try:
-            from graphpool.ops.fused import table as fused
+            from graphpool.ops import fused
+
+            # Each of the files registers what it defines.
+            for file in pkgutil.iter_modules(fused.__path__, f"{fused.__name__}."):
+                importlib.import_module(file.name)
         except ImportError as error:
             _trouble.append(f"the kernels cannot be imported: {error}")
             warnings.warn(
@@ -41,10 +62,6 @@ def load() -> str:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        else:
-            FUSED.update(fused.OPS)
-            ON_CUDA.update(fused.OPS_ON_CUDA)
-            sorting.use(fused.sort_index)
     return _trouble[0] if _trouble else ""
 
 
@@ -75,12 +92,19 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
     if x.device.type == "cpu":
         return Path("numba", "floating point on the CPU")
     if x.device.type == "cuda":
-        if op not in ON_CUDA:
-            return Path(composed, f"{op} has no CUDA kernel")
         if not _optional.has("triton"):
             return Path(composed, "triton is not installed")
+        if not _launched_on_cuda(FUSED[op].operator):
+            return Path(composed, f"{op} has no CUDA kernel")
         return Path("triton", "floating point on a CUDA device")
     return Path(composed, f"there is no kernel for device {x.device.type!r}")
+
+
+@torch.compiler.assume_constant_result
+def _launched_on_cuda(operator: str) -> bool:
+    from graphpool.ops.fused.cuda import ops as cuda_ops
+
+    return hasattr(cuda_ops, operator)
 
 
 def fused(op: str, x: Tensor, weight: Tensor | None = None) -> Callable[..., Any] | None:
@@ -91,4 +115,41 @@ def fused(op: str, x: Tensor, weight: Tensor | None = None) -> Callable[..., Any
     """
     if op not in _SIMPLE:
         _debug.refuse_older_onnx(op)
-    return FUSED[op] if choose(op, x, weight).name in ("numba", "triton") else None
+    return FUSED[op].form if choose(op, x, weight).name in ("numba", "triton") else None
+
+
+def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = None) -> str:
+    """Tells which path an op takes for the elements ``x``, and why.
+
+    Args:
+        op: A function of :mod:`graphpool.ops`, or its name.
+        x: The elements ``[E, ...]``.
+        weight: The weights that go with them, if any.
+
+    Returns:
+        One line for the path, and one for the compilation of the CPU kernels where they are taken.
+
+    Raises:
+        TypeError: ``op`` is neither a function nor a name.
+
+    Example:
+        >>> import torch, graphpool
+        >>> x = torch.zeros(3, 2)
+        >>> with graphpool.use_backend("torch"):
+        ...     print(explain("segment_power", x))
+        segment_power: composed form on plain PyTorch, because use_backend('torch') is in force
+    """
+    name = op if isinstance(op, str) else getattr(op, "__name__", None)
+    if not isinstance(name, str) or not isinstance(x, Tensor):
+        raise TypeError(f"explain() takes an op or its name, and a tensor; got {op!r}, {x!r}.")
+    path = choose(name, x, weight)
+    line = f"{name}: {_PATHS[path.name]}, because {path.reason}"
+    if path.name != "numba":
+        return line
+    cached, seconds = _compiled.report()
+    where = "kept on disk" if cached else "for this process only: no cache folder can be written"
+    spent = sum(seconds.values())
+    return (
+        f"{line}\nkernels compiled or loaded so far: {len(seconds)}, in {spent:.1f} s ({where}); "
+        f"ops with a kernel: {', '.join(sorted(FUSED))}"
+    )

@@ -120,6 +120,11 @@ def wide(x: Tensor) -> Tensor:
     return x.double() if x.is_floating_point() and x.device.type != "mps" else x
 
 
+def align(v: Tensor, x: Tensor) -> Tensor:
+    """A vector over elements or bags, shaped so that it broadcasts over the channels of ``x``."""
+    return v.view(-1, *[1] * (x.dim() - 1))
+
+
 def working_weight(weight: Tensor | None, x: Tensor) -> Tensor | None:
     """``weight`` in the precision of ``working(x)``."""
     if weight is None:

@@ -10,12 +10,12 @@ from graphpool._arguments import as_count
 from graphpool.ops.blocks import bag_argsort
 from graphpool.ops.inputs import (
     Gather,
+    align,
     check_elements,
     gathered,
     working,
 )
-from graphpool.ops.primitives import bag_cumsum, bag_sum
-from graphpool.ops.reference import align
+from graphpool.ops.primitives import cumsum_of_segments, sum_segments
 from graphpool.segments import Segments
 
 INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
@@ -100,7 +100,7 @@ def segment_topk(
     if elements == 0:
         shape = (segments.num_segments, k, *x.shape[1:])
         # Still a function of x, as in segment_quantile.
-        none = bag_sum(values, segments).unsqueeze(1).expand(shape)
+        none = sum_segments(values, segments).unsqueeze(1).expand(shape)
         return none + x.new_full((), fill), place.new_full(shape, -1)
     place = place.clamp(max=elements - 1)
     free = free.view(*free.shape, *[1] * (x.dim() - 1))
@@ -151,7 +151,7 @@ def segment_quantile(
     x = gathered(x, gather)
     if x.numel() == 0:
         # Still a function of x, so that a graph of empty bags can be differentiated.
-        return bag_sum(x, segments)
+        return sum_segments(x, segments)
     elements = working(x)
     values, order = segment_sort(elements, segments)
     if weight is None:
@@ -225,7 +225,7 @@ def _weighted_positions(
     bags = Segments(ptr=segments.ptr, num_elements=w.size(0))
     dtype, w = w.dtype, w.double()
     index = align(bags.index, w).expand_as(w)
-    reach = bag_cumsum(w, bags)
+    reach = cumsum_of_segments(w, bags)
     n = torch.where(align(bags.counts > 0, w), reach[(bags.ptr[1:] - 1).clamp(min=0)], 0)
     floor, fraction = _interpolate(q * (n - 1).clamp(min=0), interpolation)
     low = _first_beyond(reach, floor, index, bags)
@@ -236,11 +236,11 @@ def _weighted_positions(
 def _first_beyond(reach: Tensor, position: Tensor, index: Tensor, bags: Segments) -> Tensor:
     """First element of each bag whose running total exceeds ``position``; its last one if none does."""
     short = (reach <= position.gather(0, index)).long()
-    first = align(bags.ptr[:-1], reach) + bag_sum(short, bags)
+    first = align(bags.ptr[:-1], reach) + sum_segments(short, bags)
     last = align(bags.ptr[1:] - 1, reach)
     return torch.minimum(first, last).clamp(0, reach.size(0) - 1)
 
 
 def _has_nan(x: Tensor, segments: Segments, weight: Tensor) -> Tensor:
     present = align(weight != 0, x)
-    return bag_sum((x.isnan() & present).long(), segments) > 0
+    return sum_segments((x.isnan() & present).long(), segments) > 0

@@ -16,7 +16,7 @@ from graphpool.ops.inputs import wide
 from graphpool.segments import Segments
 
 
-def bag_sum(x: Tensor, segments: Segments) -> Tensor:
+def sum_segments(x: Tensor, segments: Segments) -> Tensor:
     """Sum over each bag: ``[E, ...]`` to ``[S, ...]``, in the dtype of ``x`` and added in :func:`wide`."""
     if _is_plain(x):
         terms = wide(x)
@@ -25,7 +25,7 @@ def bag_sum(x: Tensor, segments: Segments) -> Tensor:
     return _Sum.apply(x, segments)
 
 
-def bag_gather(y: Tensor, segments: Segments) -> Tensor:
+def gather_segments(y: Tensor, segments: Segments) -> Tensor:
     """The row of each element's bag: ``[S, ...]`` to ``[E, ...]``."""
     if _is_plain(y):
         shape = (segments.index.numel(), *y.shape[1:])
@@ -35,7 +35,7 @@ def bag_gather(y: Tensor, segments: Segments) -> Tensor:
     return _Gather.apply(y, segments)
 
 
-def bag_extremum(x: Tensor, segments: Segments, largest: bool) -> Tensor:
+def extremum_of_segments(x: Tensor, segments: Segments, largest: bool) -> Tensor:
     """Largest or smallest value of each bag, without derivative; an empty bag gives the neutral element."""
     x = x.detach()
     neutral = _neutral(x.dtype, largest)
@@ -44,7 +44,7 @@ def bag_extremum(x: Tensor, segments: Segments, largest: bool) -> Tensor:
     return out.scatter_reduce(0, _expand(segments.index, x), x, reduce, include_self=True)
 
 
-def bag_cumsum(x: Tensor, segments: Segments) -> Tensor:
+def cumsum_of_segments(x: Tensor, segments: Segments) -> Tensor:
     """Running total of each bag, for elements that lie in the order of their bags.
 
     Totals are doubled in reach step by step. The difference of two totals of the whole batch would carry
@@ -107,7 +107,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return bag_gather(grads[0], ctx.segments), None
+        return gather_segments(grads[0], ctx.segments), None
 
 
 class _Gather(torch.autograd.Function):
@@ -120,7 +120,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return bag_sum(grads[0].contiguous(), ctx.segments), None
+        return sum_segments(grads[0].contiguous(), ctx.segments), None
 
 
 class _WithValue(torch.autograd.Function):

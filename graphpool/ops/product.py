@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.ops.inputs import Gather, check_elements, gathered, working
-from graphpool.ops.reference import align
+from graphpool.ops.inputs import Gather, align, check_elements, gathered, working
 from graphpool.segments import Segments
 
 

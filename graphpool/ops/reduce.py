@@ -165,18 +165,9 @@ def segment_moments(
         return kernel(x, segments, tuple(moments), weight, gather)
     x = gathered(x, gather)
     elements, w = working(x), working_weight(weight, x)
-    return tuple(_moment(name, elements, segments, w).to(x.dtype) for name in moments)
-
-
-def _moment(name: str, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
-    if name == "sum":
-        return composed.segment_sum(x, segments, weight)
-    if name == "mean":
-        return composed.segment_mean(x, segments, weight)
-    if name in ("min", "max"):
-        return composed.segment_extremum(x, segments, weight, largest=name == "max")
-    variance = composed.segment_var(x, segments, weight)
-    return variance if name == "var" else composed.standard_deviation(variance)
+    return tuple(
+        composed.segment_moment(name, elements, segments, w).to(x.dtype) for name in moments
+    )
 
 
 def _extremum(
@@ -187,8 +178,8 @@ def _extremum(
     largest: bool,
 ) -> Tensor:
     check_elements(x, segments, weight, gather, integers=True)
-    if kernel := fused("segment_extremum", x):
-        return kernel(x, segments, weight, gather, largest)
+    if kernel := fused("segment_max" if largest else "segment_min", x):
+        return kernel(x, segments, weight, gather)
     # No arithmetic on the values, so half precision needs no wider type.
     x = gathered(x, gather)
     if weight is not None:

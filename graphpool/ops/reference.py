@@ -11,17 +11,12 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.ops.inputs import wide
-from graphpool.ops.primitives import bag_extremum, bag_gather, bag_sum, with_value
+from graphpool.ops.inputs import align, wide
+from graphpool.ops.primitives import extremum_of_segments, gather_segments, sum_segments, with_value
 from graphpool.segments import Segments
 
 _EXP_LIMIT = 80.0
 """exp(80) is still finite in float32."""
-
-
-def align(v: Tensor, x: Tensor) -> Tensor:
-    """A vector over elements or bags, shaped so that it broadcasts over the channels of ``x``."""
-    return v.view(-1, *[1] * (x.dim() - 1))
 
 
 def weighted(x: Tensor, weight: Tensor | None) -> Tensor:
@@ -36,11 +31,11 @@ def weighted(x: Tensor, weight: Tensor | None) -> Tensor:
 
 def sizes(segments: Segments, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
     """The size of each bag ``[S]``: its number of elements, or the sum of their weights."""
-    return segments.counts.to(dtype) if weight is None else bag_sum(weight, segments)
+    return segments.counts.to(dtype) if weight is None else sum_segments(weight, segments)
 
 
 def segment_sum(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-    return bag_sum(weighted(x, weight), segments)
+    return sum_segments(weighted(x, weight), segments)
 
 
 def segment_mean(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
@@ -52,7 +47,7 @@ def segment_mean(x: Tensor, segments: Segments, weight: Tensor | None = None) ->
     if elements.dtype != x.dtype:
         return mean.to(x.dtype)
     # Nothing wider to add in: the mean deviation from the rounded mean is what it lacks.
-    deviation = elements.detach() - bag_gather(mean.detach(), segments)
+    deviation = elements.detach() - gather_segments(mean.detach(), segments)
     lacks = (
         segment_sum(deviation, segments, None if weight is None else weight.detach()) / n.detach()
     )
@@ -64,29 +59,29 @@ def segment_extremum(
 ) -> Tensor:
     """Largest or smallest element; the derivative is shared equally by the elements that attain it."""
     values = x.detach() if weight is None else _hide_absent(x.detach(), weight, largest)
-    value = bag_extremum(values, segments, largest)
+    value = extremum_of_segments(values, segments, largest)
     value = torch.where(align(_is_empty(segments, weight), x), value.new_zeros(()), value)
     # Under a transform a tensor does not know whether those it stands for want a derivative.
     if not _debug.inside_transform() and not (x.requires_grad and torch.is_grad_enabled()):
         return value
-    hit = (values == bag_gather(value, segments)) | x.isnan()
+    hit = (values == gather_segments(value, segments)) | x.isnan()
     if weight is not None:
         hit = hit & align(weight > 0, x)
     share = hit.to(x.dtype) if weight is None else align(weight.detach(), x) * hit
-    total = bag_gather(bag_sum(share, segments), segments)
+    total = gather_segments(sum_segments(share, segments), segments)
     share = share / torch.where(total == 0, 1, total)
-    return with_value(bag_sum(torch.where(hit, share * x, 0), segments), value)
+    return with_value(sum_segments(torch.where(hit, share * x, 0), segments), value)
 
 
 def segment_var(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
     """Biased variance, from deviations from the rounded mean, whose error is then removed."""
     rounded = segment_mean(x.detach(), segments, None if weight is None else weight.detach())
-    deviation = wide(x - bag_gather(rounded, segments))
+    deviation = wide(x - gather_segments(rounded, segments))
     weight = None if weight is None else wide(weight)
     n = align(sizes(segments, weight, deviation.dtype), x)
     n = torch.where(n == 0, 1, n)
     shift = segment_sum(deviation, segments, weight) / n
-    deviation = deviation - bag_gather(shift, segments)
+    deviation = deviation - gather_segments(shift, segments)
     return (segment_sum(deviation * deviation, segments, weight) / n).to(x.dtype)
 
 
@@ -96,9 +91,21 @@ def standard_deviation(variance: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, variance, 1).sqrt(), 0)
 
 
+def segment_moment(name: str, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
+    """The sum, mean, var, std, min or max of each bag."""
+    if name == "sum":
+        return segment_sum(x, segments, weight)
+    if name == "mean":
+        return segment_mean(x, segments, weight)
+    if name in ("min", "max"):
+        return segment_extremum(x, segments, weight, largest=name == "max")
+    variance = segment_var(x, segments, weight)
+    return variance if name == "var" else standard_deviation(variance)
+
+
 def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
     e, z, _ = _exponentials(score, segments, weight)
-    return e / bag_gather(torch.where(z == 0, 1, z), segments)
+    return e / gather_segments(torch.where(z == 0, 1, z), segments)
 
 
 def segment_logsumexp(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
@@ -120,9 +127,9 @@ def segment_softmax_sum(
     if weight is not None:
         excluded = excluded | (align(weight == 0, value) & value.isnan())
     # Moving the shares does not move an infinite result.
-    infinite = bag_sum(((share != 0) & value.isinf()).long(), segments) > 0
-    share = torch.where(bag_gather(infinite.long(), segments) > 0, share.detach(), share)
-    return bag_sum(share * torch.where(excluded, 0, value), segments)
+    infinite = sum_segments(((share != 0) & value.isinf()).long(), segments) > 0
+    share = torch.where(gather_segments(infinite.long(), segments) > 0, share.detach(), share)
+    return sum_segments(share * torch.where(excluded, 0, value), segments)
 
 
 def segment_softpool(
@@ -142,9 +149,11 @@ def segment_power(
     weight = None if weight is None else wide(weight)
     with torch.no_grad():
         a = x.abs() if weight is None else _hide_absent(x.abs(), weight, largest=True)
-        extreme = torch.where(p > 0, bag_extremum(a, segments, True), _smallest(a, segments))
+        extreme = torch.where(
+            p > 0, extremum_of_segments(a, segments, True), _smallest(a, segments)
+        )
         infinite = extreme == torch.inf
-        of_element = bag_gather(infinite.to(x.dtype), segments) > 0
+        of_element = gather_segments(infinite.to(x.dtype), segments) > 0
     # |x| with the right-hand derivative at 0. Zeros are the limit of a small positive number, infinities
     # that of a large one.
     a = torch.where(x < 0, -x, x)
@@ -162,7 +171,7 @@ def segment_power(
 
 def _smallest(a: Tensor, segments: Segments) -> Tensor:
     # Hidden elements carry -inf here, which must not count as the smallest.
-    return bag_extremum(torch.where(a == -torch.inf, torch.inf, a), segments, False)
+    return extremum_of_segments(torch.where(a == -torch.inf, torch.inf, a), segments, False)
 
 
 def _exponentials(
@@ -170,8 +179,8 @@ def _exponentials(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``(e, z, top)``: weighted exponentials relative to each bag's top, their sums, and the tops."""
     seen = x.detach() if weight is None else _hide_absent(x.detach(), weight, largest=True)
-    top = bag_extremum(seen, segments, largest=True)
-    spread = bag_gather(top, segments)
+    top = extremum_of_segments(seen, segments, largest=True)
+    spread = gather_segments(top, segments)
     # A bag whose top is +inf is shared by its infinite elements; one of only -inf by none.
     finite = torch.where(spread.isfinite(), spread, 0)
     t = x - finite
@@ -185,7 +194,7 @@ def _exponentials(
     e = t.exp() if weight is None else align(weight, x) * t.exp()
     # A NaN reaches the sum by itself, so the offset may be anything there.
     offset = torch.where(top.isfinite() | (top == torch.inf), top, 0)
-    return e, bag_sum(e, segments), offset
+    return e, sum_segments(e, segments), offset
 
 
 def _hide_absent(x: Tensor, weight: Tensor, largest: bool) -> Tensor:
@@ -201,7 +210,7 @@ def _hide_absent(x: Tensor, weight: Tensor, largest: bool) -> Tensor:
 def _is_empty(segments: Segments, weight: Tensor | None) -> Tensor:
     if weight is None:
         return segments.counts == 0
-    return bag_sum((weight != 0).long(), segments) == 0
+    return sum_segments((weight != 0).long(), segments) == 0
 
 
 def limits(dtype: torch.dtype) -> tuple[float, float]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.ops.blocks import Blocks, bag_blocks
-from graphpool.ops.inputs import check_elements, working
-from graphpool.ops.primitives import bag_gather, bag_sum
+from graphpool.ops.blocks import Blocks, segment_blocks
+from graphpool.ops.inputs import align, check_elements, working
+from graphpool.ops.primitives import gather_segments, sum_segments
 from graphpool.ops.reduce import segment_mean
-from graphpool.ops.reference import align, sizes
+from graphpool.ops.reference import sizes
 from graphpool.segments import Segments
 
 
@@ -122,7 +122,7 @@ def segment_second_moment(
     elements = working(x)
     w = None if weight is None else weight.to(elements.dtype)
     if center:
-        elements = elements - bag_gather(segment_mean(elements, segments, w), segments)
+        elements = elements - gather_segments(segment_mean(elements, segments, w), segments)
     moment = segment_outer(elements, elements, segments, w)
     if mean:
         n = align(sizes(segments, w, elements.dtype), moment)
@@ -152,13 +152,13 @@ def _matmul(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
 
 
 def _outer_by_column(x: Tensor, y: Tensor, segments: Segments) -> Tensor:
-    columns = [bag_sum(x * y[:, i : i + 1], segments) for i in range(y.size(1))]
+    columns = [sum_segments(x * y[:, i : i + 1], segments) for i in range(y.size(1))]
     return torch.stack(columns, dim=2)
 
 
 def _matmul_by_column(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
     columns = [
-        (x * bag_gather(matrices[:, :, i], segments)).sum(1) for i in range(matrices.size(2))
+        (x * gather_segments(matrices[:, :, i], segments)).sum(1) for i in range(matrices.size(2))
     ]
     return torch.stack(columns, dim=1)
 
@@ -213,4 +213,4 @@ class _Matmul(torch.autograd.Function):
 def _blocks(segments: Segments, p: int, q: int) -> Iterator[Blocks]:
     """Blocks no longer than about ``max(p, q)``: their products take no more room than the elements."""
     longest = 1 << (max(p, q, 8) - 1).bit_length()
-    return bag_blocks(segments, p + q + p * q // longest, longest)
+    return segment_blocks(segments, p + q + p * q // longest, longest)

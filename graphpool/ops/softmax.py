@@ -8,6 +8,7 @@ from graphpool.ops import reference as composed
 from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import (
     Gather,
+    align,
     channel_parameter,
     check_elements,
     gathered,
@@ -190,7 +191,7 @@ def _check_heads(score: Tensor, value: Tensor) -> None:
 def _broadcast(score: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Scores and value shaped so that they broadcast; the value may get an axis for the heads."""
     if score.dim() == 1:
-        return composed.align(score, value), value
+        return align(score, value), value
     if score.size(-1) in (1, value.size(-1)):
         return score, value
     heads = score.size(-1)

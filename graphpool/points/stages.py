@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool._compiled import parallel_for
-from graphpool.ops import backends
+from graphpool.ops import fused_is_allowed
 from graphpool.ops.neighbors.clouds import full_precision
 from graphpool.ops.neighbors.trees import balanced
 from graphpool.points.encoding import encoding_matrix, frequencies
@@ -29,7 +29,7 @@ def stage_is_fused(pos: Tensor, x: Tensor) -> bool:
         pos.device.type == "cpu"
         and pos.dtype == torch.float32
         and not differentiable
-        and backends.fused_is_allowed()
+        and fused_is_allowed()
     )
 
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from graphpool._arguments import as_count, check_divides
 from graphpool.nn import LayerNorm, reset
-from graphpool.ops.second_moment import segment_matmul, segment_outer
-from graphpool.ops.softmax import segment_softmax, segment_softmax_sum
+from graphpool.ops import segment_matmul, segment_outer, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
 SCALES = ("head", "full")

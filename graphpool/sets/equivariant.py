@@ -7,8 +7,7 @@ from torch import Tensor
 
 from graphpool._arguments import as_count
 from graphpool.nn import reset
-from graphpool.ops.primitives import bag_gather
-from graphpool.ops.reduce import segment_max, segment_mean
+from graphpool.ops import segment_gather, segment_max, segment_mean
 from graphpool.segments import Segments
 
 _POOLS = {"max": segment_max, "mean": segment_mean}
@@ -70,8 +69,8 @@ class SetEquivariant(torch.nn.Module):
         """
         pooled = _POOLS[self.pool](x, segments, weight)
         if self.lambda_ is None:
-            return self.gamma(x - bag_gather(pooled, segments))
-        return self.gamma(x) - bag_gather(self.lambda_(pooled), segments)
+            return self.gamma(x - segment_gather(pooled, segments))
+        return self.gamma(x) - segment_gather(self.lambda_(pooled), segments)
 
     def extra_repr(self) -> str:
         return f"pool={self.pool!r}"

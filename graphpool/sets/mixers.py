@@ -9,9 +9,7 @@ from torch import Tensor
 
 from graphpool._arguments import as_count, check_divides
 from graphpool.nn import LayerNorm, perceptron
-from graphpool.ops.primitives import bag_gather
-from graphpool.ops.reduce import segment_max, segment_mean
-from graphpool.ops.softmax import segment_softmax_sum
+from graphpool.ops import segment_gather, segment_max, segment_mean, segment_softmax_sum
 from graphpool.segments import Segments
 
 
@@ -47,7 +45,7 @@ class PoolMixer(torch.nn.Module):
             edge_index: ``[2, M]``, from the neighbours to the elements that see them.
         """
         if edge_index is None:
-            return bag_gather(segment_mean(x, segments, weight), segments) - x
+            return segment_gather(segment_mean(x, segments, weight), segments) - x
         source, around = _with_own(edge_index, x)
         return (
             segment_mean(
@@ -113,16 +111,16 @@ class PoNetMixer(torch.nn.Module):
                 one bag; the whole bag if absent.
         """
         clusters = segments if clusters is None else clusters
-        summary = bag_gather(self._global(x, segments, weight), segments)
-        pooled = bag_gather(segment_max(self.segment(x), clusters, weight), clusters)
+        summary = segment_gather(self._global(x, segments, weight), segments)
+        pooled = segment_gather(segment_max(self.segment(x), clusters, weight), clusters)
         return (summary + pooled) * self.output(x) + self._local(x, edge_index, weight)
 
     def _global(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         query, key = segment_mean(self.query(x), segments, weight), self.key(x)
         split = (self.heads, -1)
         # Scores count up to a constant per bag; without the mean there is less to round.
-        centred = key - bag_gather(segment_mean(key, segments, weight), segments)
-        product = (centred * bag_gather(query, segments)).unflatten(-1, split).sum(-1)
+        centred = key - segment_gather(segment_mean(key, segments, weight), segments)
+        product = (centred * segment_gather(query, segments)).unflatten(-1, split).sum(-1)
         scale = (x.size(1) // self.heads) ** -0.5
         return segment_softmax_sum(scale * product, key, segments, weight)
 

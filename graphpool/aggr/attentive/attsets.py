@@ -8,8 +8,7 @@ from torch import Tensor
 from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
-from graphpool.ops.inputs import Gather, gathered
-from graphpool.ops.softmax import segment_softmax, segment_softmax_sum
+from graphpool.ops import Gather, gathered, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
 ACTIVATIONS = {None: torch.nn.Identity, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}

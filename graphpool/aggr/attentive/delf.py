@@ -10,8 +10,7 @@ from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.nn import inverse_length, reset
-from graphpool.ops.reduce import segment_sum
-from graphpool.ops.reference import align
+from graphpool.ops import align, segment_sum
 from graphpool.segments import Segments
 
 

@@ -12,10 +12,13 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.positions import check_pos_dim, feature_channels, split_positions
 from graphpool.aggr.registry import register
 from graphpool.nn import LayerNorm, reset
-from graphpool.ops.primitives import bag_gather
-from graphpool.ops.reduce import segment_max, segment_mean
-from graphpool.ops.second_moment import segment_matmul
-from graphpool.ops.softmax import segment_softmax_sum
+from graphpool.ops import (
+    segment_gather,
+    segment_matmul,
+    segment_max,
+    segment_mean,
+    segment_softmax_sum,
+)
 from graphpool.segments import Segments
 
 
@@ -122,7 +125,7 @@ class DSVTPool(MatrixAggregation):
             raise ValueError("`slot` was given, but the pool was made without `num_slots`.")
         if self.pos_dim:
             centre = segment_mean(position, segments, weight)
-            encoding = encoding + self.position(position - bag_gather(centre, segments))
+            encoding = encoding + self.position(position - segment_gather(centre, segments))
         return self._attend(x, encoding, segments, weight)
 
     def _attend(
@@ -135,7 +138,7 @@ class DSVTPool(MatrixAggregation):
         back = self.key.weight.unflatten(0, (self.heads, width))
         matrix = torch.einsum("shd,hdc->sch", query, back.to(query.dtype))
         # Scores count up to a constant per bag; without the mean there is less to round.
-        centred = x - bag_gather(segment_mean(x, segments, weight), segments) + encoding
+        centred = x - segment_gather(segment_mean(x, segments, weight), segments) + encoding
         score = segment_matmul(centred, matrix, segments)
         attended = segment_softmax_sum(score, self.value(x), segments, weight)
         return self.norm(self.out(attended) + q)

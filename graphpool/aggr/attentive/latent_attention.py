@@ -11,7 +11,7 @@ from graphpool._arguments import as_count, check_divides
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register, resolve
 from graphpool.nn import LayerNorm, l2_normalize, reset
-from graphpool.ops.reduce import segment_mean
+from graphpool.ops import segment_mean
 from graphpool.segments import Segments
 
 

@@ -12,8 +12,7 @@ from graphpool.aggr.attentive.distributed import gather_rows, in_company
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.nn import perceptron, reset
-from graphpool.ops.reference import align
-from graphpool.ops.softmax import segment_logsumexp, segment_softmax, segment_softmax_sum
+from graphpool.ops import align, segment_logsumexp, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
 

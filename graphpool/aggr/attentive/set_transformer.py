@@ -11,7 +11,7 @@ from graphpool._arguments import as_count
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.nn import reset
-from graphpool.ops.softmax import segment_softmax
+from graphpool.ops import segment_softmax
 from graphpool.segments import Segments
 from graphpool.sets.attention import ISAB, OverElements, check_heads, element_scores
 

@@ -10,10 +10,14 @@ from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.nn import LayerNorm, gru_step, in_precision, perceptron, reset
-from graphpool.ops.inputs import working
-from graphpool.ops.primitives import bag_gather
-from graphpool.ops.reduce import segment_mean, segment_sum
-from graphpool.ops.second_moment import segment_matmul, segment_outer
+from graphpool.ops import (
+    segment_gather,
+    segment_matmul,
+    segment_mean,
+    segment_outer,
+    segment_sum,
+    working,
+)
 from graphpool.segments import Segments
 
 _FLOOR = 1e-8
@@ -239,7 +243,7 @@ class SlotMixture(_Slots):
         key, value = in_precision(self.key, x), in_precision(self.value, x)
         # Variances are differences of squares, so the squares had better be small.
         centre = segment_mean(value, segments, weight)
-        value = value - bag_gather(centre, segments)
+        value = value - segment_gather(centre, segments)
         # Side by side, so that each step takes one product of matrices.
         features = torch.cat([key * key, key], dim=-1)
         powers = torch.cat([value, value * value], dim=-1)
@@ -274,7 +278,7 @@ class SlotMixture(_Slots):
         offset = -(precision * mean * mean).sum(-1)
         if not self.released:
             offset = offset - 2 * scale * log_std.sum(-1) + log_prior
-        score = segment_matmul(features, matrix, segments) + bag_gather(offset, segments)
+        score = segment_matmul(features, matrix, segments) + segment_gather(offset, segments)
         if self.released:
             likelihood = score.exp() + _FLOOR
             return likelihood / likelihood.sum(-1, keepdim=True)

@@ -9,7 +9,7 @@ from graphpool._arguments import as_count
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.nn import perceptron, reset
-from graphpool.ops.reduce import segment_sum
+from graphpool.ops import segment_sum
 from graphpool.segments import Segments
 
 COMBINATIONS = ("add", "cat")

@@ -11,10 +11,15 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.positions import check_pos_dim, split_positions
 from graphpool.aggr.registry import register
 from graphpool.nn import reset
-from graphpool.ops.order import segment_quantile
-from graphpool.ops.primitives import bag_gather
-from graphpool.ops.reduce import segment_max, segment_mean, segment_min, segment_sum
-from graphpool.ops.reference import align
+from graphpool.ops import (
+    align,
+    segment_gather,
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_quantile,
+    segment_sum,
+)
 from graphpool.segments import Segments
 
 _REDUCTIONS = {"max": segment_max, "mean": segment_mean, "sum": segment_sum}
@@ -165,7 +170,9 @@ def _grid_cells(
     extent = segment_max(position, segments, weight) - low
     extent = torch.where(extent > 0, extent, 1)
     # Elements of weight 0 may lie outside the box; they are pooled by no cell, whichever it is.
-    unit = ((position - bag_gather(low, segments)) / bag_gather(extent, segments)).clamp(0, 1)
+    unit = ((position - segment_gather(low, segments)) / segment_gather(extent, segments)).clamp(
+        0, 1
+    )
     found = []
     for level in range(levels):
         parts = 2**level
@@ -189,7 +196,7 @@ def _balanced_cells(
             )
             along = position[:, axis]
             median = segment_quantile(along, bins, 0.5, "lower", weight)
-            beyond = along > bag_gather(align(median, along), bins)
+            beyond = along > segment_gather(align(median, along), bins)
             index, cells = index * 2 + beyond.long(), cells * 2
         found.append((index, cells))
     return found

@@ -12,8 +12,7 @@ from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.aggr.statistics.kmax import repeat_elements
-from graphpool.ops.inputs import check_elements
-from graphpool.ops.reduce import segment_mean
+from graphpool.ops import check_elements, segment_mean
 from graphpool.segments import Segments
 
 _Rows = NDArray[np.float64]

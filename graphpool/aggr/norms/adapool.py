@@ -8,11 +8,17 @@ from torch import Tensor
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.aggr.rowwise import rowwise
-from graphpool.ops.inputs import check_elements, working
-from graphpool.ops.primitives import bag_gather
-from graphpool.ops.reduce import segment_mean, segment_sum
-from graphpool.ops.reference import align
-from graphpool.ops.softmax import segment_softmax, segment_softmax_sum, segment_softpool
+from graphpool.ops import (
+    align,
+    check_elements,
+    segment_gather,
+    segment_mean,
+    segment_softmax,
+    segment_softmax_sum,
+    segment_softpool,
+    segment_sum,
+    working,
+)
 from graphpool.segments import Segments
 
 SIMILARITIES = ("channel", "vector")
@@ -86,7 +92,7 @@ class AdaPool(Aggregation):
         """The scores of both sums, ``[E, ..., C]`` (or 1 for vectors)."""
         if self.semi_grad:
             x = x.detach()
-        mean = bag_gather(segment_mean(x, segments, weight), segments)
+        mean = segment_gather(segment_mean(x, segments, weight), segments)
         likeness = _vector_likeness if self.similarity == "vector" else _likeness
         return rowwise(likeness, x, mean), x
 
@@ -142,11 +148,11 @@ class AdaPool(Aggregation):
             raise ValueError(
                 f"`y` must have shape {(segments.num_segments, *x.shape[1:])}; got {tuple(y.shape)}."
             )
-        share = self.attention(x, segments, weight) * bag_gather(y, segments)
+        share = self.attention(x, segments, weight) * segment_gather(y, segments)
         if not keep_scale:
             return share
         n = segments.counts if weight is None else segment_sum(weight, segments)
-        share = share * align(bag_gather(n.to(x.dtype), segments), x)
+        share = share * align(segment_gather(n.to(x.dtype), segments), x)
         # The share of an element that stands for several is that of all of them together.
         return share if weight is None else share / align(torch.where(weight == 0, 1, weight), x)
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.norms.negative_elements import apply_policy, check_policy
 from graphpool.aggr.registry import register
-from graphpool.ops.inputs import Gather
-from graphpool.ops.power import segment_power
+from graphpool.ops import Gather, segment_power
 from graphpool.segments import Segments
 
 SIGNS = ("both", "plus", "minus")

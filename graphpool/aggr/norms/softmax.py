@@ -9,13 +9,13 @@ from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
-from graphpool.ops.inputs import Gather
-from graphpool.ops.reduce import segment_sum
-from graphpool.ops.softmax import (
+from graphpool.ops import (
+    Gather,
     segment_logsumexp,
     segment_softmax,
     segment_softmax_sum,
     segment_softpool,
+    segment_sum,
 )
 from graphpool.segments import Segments
 

@@ -11,7 +11,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.aggr.rowwise import rowwise
 from graphpool.nn import l2_normalize, signed_sqrt
-from graphpool.ops.second_moment import segment_second_moment
+from graphpool.ops import segment_second_moment
 from graphpool.segments import Segments
 
 

@@ -11,9 +11,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.aggr.rowwise import rowwise
 from graphpool.nn import l2_normalize, reset, signed_sqrt
-from graphpool.ops.inputs import working
-from graphpool.ops.reduce import segment_sum
-from graphpool.ops.second_moment import segment_second_moment
+from graphpool.ops import segment_second_moment, segment_sum, working
 from graphpool.segments import Segments
 
 METHODS = ("auto", "moment", "fft")

@@ -8,10 +8,14 @@ from torch import Tensor
 from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
-from graphpool.ops.inputs import check_elements
-from graphpool.ops.order import segment_sort, segment_topk
-from graphpool.ops.primitives import bag_cumsum, bag_sum
-from graphpool.ops.reference import align
+from graphpool.ops import (
+    align,
+    check_elements,
+    segment_cumsum,
+    segment_sort,
+    segment_sum,
+    segment_topk,
+)
 from graphpool.segments import Segments
 
 ORDERS = ("value", "original")
@@ -61,7 +65,7 @@ class KMax(Aggregation):
         check_elements(x, segments, weight)
         if x.size(0) == 0:
             # Still a function of x, so that a graph of empty bags can be differentiated.
-            return bag_sum(x, segments).repeat(*[1] * (x.dim() - 1), self.k)
+            return segment_sum(x, segments).repeat(*[1] * (x.dim() - 1), self.k)
         if weight is None:
             values, _ = segment_topk(x, segments, self.k)
         else:
@@ -182,11 +186,11 @@ def _weighted_topk(x: Tensor, segments: Segments, k: int, weight: Tensor) -> Ten
     values, order = segment_sort(x, segments, descending=True)
     bags = Segments(ptr=segments.ptr, num_elements=x.size(0))
     w = weight.detach().double()[order]
-    reach = bag_cumsum(w, bags)
-    size = bag_sum(w, bags)
+    reach = segment_cumsum(w, bags)
+    size = segment_sum(w, bags)
     picked = []
     for place in range(k):
-        short = bag_sum((reach <= place).long(), bags)
+        short = segment_sum((reach <= place).long(), bags)
         row = (align(bags.ptr[:-1], short) + short).clamp(max=x.size(0) - 1)
         picked.append(torch.where(size > place, values.gather(0, row), 0))
     return torch.stack(picked, dim=1)

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
-from graphpool.ops.inputs import Gather
-from graphpool.ops.product import segment_product
-from graphpool.ops.reduce import (
+from graphpool.ops import (
+    Gather,
     segment_max,
     segment_mean,
     segment_min,
+    segment_product,
     segment_std,
     segment_sum,
     segment_var,

@@ -10,7 +10,7 @@ from torch import Tensor
 from graphpool.aggr.absent import fill_empty
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
-from graphpool.ops.order import INTERPOLATIONS, segment_quantile
+from graphpool.ops import INTERPOLATIONS, segment_quantile
 from graphpool.segments import Segments
 
 

@@ -14,7 +14,7 @@ from graphpool.coarsen import Coarsened, Selection, lift
 from graphpool.coarsen import reduce as reduce_by
 from graphpool.mesh.dual.selection import check_selection, select_edges
 from graphpool.mesh.dual.topology import MeshTopology, dual_connectivity
-from graphpool.ops.components import connected_components, contract_edges
+from graphpool.ops import connected_components, contract_edges
 from graphpool.segments import Segments
 
 __all__ = [

@@ -14,7 +14,7 @@ from graphpool.mesh.dual.features import face_geometry
 from graphpool.mesh.dual.graph import as_tensor, check_mesh
 from graphpool.mesh.edges.topology import EdgeTopology
 from graphpool.mesh.halfedges import half_edges, warn_of_lonely_faces
-from graphpool.ops.components import connected_components
+from graphpool.ops import connected_components
 
 __all__ = ["EdgeGraph", "edge_graph"]
 

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from graphpool._compiled import kernel
 from graphpool.mesh.repair.nearest import nearest_faces
 from graphpool.mesh.repair.orientation import connected_parts, orient_faces, turn_outward
-from graphpool.ops.components import connected_components
+from graphpool.ops import connected_components
 
 __all__ = ["CleanMesh", "CleaningReport", "clean"]
 

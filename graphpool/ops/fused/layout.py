@@ -54,6 +54,10 @@ class Layout(NamedTuple):
             row_ptr, row_elements = read_by.ptr, read_by.perm
         return cls(segments.ptr, segments.perm, index, rows_of, weight, row_ptr, row_elements)
 
+    @property
+    def bags(self) -> int:
+        return self.ptr.shape[0] - 1
+
     def num_elements(self, x: Tensor) -> int:
         """How many elements read the rows of ``x``."""
         return x.shape[0] if self.gather is None else self.gather.shape[0]
@@ -70,12 +74,11 @@ class Layout(NamedTuple):
         """The bags again, for the composed form."""
         if self.perm is None:
             return Segments(ptr=self.ptr)
-        bags = self.ptr.numel() - 1
         index = self.bag_of
         if index is None:
             ordered = Segments(ptr=self.ptr).index
             index = torch.empty_like(ordered).index_copy(0, self.perm, ordered)
-        return Segments(index, None, bags, is_sorted=False)
+        return Segments(index, None, self.bags, is_sorted=False)
 
     def gathered(self, x: Tensor) -> Tensor:
         return gathered(x, self.gather)

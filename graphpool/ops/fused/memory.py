@@ -11,6 +11,7 @@ import ctypes
 import mmap
 import sys
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +32,6 @@ def large(out: Tensor) -> Tensor:
     return out
 
 
-def empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """An uninitialised CPU tensor."""
-    return large(like.new_empty(shape, dtype=dtype))
+def fresh(shape: tuple[int, ...], like: np.ndarray) -> np.ndarray:
+    """An uninitialised array of the dtype of ``like``."""
+    return large(torch.from_numpy(np.empty(shape, like.dtype))).numpy()

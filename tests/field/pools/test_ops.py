@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,33 +11,14 @@ import torch
 
 import graphpool
 from graphpool import Segments, ops
+from graphpool.testing.ops import segment_functions
 
 CHANNELS = 4
-MOMENTS = ("sum", "mean", "var", "std", "min", "max")
-
-
-OPS = {
-    "sum": ops.segment_sum,
-    "mean": ops.segment_mean,
-    "max": ops.segment_max,
-    "min": ops.segment_min,
-    "var": ops.segment_var,
-    "std": ops.segment_std,
-    "moments": lambda x, s, **k: torch.cat(ops.segment_moments(x, s, MOMENTS, **k)),
-    "softmax": ops.segment_softmax,
-    "logsumexp": ops.segment_logsumexp,
-    "softpool": lambda x, s, **k: ops.segment_softpool(x, s, 0.5, **k),
-    "power": lambda x, s, **k: ops.segment_power(x, s, 1.5, 0.5, **k),
-    "median": ops.segment_median,
-    "quantile": lambda x, s, **k: ops.segment_quantile(x, s, 0.3, **k),
-    "sort": lambda x, s, **k: ops.segment_sort(x, s, **k)[0],
-    "topk": lambda x, s, **k: ops.segment_topk(x, s, 2, **k)[0],
-}
-for _heads in (1, 2, CHANNELS):
-    OPS[f"attention of {_heads}"] = lambda x, s, h=_heads, **k: ops.segment_softmax_sum(
-        x.new_ones(s.num_elements, h), x, s, **k
+OPS = segment_functions()
+for _heads in (1, 2):
+    OPS[f"attention of {_heads}"] = lambda x, s, h=_heads, weight=None, gather=None: (
+        ops.segment_softmax_sum(x.new_ones(s.num_elements, h), x, s, weight, gather)
     )
-WITHOUT_WEIGHT = {"sort", "topk"}
 
 
 @contextmanager
@@ -80,8 +62,9 @@ def gathers(kind, rows, elements):
 @pytest.mark.parametrize("elements, bags", [(0, 0), (0, 5), (9, 5)])
 @pytest.mark.parametrize("name", OPS)
 def test_no_op_hands_out_memory_that_it_has_not_written(name, elements, bags, weighted, gather):
-    if weighted and name in WITHOUT_WEIGHT:
-        pytest.skip("takes no weights")
+    takes = inspect.signature(OPS[name]).parameters
+    if (weighted and "weight" not in takes) or (gather != "none" and "gather" not in takes):
+        pytest.skip("takes no weight, or reads no rows")
     rows = elements if gather == "none" else 7
     x = torch.rand(rows, CHANNELS) + 0.5
     index = torch.arange(elements) % max(bags - 2, 1)
@@ -111,3 +94,14 @@ def test_attention_over_no_elements_leaves_no_gradient():
     assert torch.equal(y, torch.zeros(64, 8))
     assert torch.equal(value.grad, torch.zeros(64, 8))
     assert score.grad.shape == (0, 2)
+
+
+def test_attention_of_no_channels():
+    """One head and values of width 0: nothing to weigh, and nothing to complain about."""
+    segments = Segments(ptr=torch.tensor([0, 2, 3]))
+    value = torch.randn(3, 0, requires_grad=True)
+    score = torch.randn(3, 1, requires_grad=True)
+    y = ops.segment_softmax_sum(score, value, segments)
+    y.sum().backward()
+    assert y.shape == (2, 0) and value.grad.shape == (3, 0)
+    assert torch.equal(score.grad, torch.zeros(3, 1))

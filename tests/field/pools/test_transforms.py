@@ -16,7 +16,7 @@ import graphpool
 from graphpool import Segments, aggr, attention, catalogue, contributions, explain, ops
 from graphpool.models import GraphModel
 from graphpool.ops import neighbors
-from graphpool.ops.fused.common import differentiate_again
+from graphpool.ops.derivatives import differentiate_again
 from graphpool.ops.second_moment import segment_matmul, segment_outer
 
 CHANNELS = 4

@@ -2,76 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 
 from graphpool import Segments, ops, use_backend
-from graphpool.ops.fused import table as fused  # noqa: F401  registers the ops
-from graphpool.ops.fused.layout import Layout
+from graphpool.ops import dispatch
+from graphpool.testing.ops import segment_functions
 
-E, S, C = 14, 4, 4
-OPS = {
-    "sum": lambda x, s, **k: ops.segment_sum(x, s, **k),
-    "mean": lambda x, s, **k: ops.segment_mean(x, s, **k),
-    "max": lambda x, s, **k: ops.segment_max(x, s, **k),
-    "var": lambda x, s, **k: ops.segment_var(x, s, **k),
-    "moments": lambda x, s, **k: torch.cat(ops.segment_moments(x, s, ("sum", "std", "min"), **k)),
-    "softpool": lambda x, s, **k: ops.segment_softpool(x, s, x.new_tensor([0.5, 1, 2, -1]), **k),
-    "logsumexp": lambda x, s, **k: ops.segment_logsumexp(x, s, **k),
-    "power": lambda x, s, **k: ops.segment_power(
-        x + 3 * torch.where(x < 0, -1, 1), s, x.new_tensor([2.0, -1.5, 1.0, 3.0]), 0.5, **k
-    ),
-}
-
-
-def problem(gathered: bool, weighted: bool):
-    index = torch.tensor([0, 2, 0, 3, 3, 0, 2, 2, 0, 3, 3, 3, 0, 2])
-    rows = 9 if gathered else E
-    x = torch.randn(rows, C, dtype=torch.float64, requires_grad=True)
-    options = {}
-    if gathered:
-        options["gather"] = torch.randint(rows, (E,))
-    if weighted:
-        options["weight"] = torch.randint(0, 3, (E,)).double()
-    return x, Segments(index=index, num_segments=S), options
+dispatch.load()
+FUNCTIONS = {name: f for name, f in segment_functions().items() if name in dispatch.FUSED}
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("gathered", [False, True])
-@pytest.mark.parametrize("name", OPS)
-def test_derivatives_of_both_orders(name, gathered, weighted):
-    x, segments, options = problem(gathered, weighted)
-    assert torch.autograd.gradcheck(lambda x: OPS[name](x, segments, **options), (x,))
-    assert torch.autograd.gradgradcheck(lambda x: OPS[name](x, segments, **options), (x,))
+def test_derivatives_of_both_orders(call, problem, gathered, weighted):
+    x, segments, weight, gather = problem(gathered, weighted)
+    inputs = call.inputs(x, segments.num_elements)
 
+    def fn(*inputs):
+        return call.fused(inputs, segments, weight, gather)
 
-@pytest.mark.parametrize("heads", [1, 2, 4])
-def test_derivatives_of_attention(heads):
-    x, segments, options = problem(gathered=True, weighted=True)
-    score = torch.randn(E, heads, dtype=torch.float64, requires_grad=True)
-
-    def fn(score, x):
-        return ops.segment_softmax_sum(score, x, segments, **options)
-
-    assert torch.autograd.gradcheck(fn, (score, x))
-    assert torch.autograd.gradgradcheck(fn, (score, x))
-
-
-def test_derivatives_of_parameters():
-    x, segments, _ = problem(gathered=False, weighted=False)
-    p = torch.tensor([2.0, -1.5, 1.0, 3.0], dtype=torch.float64, requires_grad=True)
-    q = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-    t = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    score = torch.randn(E, C, dtype=torch.float64, requires_grad=True)
-    x = (x.detach().abs() + 0.5).requires_grad_()
-    for fn, inputs in (
-        (lambda x, p, q: ops.segment_power(x, segments, p, q), (x, p, q)),
-        (lambda x, t: ops.segment_softpool(x, segments, t), (x, t)),
-        (lambda s: ops.segment_softmax(s, segments), (score,)),
-        (lambda s: ops.segment_softmax(s, segments, gather=torch.arange(E) % 3), (score[:3],)),
-    ):
-        assert torch.autograd.gradcheck(fn, inputs)
-        assert torch.autograd.gradgradcheck(fn, inputs)
+    assert torch.autograd.gradcheck(fn, inputs)
+    assert torch.autograd.gradgradcheck(fn, inputs)
 
 
 class Swallow(torch.autograd.Function):
@@ -86,54 +40,25 @@ class Swallow(torch.autograd.Function):
         return None
 
 
-@pytest.mark.parametrize("name", OPS)
-def test_a_result_that_gets_no_gradient_passes_none_on(name):
-    x, segments, _ = problem(gathered=False, weighted=False)
-    Swallow.apply(OPS[name](x, segments)).sum().backward()
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_result_that_gets_no_gradient_passes_none_on(name, problem):
+    x, segments, *_ = problem()
+    x.requires_grad_()
+    Swallow.apply(FUNCTIONS[name](x, segments)).sum().backward()
     assert x.grad is None or not x.grad.any()
 
 
-def samples(dtype):
-    """Arguments of every op of the library, by its name; several for some."""
-    torch.manual_seed(0)
-    kernels = torch.ops.graphpool
-    segments = Segments(index=torch.tensor([2, 0, 2, 1, 0]), num_segments=4)
-    x = torch.rand(5, 4, dtype=dtype, requires_grad=True)
-    rows = torch.rand(3, 4, dtype=dtype, requires_grad=True)
-    score = torch.rand(5, 2, dtype=dtype, requires_grad=True)
-    p = torch.full((4,), 2.0, requires_grad=True)
-    plain = Layout.of(segments, None, None, 5, True)
-    full = Layout.of(segments, torch.rand(5), torch.tensor([0, 2, 2, 1, 0]), 3, True)
-    forward = [
-        ("segment_moments", (x, "sum,mean,var,min,max"), plain),
-        ("segment_moments", (rows, "max"), full),
-        ("segment_softpool", (rows, p), full),
-        ("segment_softmax_sum", (score, rows), full),
-        ("segment_softmax_sum", (x, x), plain),
-        ("segment_logsumexp", (rows,), full),
-        ("segment_softmax", (x,), plain),
-        ("segment_softmax", (rows,), full),
-        ("segment_power", (rows, p, p), full),
-    ]
-    for name, inputs, layout in forward:
-        yield name, (*inputs, *layout)
-        constants = [v.detach() if isinstance(v, torch.Tensor) else v for v in inputs]
-        results = getattr(kernels, name)(*constants, *layout)
-        results = (results,) if isinstance(results, torch.Tensor) else tuple(results)
-        grad = torch.rand_like(results[0])
-        tensors = [v for v in constants if isinstance(v, torch.Tensor)]
-        names = [v for v in constants if isinstance(v, str)]
-        # The softmax is its own derivative's only input.
-        saved = results if name == "segment_softmax" else (*tensors, *results, *names)
-        yield f"{name}_backward", (grad, *saved, *layout)
-    yield "sort_index", (segments.index, 4)
+@pytest.mark.parametrize("gathered, dtype", [(False, torch.float32), (True, torch.bfloat16)])
+def test_opcheck(call, problem, gathered, dtype):
+    x, segments, weight, gather = problem(gathered, gathered, dtype)
+    inputs = call.inputs(x, segments.num_elements)
+    for name, args in call.operators(inputs, segments, weight, gather):
+        torch.library.opcheck(getattr(torch.ops.graphpool, name).default, args)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("case", range(19))
-def test_opcheck(case, dtype):
-    name, args = list(samples(dtype))[case]
-    torch.library.opcheck(getattr(torch.ops.graphpool, name).default, args)
+def test_opcheck_of_the_sort():
+    index = torch.tensor([2, 0, 2, 1, 0])
+    torch.library.opcheck(torch.ops.graphpool.sort_index.default, (index, 4))
 
 
 def test_opcheck_covers_every_op():
@@ -142,16 +67,27 @@ def test_opcheck_covers_every_op():
         for name in torch._C._dispatch_get_all_op_names()
         if name.startswith("graphpool::")
     }
-    assert known == {name for name, _ in samples(torch.float32)}
+    declared = {name for op in dispatch.OPERATORS.values() for name in op.operators}
+    assert known == declared | {"sort_index"}
 
 
-@pytest.mark.parametrize("name", OPS)
-def test_compiles_in_one_graph(name):
-    x, segments, _ = problem(gathered=False, weighted=False)
+def test_every_fused_form_has_the_arguments_of_its_public_function():
+    assert FUNCTIONS.keys() == dispatch.FUSED.keys() - {n for n in dispatch.FUSED if "toy" in n}
+    for name, fused in dispatch.FUSED.items():
+        if name in FUNCTIONS:
+            public = inspect.signature(getattr(ops, name)).parameters
+            assert list(inspect.signature(fused.form).parameters) == list(public)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_compiles_in_one_graph(name, problem):
+    torch.compiler.reset()  # one function below is compiled for many names
+    x, segments, *_ = problem()
+    x.requires_grad_()
     index = segments.index
 
     def fn(x, index):
-        return OPS[name](x, Segments(index=index, num_segments=S))
+        return FUNCTIONS[name](x, Segments(index=index, num_segments=4))
 
     compiled = torch.compile(fn, fullgraph=True, backend="aot_eager")
     direction = torch.randn_like(fn(x, index))
@@ -169,31 +105,42 @@ def test_half_precision_is_accumulated_in_float32(dtype):
     assert ops.segment_sum(x[:4096], Segments(ptr=torch.tensor([0, 4096]))).item() == 4096
 
 
+def by_bag(y):
+    """Results of three bags, or of four elements in each, as ``[K, 3, C]``."""
+    y = y.reshape(3, 4, 4).transpose(0, 1) if len(y) == 12 else y.reshape(-1, 3, 4)
+    return y[..., :3]
+
+
 def test_nan_and_infinities_stay_in_their_bag_and_channel():
-    x = torch.rand(9, 3) + 0.5
-    x[1, 0], x[4, 1], x[8, 2] = torch.nan, torch.inf, -torch.inf
-    segments = Segments(ptr=torch.tensor([0, 3, 6, 9]))
+    x = torch.rand(12, 3) + 0.5
+    x[1, 0], x[5, 1], x[11, 2] = torch.nan, torch.inf, -torch.inf
+    segments = Segments(ptr=torch.tensor([0, 4, 8, 12]))
     clean = torch.ones(3, 3, dtype=torch.bool)
     clean[0, 0] = clean[1, 1] = clean[2, 2] = False
-    for name, op in OPS.items():
+    for name, op in FUNCTIONS.items():
         values = x[:, [0, 1, 2, 2]]
-        y = op(values, segments).reshape(-1, 3, 4)[..., :3]
+        y = by_bag(op(values, segments))
         assert y[:, clean].isfinite().all(), name
         assert y[:, 0, 0].isnan().all(), name
         with use_backend("torch"):
-            reference = op(values, segments).reshape(-1, 3, 4)[..., :3]
-        if name not in ("var", "moments"):
+            reference = by_bag(op(values, segments))
+        if name not in ("segment_var", "segment_std", "segment_moments"):
             torch.testing.assert_close(y, reference, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", OPS)
-def test_weight_repeats_elements(name):
-    x, segments, options = problem(gathered=False, weighted=True)
-    times = options["weight"].long()
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_weight_repeats_elements(name, problem):
+    x, segments, weight, _ = problem(weighted=True)
+    x.requires_grad_()
+    times = weight.long()
     index = segments.index.repeat_interleave(times)
-    direction = torch.randn_like(OPS[name](x, segments))
-    repeated = OPS[name](x.repeat_interleave(times, 0), Segments(index=index, num_segments=S))
-    weighted = OPS[name](x, segments, weight=times)
+    direction = torch.randn_like(FUNCTIONS[name](x, segments))
+    repeated = FUNCTIONS[name](x.repeat_interleave(times, 0), Segments(index=index, num_segments=4))
+    if len(direction) == len(x):
+        # What each of its copies gets is the element's together.
+        origin = torch.arange(len(x)).repeat_interleave(times)
+        repeated = torch.zeros_like(direction).index_add(0, origin, repeated)
+    weighted = FUNCTIONS[name](x, segments, weight=times)
     torch.testing.assert_close(weighted, repeated)
     (found,) = torch.autograd.grad(weighted, x, direction)
     (expected,) = torch.autograd.grad(repeated, x, direction)

@@ -7,8 +7,7 @@ import sys
 import pytest
 import torch
 
-from graphpool import ops, use_backend
-from graphpool.ops.explain import explain
+from graphpool import explain, ops, use_backend
 
 
 def test_tells_the_path_and_the_reason():
@@ -30,7 +29,7 @@ import sys, warnings
 warnings.simplefilter("always")
 import torch
 from graphpool import Segments, ops
-from graphpool.ops.explain import explain
+from graphpool import explain
 x = torch.tensor([1.0, 3.0])
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")

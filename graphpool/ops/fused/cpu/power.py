@@ -23,6 +23,7 @@ from graphpool.ops.fused.cpu.core import (
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import exp2, largest, log2, tiny
+from graphpool.ops.fused.memory import fresh
 
 _NO_LIMIT = np.iinfo(np.int64).max
 _LN2 = float(np.log(2.0))
@@ -234,3 +235,29 @@ def forward(
     norm[long_bags] = np.where(found[:, None], joined, 0)
     out[long_bags] = np.where(found[:, None], y, 0)
     size[long_bags] = total
+
+
+def backward(
+    grad: np.ndarray,
+    x: np.ndarray,
+    p: np.ndarray,
+    q: np.ndarray,
+    out: np.ndarray,
+    norm: np.ndarray,
+    size: np.ndarray,
+    at: Arrays,
+    grad_x: np.ndarray,
+    grad_p: np.ndarray,
+    grad_q: np.ndarray,
+) -> None:
+    """Fills the gradients of ``x`` ``[R, C]``, ``p`` and ``q`` ``[C]`` from ``grad`` ``[S, C]``."""
+    bags = row_chunks(norm.shape[0], norm.size)
+    of_bag = fresh((norm.shape[0], 2, norm.shape[1]), norm)
+    of_q = np.zeros((len(bags), x.shape[1]))
+    run(power_bags, (q, norm, out, size, grad, of_bag, of_q), bags)
+    chunks = at.backward_chunks(x.shape[1])
+    of_p = np.zeros((len(chunks), x.shape[1]))
+    where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
+    run(power_backward, (x, p, *where, of_bag, grad_x, of_p), chunks)
+    grad_p[:] = _LN2 * of_p.sum(0) / p
+    grad_q[:] = _LN2 * of_q.sum(0)

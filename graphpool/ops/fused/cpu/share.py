@@ -142,7 +142,7 @@ def forward(score: np.ndarray, at: Arrays, out: np.ndarray) -> None:
     run(share_forward, (*runs, True, top, z, out), chunks)
 
 
-def backward(share: np.ndarray, grad: np.ndarray, at: Arrays, out: np.ndarray) -> None:
+def backward(grad: np.ndarray, share: np.ndarray, at: Arrays, out: np.ndarray) -> None:
     """Fills ``out``, the gradient of the scores: one row per element, or per row that is gathered."""
     channels, bags = share.shape[1], len(at.ptr) - 1
     total = np.empty((bags, channels), share.dtype)

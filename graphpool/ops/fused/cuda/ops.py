@@ -145,7 +145,9 @@ def segment_softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
     return out
 
 
-def segment_softmax_backward(grad: Tensor, share: Tensor, *layout: Tensor | None) -> Tensor:
+def segment_softmax_backward(
+    grad: Tensor, score: Tensor, share: Tensor, *layout: Tensor | None
+) -> Tensor:
     at, grad = Layout.from_args(layout), grad.to(share.dtype).contiguous()
     bags = at._replace(gather=None, weight=None)
     total = segment_moments(share * grad, "sum", *bags)[0][0].contiguous()
@@ -153,9 +155,9 @@ def segment_softmax_backward(grad: Tensor, share: Tensor, *layout: Tensor | None
     where = (_bag_of(at), total, out, *share.shape)
     _walk_elements(cuda_share.share_backward, out, share, grad, *where)
     if at.row_ptr is None:
-        return out
+        return out.to(score.dtype)
     rows = Layout(at.row_ptr, at.row_elements, None, None, None, None, None)
-    return segment_moments(out, "sum", *rows)[0][0]
+    return segment_moments(out, "sum", *rows)[0][0].to(score.dtype)
 
 
 def _bag_of(layout: Layout) -> Tensor:

@@ -1,0 +1,215 @@
+"""A fused op made of its parts: kernels in, a differentiable operator out.
+
+The one file that speaks to ``torch.library``. An operator that this class makes runs on the CPU and on CUDA,
+can be traced, and can be differentiated twice: its backward pass is an operator too, and where that shall
+be differentiated the composed form takes its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphpool.ops import dispatch
+from graphpool.ops.derivatives import differentiate_again
+from graphpool.ops.fused.common import layout_of, working_array, working_dtype
+from graphpool.ops.fused.cpu.layout import Arrays
+from graphpool.ops.fused.layout import SCHEMA, Layout
+from graphpool.ops.fused.memory import large
+from graphpool.ops.inputs import Gather
+from graphpool.segments import Segments
+
+_FIELDS = len(Layout._fields)
+
+
+def define(name: str, schema: str, cpu: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """The operator ``graphpool::name``; ``fake`` gives empty results of the right shape."""
+    op = torch.library.custom_op(
+        f"graphpool::{name}", cpu, mutates_args=(), device_types="cpu", schema=schema
+    )
+    op.register_fake(fake)
+    return op
+
+
+class FusedOp:
+    """``graphpool::name`` and ``graphpool::name_backward``, on the CPU and on CUDA.
+
+    The CPU kernels are ``forward`` and ``backward``: they read and fill NumPy arrays, all in the precision in
+    which the op accumulates, and find the bags in ``at``, a :class:`Arrays`. The CUDA kernels are launched
+    by the functions of the same two names in :mod:`graphpool.ops.fused.cuda.ops`, if they are there; they
+    take what the operators take. ``option`` stands for one argument of type ``str`` if the op has one, and
+    for nothing if not.
+
+    Args:
+        name: Name of the operator.
+        inputs: The tensors that it takes and is differentiated by, with their dimensions: ``E`` elements,
+            ``R`` rows that ``gather`` reads (just one input has them), ``C`` channels, ``H`` heads that
+            divide them. ``"score[E,H] value[R,C]"``.
+        outputs: Names of the results. Only the first has a derivative; all of them are kept for it.
+        shapes: ``shapes(*inputs, option, layout)``: the shape of each output.
+        forward: ``forward(*inputs, option, at, *outputs)`` fills the outputs.
+        backward: ``backward(grad, *read, option, at, *grads)`` fills the gradients of the inputs.
+        composed: ``composed(*inputs, option, layout)``: the first output by plain operations. The rows are
+            gathered, and in the precision of the others.
+        reads: What ``backward`` reads out of inputs and outputs; everything if absent.
+        options: Values that the option may have, for the tests.
+
+    Example (the whole of a new op)::
+
+        _power = FusedOp(
+            "segment_power", "x[R,C] p[C] q[C]", "out norm size", _shapes, _forward, _backward, _composed
+        )
+
+        @_power.serves("segment_power")
+        def segment_power(x, segments, p, q, weight=None, gather=None): ...
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: str,
+        outputs: str,
+        shapes: Callable[..., tuple[tuple[int, ...], ...]],
+        forward: Callable[..., None],
+        backward: Callable[..., None],
+        composed: Callable[..., Tensor],
+        *,
+        reads: str | None = None,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        self.name, self.shapes, self.options = name, shapes, options
+        self.dimensions = {
+            argument: tuple(letters.split(","))
+            for argument, letters in re.findall(r"(\w+)\[([^]]+)\]", inputs)
+        }
+        self.inputs, self.outputs = tuple(self.dimensions), tuple(outputs.split())
+        (self._row,) = (i for i, d in enumerate(self.dimensions.values()) if d[0] == "R")
+        self._forward, self._backward, self._composed = forward, backward, composed
+        saved = self.inputs + self.outputs
+        self._read = [saved.index(v) for v in (saved if reads is None else reads.split())]
+        self._count, self._has_option = len(self.inputs), bool(options)
+
+        def schema(tensors: tuple[str, ...], results: int) -> str:
+            takes = ", ".join(f"Tensor {v}" for v in tensors)
+            says = "str option, " if options else ""
+            gives = ", ".join(["Tensor"] * results)
+            return f"({takes}, {says}{SCHEMA}) -> ({gives})"
+
+        self.operators = {
+            name: define(name, schema(self.inputs, len(self.outputs)), self._on_cpu, self._empty),
+            f"{name}_backward": define(
+                f"{name}_backward",
+                schema(("grad", *saved), self._count),
+                self._backward_on_cpu,
+                lambda grad, *args: _few([torch.empty_like(v) for v in args[: self._count]]),
+            ),
+        }
+        for key, operator in self.operators.items():
+            operator.register_kernel("cuda")(_launcher(key))
+        self.operators[name].register_autograd(self._derive, setup_context=self._keep)
+        self._op = getattr(torch.ops.graphpool, name).default
+        self._op_backward = getattr(torch.ops.graphpool, f"{name}_backward").default
+
+    def serves(self, *names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Makes a function the fused form of the public functions of these names."""
+
+        def register(form: Callable[..., Any]) -> Callable[..., Any]:
+            for name in names:
+                dispatch.FUSED[name] = dispatch.Fused(form, self.name)
+            return form
+
+        dispatch.OPERATORS[self.name] = self
+        return register
+
+    def __call__(
+        self,
+        inputs: tuple[Tensor, ...],
+        segments: Segments,
+        weight: Tensor | None,
+        gather: Gather | None,
+        *option: str,
+    ) -> Tensor:
+        """The first output; inputs are contiguous and have the dimensions that they were declared with."""
+        layout = layout_of(segments, weight, gather, inputs, inputs[self._row])
+        out = self._op(*inputs, *option, *layout)
+        return out if isinstance(out, Tensor) else out[0]
+
+    def composed(self, *args: Any) -> Tensor:
+        """What :meth:`__call__` computes, by plain operations; takes what the operator takes."""
+        inputs, option, layout = self._split(args)
+        x = inputs[self._row]
+        elements = layout.gathered(x.to(working_dtype(x)))
+        inputs = (*inputs[: self._row], elements, *inputs[self._row + 1 :])
+        return self._composed(*inputs, *option, layout)
+
+    def _split(self, args: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], tuple[str, ...], Layout]:
+        tensors = len(args) - _FIELDS - self._has_option
+        return args[:tensors], args[tensors:-_FIELDS], Layout.from_args(args[-_FIELDS:])
+
+    def _empty(self, *args: Any) -> Any:
+        inputs, option, layout = self._split(args)
+        x = inputs[self._row]
+        shapes = self.shapes(*inputs, *option, layout)
+        return _few([x.new_empty(s, dtype=working_dtype(x)) for s in shapes])
+
+    def _on_cpu(self, *args: Any) -> Any:
+        inputs, option, layout = self._split(args)
+        results = self._empty(*args)
+        outputs = (results,) if isinstance(results, Tensor) else results
+        arrays = [working_array(v) for v in inputs]
+        at = Arrays(layout, arrays[self._row].dtype)
+        self._forward(*arrays, *option, at, *(large(v).numpy() for v in outputs))
+        return results
+
+    def _backward_on_cpu(self, grad: Tensor, *args: Any) -> Any:
+        saved, option, layout = self._split(args)
+        inputs = saved[: self._count]
+        grads = [large(v.new_empty(v.shape, dtype=working_dtype(v))) for v in inputs]
+        read = [working_array(saved[i]) for i in self._read]
+        filled = [g.numpy() for g in grads]
+        at = Arrays(layout, filled[self._row].dtype)
+        self._backward(working_array(grad), *read, *option, at, *filled)
+        return _few([g.to(v.dtype) for g, v in zip(grads, inputs, strict=True)])
+
+    def _keep(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        tensors, ctx.option, layout = self._split(inputs)
+        outputs = (output,) if isinstance(output, Tensor) else output
+        ctx.mark_non_differentiable(*outputs[1:])
+        # PyTorch would fill zero gradients for them, with OpenMP threads that go on spinning for
+        # milliseconds where the threads of the kernels ought to run.
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *outputs, *layout)
+
+    def _derive(self, ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * len(ctx.needs_input_grad)
+        saved, layout = ctx.saved_tensors[:-_FIELDS], ctx.saved_tensors[-_FIELDS:]
+        if torch.is_grad_enabled():
+            found = differentiate_again(
+                lambda *inputs: self.composed(*inputs, *ctx.option, *layout),
+                saved[: self._count],
+                ctx.needs_input_grad[: self._count],
+                grad,
+            )
+        else:
+            results = self._op_backward(grad, *saved, *ctx.option, *layout)
+            found = [results] if isinstance(results, Tensor) else list(results)
+        return *found, *(None,) * (len(ctx.option) + _FIELDS)
+
+
+def _few(values: list[Tensor]) -> Any:
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _launcher(name: str) -> Callable[..., Any]:
+    def launch(*args: Any) -> Any:
+        # Imported at the first call on a device: triton is neither small nor always there.
+        from graphpool.ops.fused.cuda import ops as cuda_ops
+
+        return getattr(cuda_ops, name)(*args)
+
+    return launch

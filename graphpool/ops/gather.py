@@ -1,0 +1,71 @@
+"""From bags back to their elements, and running totals."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphpool.ops.inputs import check_elements, working
+from graphpool.ops.primitives import cumsum_of_segments, gather_segments
+from graphpool.segments import Segments
+
+
+def segment_gather(y: Tensor, segments: Segments) -> Tensor:
+    """The row of each element's bag, :math:`x_e = y_{s(e)}`: the transpose of :func:`segment_sum`.
+
+    Each is the derivative of the other.
+
+    Args:
+        y: One row per bag ``[S, ...]``.
+        segments: The bags.
+
+    Returns:
+        ``[E, ...]`` in the dtype of ``y``.
+
+    Raises:
+        TypeError: ``y`` is not a tensor, or ``segments`` is not :class:`graphpool.Segments`.
+        ValueError: ``y`` does not have one row per bag.
+
+    Example:
+        >>> segments = Segments(index=torch.tensor([0, 0, 2]), num_segments=3)
+        >>> segment_gather(torch.tensor([1.0, 2.0, 3.0]), segments)
+        tensor([1., 1., 3.])
+    """
+    if not isinstance(y, Tensor) or not isinstance(segments, Segments):
+        raise TypeError(
+            "`y` must be a tensor and `segments` graphpool.Segments; "
+            f"got {type(y).__name__} and {type(segments).__name__}."
+        )
+    if y.dim() == 0 or y.size(0) != segments.num_segments:
+        raise ValueError(
+            f"`y` must have one row per bag: expected {segments.num_segments} rows, "
+            f"got shape {tuple(y.shape)}."
+        )
+    return gather_segments(y, segments)
+
+
+def segment_cumsum(x: Tensor, segments: Segments) -> Tensor:
+    """Running total of each bag, the element itself included, in the order in which elements come.
+
+    Args:
+        x: Elements ``[E, ...]``, floating point or integer. Half precision is summed in float32.
+        segments: The bags.
+
+    Returns:
+        ``[E, ...]`` in the dtype of ``x``.
+
+    Raises:
+        TypeError: An argument has the wrong type or dtype.
+        ValueError: Sizes do not fit.
+
+    Example:
+        >>> segments = Segments(index=torch.tensor([0, 1, 0]), num_segments=2)
+        >>> segment_cumsum(torch.tensor([1.0, 2.0, 5.0]), segments)
+        tensor([1., 2., 6.])
+    """
+    check_elements(x, segments, integers=True)
+    if segments.perm is None:
+        return cumsum_of_segments(working(x), segments).to(x.dtype)
+    bags = Segments(ptr=segments.ptr, num_elements=x.size(0))
+    total = cumsum_of_segments(working(x)[segments.perm], bags)
+    return torch.zeros_like(total).index_copy(0, segments.perm, total).to(x.dtype)
