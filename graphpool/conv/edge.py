@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch_geometric.nn.inits import reset
 
+from graphpool.aggr.lazy import kept
 from graphpool.conv.base import (
     Incoming,
     Linear,
@@ -70,7 +71,8 @@ class EdgeConv(PoolingConv):
             )
         seen = together(sent, received, edge_dim)
         self.nn = perceptron([seen, out_channels, out_channels]) if nn is None else nn
-        self.reset_parameters()
+        with kept(nn, aggr):
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()

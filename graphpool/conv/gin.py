@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.inits import reset
 
 from graphpool.aggr.foreign import keeps_width
+from graphpool.aggr.lazy import kept
 from graphpool.conv.base import (
     Linear,
     Nodes,
@@ -88,7 +89,8 @@ class GINConv(PoolingConv):
         elif not isinstance(in_channels, int) or not keeps_width(self.aggr_module):
             # Its output is set at the first call, which tells both widths.
             self.project = torch.nn.LazyLinear(0)
-        self.reset_parameters()
+        with kept(nn, aggr):
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
