@@ -120,11 +120,7 @@ def _unpacked(path: Path, total: int) -> np.ndarray:
             capture_output=True,
             text=True,
             errors="replace",
-            env={
-                **os.environ,
-                "RUST_BACKTRACE": "0",
-                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-            },
+            env={**os.environ, "RUST_BACKTRACE": "0", "PYTHONPATH": paths},
         )
         if done.returncode == 0:
             return np.fromfile(target, np.uint8)
