@@ -16,7 +16,14 @@ import time
 from pathlib import Path
 
 import torch
-from _common import format_table, make_parser, out_dir, recall_per_class, seed_everything
+from _common import (
+    check_classes,
+    format_table,
+    make_parser,
+    out_dir,
+    recall_per_class,
+    seed_everything,
+)
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 from tqdm import tqdm
@@ -26,7 +33,7 @@ from graphpool.datasets.meshes.generated import GeneratedMeshes
 from graphpool.mesh import edge_graph
 from graphpool.models import MeshClassifier, MeshCNNClassifier
 from graphpool.plot.meshes import cluster_colors, mesh_sheet
-from graphpool.train import accuracy
+from graphpool.train import accuracy, recalibrate
 
 
 def parse() -> argparse.Namespace:
@@ -126,6 +133,8 @@ def train(
             optimizer.step()
             schedule.step()
             total += float(loss.detach())
+        if epoch + 1 == epochs:
+            recalibrate(model, loader, lambda network, batch: network(batch.to(args.device)))
         if (epoch + 1) % 5 == 0 or epoch + 1 == epochs:
             history.append(accuracy(*evaluate(model, test, args.device)))
         bar.set_postfix(loss=f"{total / len(loader):.3f}", test=history[-1] if history else None)
@@ -152,6 +161,9 @@ def main() -> None:
     epochs = args.epochs or (2 if args.quick else 30 if args.data else 12)
     train_set, test_set, classes = load(args)
     print(f"{len(train_set)} training and {len(test_set)} test meshes, {len(classes)} classes")
+    check_classes(
+        *(torch.cat([graph.y for graph in part]) for part in (train_set, test_set)), classes
+    )
     folder = out_dir(args)
     rows, recalls = [], {}
     for reduce in args.reduce:

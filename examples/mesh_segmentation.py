@@ -16,7 +16,14 @@ import time
 from pathlib import Path
 
 import torch
-from _common import format_table, make_parser, out_dir, recall_per_class, seed_everything
+from _common import (
+    check_classes,
+    format_table,
+    make_parser,
+    out_dir,
+    recall_per_class,
+    seed_everything,
+)
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 from tqdm import tqdm
@@ -27,7 +34,7 @@ from graphpool.models.meshes.face_mlp import FaceMLP
 from graphpool.models.meshes.segmenter import MeshSegmenter
 from graphpool.models.meshes.superpixel import MeshSuperpixelSegmenter
 from graphpool.plot.meshes import cluster_colors, mesh_sheet
-from graphpool.train import cross_entropy
+from graphpool.train import cross_entropy, recalibrate
 
 ONE_FACE = "(one face)"
 
@@ -121,6 +128,7 @@ def train(model: torch.nn.Module, graphs: list, epochs: int, args: argparse.Name
             schedule.step()
             total += float(loss.detach())
         bar.set_postfix(loss=f"{total / len(loader):.3f}")
+    recalibrate(model, loader, lambda network, batch: network(batch.to(args.device)))
 
 
 def build(pool: str, num_classes: int, graph, args: argparse.Namespace) -> torch.nn.Module:
@@ -177,6 +185,9 @@ def main() -> None:
     epochs = args.epochs or (2 if args.quick else 20)
     train_set, test_set, classes = load(args)
     print(f"{len(train_set)} training and {len(test_set)} test meshes, {len(classes)} labels")
+    check_classes(
+        *(torch.cat([graph.y for graph in part]) for part in (train_set, test_set)), classes
+    )
     folder = out_dir(args)
     rows, recalls, reached = [], {}, {}
     names = [*args.pool] if args.no_baseline else [ONE_FACE, *args.pool]

@@ -105,9 +105,13 @@ def unwrapped(x: Tensor) -> Tensor:
     return x
 
 
+#: Whether ``torch.export`` is at work; torch before 2.7 cannot tell it from ``torch.compile``.
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
+
+
 def inside_export() -> bool:
     """Whether a program is written that may run where this library is not: export, ONNX, ``torch.jit``."""
-    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+    return is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
 
 
 def refuse_older_onnx(what: str) -> None:
@@ -116,7 +120,7 @@ def refuse_older_onnx(what: str) -> None:
     Raises:
         ValueError: It is at work.
     """
-    if torch.onnx.is_in_onnx_export() and not torch.compiler.is_exporting():
+    if torch.onnx.is_in_onnx_export() and not is_exporting():
         raise ValueError(
             f"{what} cannot be written by the older ONNX exporter: call torch.onnx.export with dynamo=True."
         )

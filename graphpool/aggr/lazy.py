@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import UninitializedParameter, is_lazy
 from torch_geometric.nn import aggr as pyg_aggr
 
 from graphpool._arguments import as_integer
@@ -20,8 +22,12 @@ class Finished(ABCMeta):
     """Lets an object do what needs all of its attributes, once its ``__init__`` is through."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        made = super().__call__(*args, **kwargs)
-        made._finish()
+        handed = _modules_in((args, kwargs))
+        with kept(*handed):
+            made = super().__call__(*args, **kwargs)
+            if handed:
+                made._handed = handed
+            made._finish()
         return made
 
 
@@ -30,6 +36,8 @@ class ChannelModule(pyg_aggr.Aggregation, metaclass=Finished):
 
     learnable: ClassVar[bool | None] = None
     """Whether it has parameters. Left open, a pool that writes :meth:`build` counts as one that has."""
+
+    _handed: tuple[torch.nn.Module, ...] = ()
 
     def __init__(self, channels: int | None = None) -> None:
         super().__init__()
@@ -52,7 +60,11 @@ class ChannelModule(pyg_aggr.Aggregation, metaclass=Finished):
         """Makes the parameters, once the number of channels is known. ``reset_parameters`` comes after."""
 
     def reset_parameters(self) -> None:
-        """Restores the initial parameters. While they await the first input there is nothing to do."""
+        """Restores the initial parameters. While they await the first input there is nothing to do.
+
+        Modules that were handed over, such as ``phi`` of :class:`~graphpool.aggr.DeepSets`, are reset as
+        far as they can be: what they held is lost. Only this call does it, never the making of a pool.
+        """
 
     @property
     def needs_channels(self) -> bool:
@@ -81,10 +93,11 @@ class ChannelModule(pyg_aggr.Aggregation, metaclass=Finished):
             raise ValueError(f"{type(self).__name__} needs `channels`; give -1 to infer them.")
 
     def _build(self, channels: int) -> None:
-        self.build(channels)
-        self._built = True
-        if self.needs_channels:
-            self.reset_parameters()
+        with kept(*self._handed):
+            self.build(channels)
+            self._built = True
+            if self.needs_channels:
+                self.reset_parameters()
 
     def _build_now(self, channels: int) -> None:
         self.channels = channels
@@ -156,6 +169,33 @@ class _Unbuilt(UninitializedParameter):
             "making the optimizer, or give `channels`. (A pool of your own whose `build` makes no "
             "parameters says so with `learnable = False`.)"
         )
+
+
+@contextmanager
+def kept(*given: Any) -> Iterator[None]:
+    """In the end, the modules among what is given hold what they hold now.
+
+    A module that a user hands over may be trained: who makes something of it does not initialise it.
+    """
+    tensors = [
+        tensor
+        for module in _modules_in(given)
+        for tensor in chain(module.parameters(), module.buffers())
+        if not is_lazy(tensor)
+    ]
+    before = [tensor.detach().clone() for tensor in tensors]
+    yield
+    with torch.no_grad():
+        for tensor, value in zip(tensors, before, strict=True):
+            tensor.copy_(value)
+
+
+def _modules_in(value: Any) -> tuple[torch.nn.Module, ...]:
+    if isinstance(value, torch.nn.Module):
+        return (value,)
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    return sum(map(_modules_in, value), ()) if isinstance(value, (tuple, list)) else ()
 
 
 def _waiting(reset: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from graphpool.aggr.lazy import kept
 from graphpool.conv.base import (
     Incoming,
     Nodes,
@@ -68,7 +69,8 @@ class EdgeConv(PoolingConv):
             )
         seen = total_width(sent, received, edge_dim)
         self.nn = perceptron(seen, out_channels, out_channels) if nn is None else nn
-        self.reset_parameters()
+        with kept(nn, aggr):
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()

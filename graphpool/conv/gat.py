@@ -12,6 +12,7 @@ from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptTensor, PairTensor
 from torch_geometric.utils import is_sparse
 
+from graphpool.aggr.lazy import kept
 from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
 from graphpool.conv.base import edge_features
 from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods, sparse_entries
@@ -72,7 +73,8 @@ class GATv2Conv(pyg.GATv2Conv):
             raise ValueError(
                 f"`aggr` must return the {channels} channels of the {heads} heads; got {pooled}."
             )
-        super().__init__(in_channels, out_channels, heads, aggr=module, **kwargs)
+        with kept(aggr):
+            super().__init__(in_channels, out_channels, heads, aggr=module, **kwargs)
 
     def forward(
         self,

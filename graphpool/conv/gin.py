@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphpool.aggr.lazy import kept
 from graphpool.aggr.pyg import keeps_width
 from graphpool.conv.base import (
     Nodes,
@@ -86,7 +87,8 @@ class GINConv(PoolingConv):
         elif not isinstance(in_channels, int) or not keeps_width(self.aggr_module):
             # Its output is set at the first call, which tells both widths.
             self.project = torch.nn.LazyLinear(0)
-        self.reset_parameters()
+        with kept(nn, aggr):
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()

@@ -146,11 +146,11 @@ def check_points(result) -> None:
     assert faces is None or faces.max() < len(points)
 
 
-def assert_survives(read, path, valid, check) -> None:
+def assert_survives(read, path, valid, check, examples=EXAMPLES) -> None:
     """The valid file passes ``check``; a damaged one is refused, or passes it, too."""
     check(read_or_refuse(read, path, valid))
 
-    @relaxed
+    @settings(relaxed, max_examples=examples)
     @given(damaged(valid))
     def run(data):
         result = read_or_refuse(read, path, data)
@@ -183,17 +183,37 @@ def test_point_arrays(suffix, tmp_path):
     assert_survives(read_points, tmp_path / f"a{suffix}", valid, check_points)
 
 
-def test_laser_scans(tmp_path):
-    """Only plain ones: the decompressor of .laz aborts the process on some damaged files."""
+def scan(path: Path, point_format: int) -> bytes:
     laspy = pytest.importorskip("laspy")
+    if path.suffix == ".laz" and not laspy.LazBackend.Lazrs.is_available():
+        pytest.skip("lazrs is not installed")
+    las = laspy.create(point_format=point_format, file_version="1.4")
+    las.x, las.y, las.z = np.arange(30.0).reshape(3, 10)
+    return stored(lambda path: las.write(path), path)
 
-    def save(path):
-        las = laspy.create(point_format=2, file_version="1.2")
-        las.x, las.y, las.z = np.arange(30.0).reshape(3, 10)
-        las.write(path)
 
-    valid = stored(save, tmp_path / "a.las")
-    assert_survives(read_points, tmp_path / "a.las", valid, check_points)
+@pytest.mark.parametrize("name, examples", [("a.las", EXAMPLES), ("a.laz", EXAMPLES // 20)])
+@pytest.mark.parametrize("point_format", [2, 7])
+def test_laser_scans(name, examples, point_format, tmp_path):
+    valid = scan(tmp_path / name, point_format)
+    assert_survives(read_points, tmp_path / name, valid, check_points, examples)
+
+
+def test_a_packed_scan_equals_the_plain_one_and_one_that_ends_its_reader_is_refused(tmp_path):
+    """The table of chunks asks for 34 GB: the decompressor does not raise, it aborts its process."""
+    packed, plain = scan(tmp_path / "a.laz", 7), scan(tmp_path / "a.las", 7)
+    found = read_or_refuse(read_points, tmp_path / "a.laz", packed)
+    assert np.array_equal(found[0], np.arange(30.0).reshape(3, 10).T)
+    assert np.array_equal(found[0], read_or_refuse(read_points, tmp_path / "a.las", plain)[0])
+
+    (points_at,) = struct.unpack_from("<I", packed, 96)
+    (table_at,) = struct.unpack_from("<q", packed, points_at)
+    assert struct.unpack_from("<II", packed, table_at) == (0, 1)  # version, number of chunks
+    broken = bytearray(packed)
+    struct.pack_into("<I", broken, table_at + 4, 0x7FFFFFFF)
+    (tmp_path / "b.laz").write_bytes(broken)
+    with pytest.raises(ValueError, match="b.laz cannot be read as a laser scan.* bytes failed"):
+        read_points(tmp_path / "b.laz")
 
 
 def test_hdf5(tmp_path):

@@ -56,16 +56,26 @@ class _MixerPool(MatrixAggregation):
         inner = getattr(getattr(self, "readout", None), "out_channels", None)
         return inner or feature_channels(self.channels, self.pos_dim)
 
-    def surroundings(self, position: Tensor, segments: Segments) -> dict[str, Any]:
-        """What the mixers are told about who is near to whom."""
+    def surroundings(
+        self, position: Tensor, segments: Segments, weight: Tensor | None
+    ) -> dict[str, Any]:
+        """What the mixers are told about who is near to whom. Absent elements are near to nobody."""
         if not self.pos_dim:
             return {}
-        groups = knn_groups(position.detach(), self.k, segments=segments)
-        return {"edge_index": torch.stack([groups.index, groups.segments.index])}
+        position = position.detach()
+        if weight is None:
+            groups = knn_groups(position, self.k, segments=segments)
+            return {"edge_index": torch.stack([groups.index, groups.segments.index])}
+        here = weight.detach().nonzero().squeeze(1)
+        bags = Segments(
+            index=segments.index.index_select(0, here), num_segments=segments.num_segments
+        )
+        groups = knn_groups(position.index_select(0, here), self.k, segments=bags)
+        return {"edge_index": here[torch.stack([groups.index, groups.segments.index])]}
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         position, x = split_positions(x, self.pos_dim)
-        around = self.surroundings(position, segments)
+        around = self.surroundings(position, segments, weight)
         for block in self.blocks:
             x = block(x, segments, weight, **around)
         return self.readout(x, segments, dim=0, weight=weight)
@@ -159,8 +169,10 @@ class PoNet(_MixerPool):
     def make_mixer(self, channels: int) -> torch.nn.Module:
         return PoNetMixer(channels, self.heads)
 
-    def surroundings(self, position: Tensor, segments: Segments) -> dict[str, Any]:
-        around = super().surroundings(position, segments)
+    def surroundings(
+        self, position: Tensor, segments: Segments, weight: Tensor | None
+    ) -> dict[str, Any]:
+        around = super().surroundings(position, segments, weight)
         if around:
             around["clusters"] = voxel_segments(position.detach(), self.voxel or 1.0, segments)
         return around

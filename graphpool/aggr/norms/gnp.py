@@ -171,7 +171,7 @@ class GNP(Aggregation):
     @property
     def p(self) -> Tensor:
         size = self.p_min + self.a.clamp(max=math.log(self.p_max - self.p_min)).exp()
-        return size * size.new_tensor(self.signs).unsqueeze(1)
+        return size * torch.tensor(self.signs, dtype=size.dtype, device=size.device).unsqueeze(1)
 
     @property
     def q(self) -> Tensor:

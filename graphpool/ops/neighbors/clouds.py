@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graphpool._debug import is_exporting
 from graphpool.segments import Segments
 
 
@@ -80,7 +81,7 @@ def as_clouds(points: Tensor, segments: Segments | None, name: str, segments_nam
 
 def refuse_export() -> None:
     """Which points are picked and who their neighbours are depends on values, also in its size."""
-    if getattr(torch.compiler, "is_exporting", lambda: False)():
+    if is_exporting():
         raise NotImplementedError(
             "torch.export cannot carry sampling and searches of points: what they find depends on the "
             "coordinates, and so does how much they find. torch.compile works, with graph breaks; to export, "
