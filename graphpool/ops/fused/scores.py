@@ -42,7 +42,7 @@ def logsumexp(x: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
     at = Arrays(Layout.from_args(layout), elements.dtype)
     lse, kept = map(large, _logsumexp_fake(x, *layout))
     none, ones = np.empty((0, x.shape[1]), elements.dtype), np.ones(x.shape[1], elements.dtype)
-    cpu_softmax.forward(elements, none, ones, at, at.gather, none, kept.numpy())
+    cpu_softmax.forward(elements, none, ones, at, at.gather, none, none, kept.numpy())
     present = at.present(at.ptr[:-1], at.ptr[1:])[:, None]
     lse.numpy()[:] = np.where(present, cpu_softmax.log_sum_exp(kept.numpy()), 0)
     return lse, kept

@@ -35,34 +35,41 @@ from graphpool.segments import Segments
     "graphpool::segment_softpool",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor x, Tensor t, {SCHEMA}) -> (Tensor, Tensor)",
+    schema=f"(Tensor x, Tensor t, {SCHEMA}) -> (Tensor, Tensor, Tensor)",
 )
-def softpool(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``sum softmax(t x) x`` ``[S, C]``, and what :func:`cpu_softmax.forward` keeps ``[S, 2, C]``."""
+def softpool(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """``sum softmax(t x) x`` ``[S, C]``, what it lacks by rounding, and what :func:`cpu_softmax.forward`
+    keeps ``[S, 2, C]``."""
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
-    out, kept = map(large, _softpool_fake(x, t, *layout))
-    arrays = (working_array(t), at, at.gather, out.numpy(), kept.numpy())
-    cpu_softmax.forward(elements, elements, *arrays)
-    return out, kept
+    out, lacks, kept = map(large, _softpool_fake(x, t, *layout))
+    results = (out.numpy(), lacks.numpy(), kept.numpy())
+    cpu_softmax.forward(elements, elements, working_array(t), at, at.gather, *results)
+    return out, lacks, kept
 
 
 @softpool.register_fake
-def _softpool_fake(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
+def _softpool_fake(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     bags, dtype = Layout.from_args(layout).ptr.shape[0] - 1, working_dtype(x)
-    out = x.new_empty((bags, x.shape[1]), dtype=dtype)
-    return out, x.new_empty((bags, 2, x.shape[1]), dtype=dtype)
+    out, lacks = (x.new_empty((bags, x.shape[1]), dtype=dtype) for _ in range(2))
+    return out, lacks, x.new_empty((bags, 2, x.shape[1]), dtype=dtype)
 
 
 @torch.library.custom_op(
     "graphpool::segment_softpool_backward",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor grad, Tensor x, Tensor t, Tensor out, Tensor kept, {SCHEMA})"
+    schema=f"(Tensor grad, Tensor x, Tensor t, Tensor out, Tensor lacks, Tensor kept, {SCHEMA})"
     " -> (Tensor, Tensor)",
 )
 def softpool_backward(
-    grad: Tensor, x: Tensor, t: Tensor, out: Tensor, kept: Tensor, *layout: Tensor | None
+    grad: Tensor,
+    x: Tensor,
+    t: Tensor,
+    out: Tensor,
+    lacks: Tensor,
+    kept: Tensor,
+    *layout: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     elements = working_array(x)
     at = Arrays(Layout.from_args(layout), elements.dtype)
@@ -70,20 +77,20 @@ def softpool_backward(
     chunks = at.backward_chunks(x.shape[1])
     sums = np.zeros((len(chunks), x.shape[1]))
     where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
-    saved = (working_array(out), working_array(kept))
-    args = (elements, working_array(t), *where, *saved, working_array(grad), grad_x.numpy(), sums)
+    saved = map(working_array, (out, kept, lacks, grad))
+    args = (elements, working_array(t), *where, *saved, grad_x.numpy(), sums)
     run(cpu_softmax.softpool_backward, args, chunks)
     return grad_x.to(x.dtype), torch.from_numpy(sums.sum(0)).to(t.dtype)
 
 
 @softpool_backward.register_fake
 def _softpool_backward_fake(
-    grad: Tensor, x: Tensor, t: Tensor, out: Tensor, kept: Tensor, *layout: Tensor | None
+    grad: Tensor, x: Tensor, t: Tensor, *saved: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(t)
 
 
-def _softpool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _softpool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, t, *layout = inputs
     only_first(ctx, output)
     ctx.save_for_backward(x, t, *output, *layout)
@@ -91,7 +98,7 @@ def _softpool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Ten
 
 @given_grad
 def _softpool_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, t, out, kept, *layout = ctx.saved_tensors
+    x, t, out, lacks, kept, *layout = ctx.saved_tensors
     if torch.is_grad_enabled():
         found = differentiate_again(
             lambda x, t: _softpool_composed(x, t, Layout.from_args(layout)),
@@ -100,7 +107,7 @@ def _softpool_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
             grad,
         )
     else:
-        found = torch.ops.graphpool.segment_softpool_backward(grad, x, t, out, kept, *layout)
+        found = torch.ops.graphpool.segment_softpool_backward(grad, x, t, out, lacks, kept, *layout)
     return *found, *(None,) * len(layout)
 
 
@@ -131,42 +138,51 @@ def segment_softpool(
     "graphpool::segment_softmax_sum",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor score, Tensor value, {SCHEMA}) -> (Tensor, Tensor)",
+    schema=f"(Tensor score, Tensor value, {SCHEMA}) -> (Tensor, Tensor, Tensor)",
 )
-def softmax_sum(score: Tensor, value: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``sum softmax(score) value`` ``[S, C]`` for scores ``[E, H]``, and what
+def softmax_sum(
+    score: Tensor, value: Tensor, *layout: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``sum softmax(score) value`` ``[S, C]`` for scores ``[E, H]``, what it lacks by rounding, and what
     :func:`cpu_softmax.forward` keeps ``[S, 2, H]``."""
     scores, values = working_array(score), working_array(value)
     at = Arrays(Layout.from_args(layout), scores.dtype)
-    out, kept = map(large, _softmax_sum_fake(score, value, *layout))
+    out, lacks, kept = map(large, _softmax_sum_fake(score, value, *layout))
+    sums = (out.numpy(), lacks.numpy())
     if score.shape[1] == value.shape[1]:
         ones, here = np.ones(scores.shape[1], scores.dtype), np.empty(0, np.int64)
-        cpu_softmax.forward(scores, values, ones, at, here, out.numpy(), kept.numpy())
+        cpu_softmax.forward(scores, values, ones, at, here, *sums, kept.numpy())
     else:
         heads = (-1, score.shape[1], value.shape[1] // score.shape[1])
-        values, results = values.reshape(heads), out.numpy().reshape(heads)
-        cpu_heads.forward(scores, values, at, results, kept.numpy())
-    return out, kept
+        parts = (sums[0].reshape(heads), sums[1].reshape(heads))
+        cpu_heads.forward(scores, values.reshape(heads), at, *parts, kept.numpy())
+    return out, lacks, kept
 
 
 @softmax_sum.register_fake
 def _softmax_sum_fake(
     score: Tensor, value: Tensor, *layout: Tensor | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     bags, dtype = Layout.from_args(layout).ptr.shape[0] - 1, working_dtype(value)
-    out = value.new_empty((bags, value.shape[1]), dtype=dtype)
-    return out, value.new_empty((bags, 2, score.shape[1]), dtype=dtype)
+    out, lacks = (value.new_empty((bags, value.shape[1]), dtype=dtype) for _ in range(2))
+    return out, lacks, value.new_empty((bags, 2, score.shape[1]), dtype=dtype)
 
 
 @torch.library.custom_op(
     "graphpool::segment_softmax_sum_backward",
     mutates_args=(),
     device_types="cpu",
-    schema=f"(Tensor grad, Tensor score, Tensor value, Tensor out, Tensor kept, {SCHEMA})"
-    " -> (Tensor, Tensor)",
+    schema="(Tensor grad, Tensor score, Tensor value, Tensor out, Tensor lacks, Tensor kept, "
+    f"{SCHEMA}) -> (Tensor, Tensor)",
 )
 def softmax_sum_backward(
-    grad: Tensor, score: Tensor, value: Tensor, out: Tensor, kept: Tensor, *layout: Tensor | None
+    grad: Tensor,
+    score: Tensor,
+    value: Tensor,
+    out: Tensor,
+    lacks: Tensor,
+    kept: Tensor,
+    *layout: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     scores, values, gradient = working_array(score), working_array(value), working_array(grad)
     at = Arrays(Layout.from_args(layout), scores.dtype)
@@ -181,7 +197,7 @@ def softmax_sum_backward(
     where = (at.bag_of, at.weight, at.row_ptr, at.row_elements)
     if score.shape[1] == value.shape[1]:
         here = (scores, values, at.bag_of, at.in_order, at.gather, at.weight)
-        saved = (working_array(out), shares, gradient)
+        saved = (working_array(out), shares, working_array(lacks), gradient)
         run(cpu_softmax.softmax_backward, (*here, *saved, grad_score.numpy(), inline), elements)
         if at.gathered:
             there = (
@@ -201,10 +217,11 @@ def softmax_sum_backward(
         result = working_array(out).reshape(heads)
         infinite = np.isinf(result)
         finite = np.where(infinite, 0, gradient) if infinite.any() else gradient
-        grad_out = (finite * np.where(infinite, 0, result)).sum(-1)
-        by_head = (scores, values, at.bag_of, at.gather, at.weight, shares, finite, gradient)
-        results = (grad_out, grad_score.numpy(), inline.reshape(heads))
-        run(cpu_heads.heads_backward, (*by_head, *results), elements)
+        by_head = (scores, values, at.bag_of, at.gather, at.weight)
+        rest = working_array(lacks).reshape(heads)
+        results = (grad_score.numpy(), inline.reshape(heads))
+        args = (*by_head, result, rest, shares, finite, gradient, *results)
+        run(cpu_heads.heads_backward, args, elements)
         if at.gathered:
             by_row = (scores, *where, shares, gradient, grad_value.numpy().reshape(heads))
             run(cpu_heads.heads_value_backward, by_row, rows)
@@ -213,12 +230,12 @@ def softmax_sum_backward(
 
 @softmax_sum_backward.register_fake
 def _softmax_sum_backward_fake(
-    grad: Tensor, score: Tensor, value: Tensor, out: Tensor, kept: Tensor, *layout: Tensor | None
+    grad: Tensor, score: Tensor, value: Tensor, *saved: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(score), torch.empty_like(value)
 
 
-def _softmax_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _softmax_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     score, value, *layout = inputs
     only_first(ctx, output)
     ctx.save_for_backward(score, value, *output, *layout)
@@ -226,7 +243,7 @@ def _softmax_sum_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 @given_grad
 def _softmax_sum_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    score, value, out, kept, *layout = ctx.saved_tensors
+    score, value, out, lacks, kept, *layout = ctx.saved_tensors
     if torch.is_grad_enabled():
         found = differentiate_again(
             lambda score, value: _softmax_sum_composed(score, value, Layout.from_args(layout)),
@@ -236,7 +253,7 @@ def _softmax_sum_derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         )
     else:
         found = torch.ops.graphpool.segment_softmax_sum_backward(
-            grad, score, value, out, kept, *layout
+            grad, score, value, out, lacks, kept, *layout
         )
     return *found, *(None,) * len(layout)
 
