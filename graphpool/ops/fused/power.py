@@ -78,7 +78,7 @@ def backward(
     grad_x = empty(tuple(x.shape), x, working_dtype(x))
     chunks = at.backward_chunks(x.shape[1])
     sums = np.zeros((len(chunks), x.shape[1]))
-    of_bag = empty((norm.shape[0], 2, norm.shape[1]), norm).numpy()
+    of_bag = empty((norm.shape[0], 3, norm.shape[1]), norm).numpy()
     bags = row_chunks(norm.shape[0], norm.numel())
     of_q = np.zeros((len(bags), x.shape[1]))
     saved = (working_array(q), *map(working_array, (norm, out, size, grad)))

@@ -235,7 +235,8 @@ def segment_power_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     log_size = torch.where(size > 0, size, 1).log()
     of_norm = grad.to(norm.dtype) * torch.exp(-q.to(norm.dtype) * log_size[:, None])
-    bags = (norm, norm, of_norm.contiguous())
+    of_p = torch.where(out.isinf(), 0, of_norm)
+    bags = (norm, of_p.contiguous(), of_norm.contiguous())
     grad_x, total = walk_rows(cuda_rows.POWER, x, Layout.from_args(layout), bags, p)
     grad_p = torch.empty_like(p) if total is None else (total / p).to(p.dtype)
     # Nothing moves an infinite result.

@@ -67,9 +67,12 @@ def terms(
         size = tl.where(size < TINY, TINY, size)
         log = tl.log(size)
         d = tl.where(log > CEILING, CEILING, log) - base
-        a = w * g * tl.exp((t - 1.0) * d)
+        power = w * tl.exp((t - 1.0) * d)
+        a = g * power
         main = tl.where(x < 0, -a, a)
-        side = tl.where(size == float("inf"), 0.0, a * size * d)
+        side = tl.where(
+            size == float("inf"), 0.0, tl.load(v + at, mask=m, other=0).to(ACC) * power * size * d
+        )
     elif MODE == SHARE:
         s = tl.load(score + i * H + h, mask=m, other=0).to(ACC)
         main = w * share(s, u, n, h, m, H, ACC) * g
