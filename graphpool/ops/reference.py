@@ -122,6 +122,17 @@ def segment_softmax_sum(
 ) -> Tensor:
     """Softmax-weighted sum; ``score`` broadcasts against ``value`` on the trailing dimensions."""
     share = segment_softmax(score, segments, weight)
+    best = gather_segments(extremum_of_segments(share, segments, largest=True), segments)
+    at_best = torch.where((share == best) & (share > 0), value, -torch.inf)
+    anchor = extremum_of_segments(at_best, segments, largest=True)
+    return _shared(share, value, anchor, segments, weight)
+
+
+def _shared(
+    share: Tensor, value: Tensor, anchor: Tensor, segments: Segments, weight: Tensor | None
+) -> Tensor:
+    """``sum share value``; the value of an element with a large share is the ``anchor`` of its bag."""
+    anchor = torch.where(anchor.isfinite(), anchor, 0)
     # The limit of exp(-t) * t is 0: an infinite element without weight must not turn into a NaN.
     excluded = (share == 0) & value.isinf()
     if weight is not None:
@@ -129,15 +140,26 @@ def segment_softmax_sum(
     # Moving the shares does not move an infinite result.
     infinite = sum_segments(((share != 0) & value.isinf()).long(), segments) > 0
     share = torch.where(gather_segments(infinite.long(), segments) > 0, share.detach(), share)
-    return sum_segments(share * torch.where(excluded, 0, value), segments)
+    # What moving the shares does depends on differences, which may be small against the values; halves
+    # of them, for that of two large ones of opposite signs would be infinite.
+    half = value / 2 - gather_segments(anchor, segments) / 2
+    half = sum_segments(share * torch.where(excluded, 0, half), segments)
+    return anchor + half + half
 
 
 def segment_softpool(
     x: Tensor, t: Tensor, segments: Segments, weight: Tensor | None = None
 ) -> Tensor:
-    # An infinite element has all of its bag or nothing, however t moves.
-    score = with_value(t * torch.where(x.isinf(), 0, x), (t * x).detach())
-    return segment_softmax_sum(score, x, segments, weight)
+    with torch.no_grad():
+        toward = torch.where(t < 0, -x, x)
+        toward = toward if weight is None else _hide_absent(toward, weight, largest=True)
+        anchor = extremum_of_segments(toward, segments, largest=True)
+        anchor = torch.where(anchor.isfinite(), torch.where(t < 0, -anchor, anchor), 0)
+    # Scores matter relative to each other. An infinite element has all of its bag or nothing, however t
+    # moves.
+    off = x - gather_segments(anchor, segments)
+    score = with_value(t * torch.where(off.isinf(), 0, off), (t * x).detach())
+    return _shared(segment_softmax(score, segments, weight), x, anchor, segments, weight)
 
 
 def segment_power(

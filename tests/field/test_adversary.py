@@ -269,9 +269,11 @@ def test_shares_of_large_scores_add_up_to_one(n, dtype, height, backend):
     tolerance = 1e-6 if dtype == torch.float32 else 1e-14
     (grad,) = torch.autograd.grad(ops.segment_logsumexp(x, segments).sum(), x)
     torch.testing.assert_close(grad, torch.full_like(x, 1 / n), rtol=tolerance, atol=0)
-    if n == 4:  # the mean of more is rounded, and x minus the mean is part of the derivative
-        (grad,) = torch.autograd.grad(ops.segment_softpool(x, segments).sum(), x)
-        torch.testing.assert_close(grad, torch.full_like(x, 1 / n), rtol=tolerance, atol=0)
+    t = torch.ones(4, dtype=dtype, requires_grad=True)
+    y = ops.segment_softpool(x, segments, t)
+    of_x, of_t = torch.autograd.grad(y.sum(), (x, t))
+    assert torch.equal(y[0], score[0]) and not of_t.any()
+    torch.testing.assert_close(of_x, torch.full_like(x, 1 / n), rtol=tolerance, atol=0)
     for heads in (1, 2, 4):
         for gather in (None, torch.arange(n)):
             value = torch.randn(n, 4, dtype=dtype, requires_grad=True)
@@ -283,6 +285,39 @@ def test_shares_of_large_scores_add_up_to_one(n, dtype, height, backend):
             )
             spread = (value - value.mean(0)).unflatten(1, (heads, 4 // heads)).sum(-1) / n
             torch.testing.assert_close(of_score, spread.detach(), rtol=1e-4, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["none", "real"])
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("n", [5, 3001, 200_001])
+def test_scores_of_equal_values_learn_nothing(n, heads, kind, backend):
+    for size, dtype in ((0.1, torch.float32), (1e30, torch.float32), (1e300, torch.float64)):
+        score = torch.randn(n, heads, dtype=dtype, requires_grad=True)
+        value, weight = torch.full((n, 4), size, dtype=dtype), _weights(kind, n)
+        weight = None if weight is None else weight.to(dtype)
+        y = ops.segment_softmax_sum(score, value, _one_bag(value), weight)
+        assert torch.equal(y[0], value[0]), "a mean of equal numbers is that number"
+        assert not torch.autograd.grad(y.sum(), score)[0].any()
+
+
+@pytest.mark.parametrize("n", [7, 5000, 150_000])
+@pytest.mark.parametrize("height", [0.0, 1e5, -3e6, 1e7])
+def test_derivatives_of_means_far_from_the_origin(height, n, backend):
+    """As in float64, in which these numbers are small: neighbours in float32 differ by up to 1."""
+    x = (height + 3 * torch.randn(n, 2)).requires_grad_()
+    t = torch.ones(2, requires_grad=True)
+    score = torch.randn(n, 1, requires_grad=True)
+    segments = _one_bag(x)
+    exact, s, u = (v.detach().double().requires_grad_() for v in (x, score, t))
+    off = exact - exact.detach().amax(0)  # as before, with no large numbers in between
+    pooled = (off.mul(u).softmax(0) * off).sum()
+    attended = (s.softmax(0) * off).sum()
+    found = torch.autograd.grad(ops.segment_softpool(x, segments, t).sum(), (x, t))
+    found += torch.autograd.grad(ops.segment_softmax_sum(score, x, segments).sum(), (score, x))
+    expected = torch.autograd.grad(pooled, (exact, u))
+    expected += torch.autograd.grad(attended, (s, exact))
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).abs().max() <= 2e-5 * b.abs().max()
 
 
 # ---------------------------------------------------------------------------------- infinities and ends
@@ -364,8 +399,13 @@ def test_norms_of_infinite_elements(copies, p, q, backend):
     torch.testing.assert_close(of_x, torch.full_like(x, k ** (1 / p - 1 - q)), rtol=3e-4, atol=0)
     assert not of_p.any() and not of_q.any()
     mixed = torch.tensor([math.inf, 1.0], requires_grad=True)
-    y = ops.segment_power(mixed, _one_bag(mixed), p)
-    assert torch.autograd.grad(y, mixed)[0].isfinite().all() or p < 1
+    exponent = torch.tensor(p, requires_grad=True)
+    y = ops.segment_power(mixed, _one_bag(mixed), exponent)
+    of_x, of_p = torch.autograd.grad(y, (mixed, exponent))
+    # The limit of large numbers: (y / x)^(1 - p) at the largest number that there is.
+    limit = torch.finfo(torch.float32).max ** (1 - p) if p > 0 else 1.0
+    assert of_x.tolist() == pytest.approx([float(p > 0), limit], rel=1e-3)
+    assert of_p.item() == pytest.approx(0.0)
     assert y.item() == (math.inf if p > 0 else pytest.approx(1.0))
 
 

@@ -26,7 +26,7 @@ def _logsumexp_shapes(x: Tensor, layout: Layout) -> tuple[tuple[int, ...], ...]:
 
 def _logsumexp_forward(x: np.ndarray, at: Arrays, lse: np.ndarray, kept: np.ndarray) -> None:
     none, ones = np.empty((0, x.shape[1]), x.dtype), np.ones(x.shape[1], x.dtype)
-    cpu_softmax.forward(x, none, ones, at, at.gather, none, kept)
+    cpu_softmax.forward(x, none, ones, at, at.gather, none, none, kept)
     present = at.present(at.ptr[:-1], at.ptr[1:])[:, None]
     lse[:] = np.where(present, cpu_softmax.log_sum_exp(kept), 0)
 

@@ -21,14 +21,15 @@ from graphpool.segments import Segments
 
 
 def _softpool_shapes(x: Tensor, t: Tensor, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """``sum softmax(t x) x``, and what :func:`cpu_softmax.forward` keeps."""
-    return (layout.bags, x.shape[1]), (layout.bags, 2, x.shape[1])
+    """``sum softmax(t x) x``, what it lacks by rounding, and what :func:`cpu_softmax.forward` keeps."""
+    sums = (layout.bags, x.shape[1])
+    return sums, sums, (layout.bags, 2, x.shape[1])
 
 
 def _softpool_forward(
-    x: np.ndarray, t: np.ndarray, at: Arrays, out: np.ndarray, kept: np.ndarray
+    x: np.ndarray, t: np.ndarray, at: Arrays, out: np.ndarray, lacks: np.ndarray, kept: np.ndarray
 ) -> None:
-    cpu_softmax.forward(x, x, t, at, at.gather, out, kept)
+    cpu_softmax.forward(x, x, t, at, at.gather, out, lacks, kept)
 
 
 def _softpool_backward(
@@ -36,6 +37,7 @@ def _softpool_backward(
     x: np.ndarray,
     t: np.ndarray,
     out: np.ndarray,
+    lacks: np.ndarray,
     kept: np.ndarray,
     at: Arrays,
     grad_x: np.ndarray,
@@ -44,7 +46,7 @@ def _softpool_backward(
     chunks = at.backward_chunks(x.shape[1])
     sums = np.zeros((len(chunks), x.shape[1]))
     where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
-    run(cpu_softmax.softpool_backward, (x, t, *where, out, kept, grad, grad_x, sums), chunks)
+    run(cpu_softmax.softpool_backward, (x, t, *where, out, kept, lacks, grad, grad_x, sums), chunks)
     grad_t[:] = sums.sum(0)
 
 
@@ -55,7 +57,7 @@ def _softpool_composed(x: Tensor, t: Tensor, layout: Layout) -> Tensor:
 _softpool = FusedOp(
     "segment_softpool",
     "x[R,C] t[C]",
-    "out kept",
+    "out lacks kept",
     _softpool_shapes,
     _softpool_forward,
     _softpool_backward,
@@ -79,19 +81,27 @@ def segment_softpool(
 
 
 def _sum_shapes(score: Tensor, value: Tensor, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """``sum softmax(score) value``, and what :func:`cpu_softmax.forward` keeps of the scores."""
-    return (layout.bags, value.shape[1]), (layout.bags, 2, score.shape[1])
+    """``sum softmax(score) value``, what it lacks by rounding, and what :func:`cpu_softmax.forward` keeps of
+    the scores."""
+    sums = (layout.bags, value.shape[1])
+    return sums, sums, (layout.bags, 2, score.shape[1])
 
 
 def _sum_forward(
-    score: np.ndarray, value: np.ndarray, at: Arrays, out: np.ndarray, kept: np.ndarray
+    score: np.ndarray,
+    value: np.ndarray,
+    at: Arrays,
+    out: np.ndarray,
+    lacks: np.ndarray,
+    kept: np.ndarray,
 ) -> None:
     if score.shape[1] == value.shape[1]:
         ones, here = np.ones(score.shape[1], score.dtype), np.empty(0, np.int64)
-        cpu_softmax.forward(score, value, ones, at, here, out, kept)
+        cpu_softmax.forward(score, value, ones, at, here, out, lacks, kept)
     else:
         heads = score.shape[1]
-        cpu_heads.forward(score, _by_head(value, heads), at, _by_head(out, heads), kept)
+        sums = _by_head(out, heads), _by_head(lacks, heads)
+        cpu_heads.forward(score, _by_head(value, heads), at, *sums, kept)
 
 
 def _by_head(rows: np.ndarray, heads: int) -> np.ndarray:
@@ -103,6 +113,7 @@ def _sum_backward(
     score: np.ndarray,
     value: np.ndarray,
     out: np.ndarray,
+    lacks: np.ndarray,
     kept: np.ndarray,
     at: Arrays,
     grad_score: np.ndarray,
@@ -115,17 +126,20 @@ def _sum_backward(
     by_row = (at.weight, at.row_ptr, at.row_elements)
     if score.shape[1] == value.shape[1]:
         here = (score, value, at.bag_of, at.in_order, at.gather, at.weight)
-        run(cpu_softmax.softmax_backward, (*here, out, kept, grad, grad_score, inline), elements)
+        run(
+            cpu_softmax.softmax_backward,
+            (*here, out, kept, lacks, grad, grad_score, inline),
+            elements,
+        )
         if at.gathered:
             there = (score, at.bag_of, at.in_order, *by_row, False, kept, grad, grad_value)
             run(cpu_softmax.share_backward, there, rows)
         return
     heads = score.shape[1]
-    value, grad, out = (_by_head(v, heads) for v in (value, grad, out))
+    value, grad, out, lacks = (_by_head(v, heads) for v in (value, grad, out, lacks))
     infinite = np.isinf(out)
     finite = np.where(infinite, 0, grad) if infinite.any() else grad
-    grad_out = (finite * np.where(infinite, 0, out)).sum(-1)
-    by_head = (score, value, at.bag_of, at.gather, at.weight, kept, finite, grad, grad_out)
+    by_head = (score, value, at.bag_of, at.gather, at.weight, out, lacks, kept, finite, grad)
     run(cpu_heads.heads_backward, (*by_head, grad_score, _by_head(inline, heads)), elements)
     if at.gathered:
         of_rows = (score, at.bag_of, *by_row, kept, grad, _by_head(grad_value, heads))
@@ -142,7 +156,7 @@ def _sum_composed(score: Tensor, value: Tensor, layout: Layout) -> Tensor:
 _sum = FusedOp(
     "segment_softmax_sum",
     "score[E,H] value[R,C]",
-    "out kept",
+    "out lacks kept",
     _sum_shapes,
     _sum_forward,
     _sum_backward,

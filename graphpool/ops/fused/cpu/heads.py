@@ -8,6 +8,7 @@ from graphpool.ops.fused.cpu.core import (
     REDUCTION_FLAGS,
     bag_chunks,
     carry,
+    inlined,
     kernel,
     pieces,
     row_chunks,
@@ -16,14 +17,21 @@ from graphpool.ops.fused.cpu.core import (
 )
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import exp, largest
-from graphpool.ops.fused.cpu.softmax import _NO_LIMIT, join, keep, unit
+from graphpool.ops.fused.cpu.softmax import _NO_LIMIT, join, keep, mean, unit
 
 
-def _dot(a, i, b, j, h):  # type: ignore[no-untyped-def]
-    zero = a.dtype.type(0)
+@inlined
+def departure(v, y, lacks):  # type: ignore[no-untyped-def]
+    """In this order, unlike the sum that it is part of."""
+    return v - y - lacks
+
+
+def _dot(grad, n, value, r, out, lacks, h):  # type: ignore[no-untyped-def]
+    zero = grad.dtype.type(0)
     total = zero
-    for c in range(a.shape[2]):
-        total += zero if a[i, h, c] == zero else a[i, h, c] * b[j, h, c]
+    for c in range(grad.shape[2]):
+        d = departure(value[r, h, c], out[n, h, c], lacks[n, h, c])
+        total += zero if grad[n, h, c] == zero else grad[n, h, c] * d
     return total
 
 
@@ -32,7 +40,21 @@ dot = kernel(_dot, fastmath=REDUCTION_FLAGS)
 
 @kernel
 def heads_forward(  # type: ignore[no-untyped-def]
-    score, value, perm, gather, weight, begin, end, limit, piece, out, kept, slot, first, last
+    score,
+    value,
+    perm,
+    gather,
+    weight,
+    begin,
+    end,
+    limit,
+    piece,
+    out,
+    lacks,
+    kept,
+    slot,
+    first,
+    last,
 ):
     heads = score.shape[1]
     width = value.shape[2]
@@ -40,6 +62,8 @@ def heads_forward(  # type: ignore[no-untyped-def]
     zero = score.dtype.type(0)
     least = -largest(zero)
     top = np.empty(heads, score.dtype)
+    half = score.dtype.type(0.5)
+    anchor = np.empty((heads, width), score.dtype)
     z = np.empty((1, heads), score.dtype)
     share = np.empty(heads, score.dtype)
     flat = out.reshape(out.shape[0], heads * width)
@@ -53,12 +77,18 @@ def heads_forward(  # type: ignore[no-untyped-def]
             z[0, h] = zero
             for c in range(width):
                 out[n, h, c] = zero
+                anchor[h, c] = zero
         for e in range(begin[n], end[n]):
             i = perm[e] if has_perm else e
             if has_weight and weight[i] == zero:
                 continue
+            r = gather[i] if has_gather else i
             for h in range(heads):
-                top[h] = score[i, h] if score[i, h] > top[h] else top[h]
+                if score[i, h] > top[h]:
+                    top[h] = score[i, h]
+                    for c in range(width):
+                        x = value[r, h, c]
+                        anchor[h, c] = x if abs(x) < np.inf else zero
         scale = score.dtype.type(unit(weight, perm, begin[n], end[n]))
         for e in range(begin[n], end[n]):
             carry(z, 0, whole_z, e - begin[n])
@@ -81,13 +111,15 @@ def heads_forward(  # type: ignore[no-untyped-def]
                         out[n, h, c] += x if x != x else zero
                 else:
                     for c in range(width):
-                        out[n, h, c] += a * value[r, h, c]
+                        out[n, h, c] += a * (half * value[r, h, c] - half * anchor[h, c])
         settle(z, 0, whole_z, end[n] - begin[n])
         settle(flat, n, whole_out, end[n] - begin[n])
         for h in range(heads):
-            inverse = one / z[0, h] if z[0, h] != zero else zero
+            total = z[0, h] if z[0, h] != zero else one
             for c in range(width):
-                out[n, h, c] *= inverse
+                y, rest = mean(anchor[h, c], out[n, h, c], total)
+                out[n, h, c] = y if z[0, h] != zero else zero
+                lacks[n, h, c] = rest if z[0, h] != zero else zero
         keep(top, z, scale, piece, kept, n)
 
 
@@ -98,18 +130,18 @@ def heads_backward(  # type: ignore[no-untyped-def]
     index,
     gather,
     weight,
+    out,
+    lacks,
     kept,
     finite,
     grad,
-    grad_out,
     grad_score,
     grad_value,
     slot,
     first,
     last,
 ):
-    """``finite`` is the gradient, 0 to an infinite result, which moving the shares does not move;
-    ``grad_out`` ``[S, H]`` its product with the result, summed over each head."""
+    """``finite`` is the gradient, 0 to an infinite result, which moving the shares does not move."""
     heads = score.shape[1]
     width = value.shape[2]
     one = score.dtype.type(1)
@@ -122,9 +154,7 @@ def heads_backward(  # type: ignore[no-untyped-def]
         for h in range(heads):
             v, top = score[i, h], kept[n, 0, h]
             a = w * exp(zero if v == top else v - top) * kept[n, 1, h] if w != zero else zero
-            grad_score[i, h] = (
-                zero if a == zero else a * (dot(finite, n, value, r, h) - grad_out[n, h])
-            )
+            grad_score[i, h] = zero if a == zero else a * dot(finite, n, value, r, out, lacks, h)
             if has_value:
                 for c in range(width):
                     grad_value[i, h, c] = a * grad[n, h, c]
@@ -162,20 +192,26 @@ def heads_value_backward(  # type: ignore[no-untyped-def]
 
 
 def forward(
-    score: np.ndarray, value: np.ndarray, at: Arrays, out: np.ndarray, kept: np.ndarray
+    score: np.ndarray,
+    value: np.ndarray,
+    at: Arrays,
+    out: np.ndarray,
+    lacks: np.ndarray,
+    kept: np.ndarray,
 ) -> None:
-    """Fills ``out`` ``[S, H, C / H]`` and ``kept`` ``[S, 2, H]`` as the other ``forward`` does."""
+    """Fills ``out`` and ``lacks`` ``[S, H, C / H]``, ``kept`` ``[S, 2, H]``, as the other ``forward``."""
     channels = value.shape[1] * value.shape[2]
     chunks, limit, long_bags = bag_chunks(at.ptr, channels)
     where = (score, value, at.perm, at.gather, at.weight)
-    run(heads_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, kept), chunks)
+    run(heads_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, lacks, kept), chunks)
     if long_bags is None:
         return
     cut = pieces(at.ptr, long_bags, limit)
     part = np.empty((len(cut.begin), 2, kept.shape[2]), kept.dtype)
-    part_out = np.empty((len(cut.begin), *out.shape[1:]), out.dtype)
+    part_out, part_lacks = np.empty((2, len(cut.begin), *out.shape[1:]), out.dtype)
     work = int((cut.end - cut.begin).sum()) * channels
-    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, part_out, part)
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, part_out, part_lacks, part)
     run(heads_forward, args, row_chunks(len(cut.begin), work))
-    flat_out = out.reshape(len(out), channels)
-    join(part, part_out.reshape(len(part_out), channels), cut, long_bags, flat_out, kept)
+    parts = (part_out.reshape(-1, channels), part_lacks.reshape(-1, channels))
+    results = (out.reshape(len(out), channels), lacks.reshape(len(out), channels))
+    join(part, *parts, cut, long_bags, *results, kept)

@@ -120,7 +120,8 @@ def power_forward(  # type: ignore[no-untyped-def]
 def power_bags(  # type: ignore[no-untyped-def]
     q, norm, out, size, grad, of_bag, grad_q, slot, first, last
 ):
-    """Fills ``of_bag`` ``[S, 2, C]``: the log of the norm to base 2, and the gradient of the plain norm.
+    """Fills ``of_bag`` ``[S, 3, C]``: the log of the norm to base 2, the gradient of the plain norm, and the
+    same for the exponents, which do not move an infinite result.
 
     ``grad_q`` gets, per chunk, the gradient to q over ln 2.
     """
@@ -138,6 +139,8 @@ def power_bags(  # type: ignore[no-untyped-def]
             of_bag[n, 0, c] = binary * norm[n, c]
         for c in range(channels):
             of_bag[n, 1, c] = grad[n, c] * exp2(-q[c] * scale)
+        for c in range(channels):
+            of_bag[n, 2, c] = zero if abs(out[n, c]) == inf else of_bag[n, 1, c]
         for c in range(channels):
             # Nothing moves an infinite result.
             total[c] -= zero if abs(out[n, c]) == inf else scale * grad[n, c] * out[n, c]
@@ -157,7 +160,7 @@ def power_backward(  # type: ignore[no-untyped-def]
     ceiling = log2(largest(zero))
     total = np.zeros(channels, x.dtype)
     slope = p - one
-    rows_of_bags = of_bag.reshape(of_bag.shape[0], 2 * channels)
+    rows_of_bags = of_bag.reshape(of_bag.shape[0], 3 * channels)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     final = row_ptr[last] if has_ptr else last
     whole = np.zeros(channels, np.float64)
@@ -183,9 +186,10 @@ def power_backward(  # type: ignore[no-untyped-def]
                 a = least if a < least else a
                 u = log2(a)
                 u = (ceiling if u > ceiling else u) - of_bag[n, 0, c]
-                g = w * of_bag[n, 1, c] * exp2(slope[c] * u)
+                power = w * exp2(slope[c] * u)
+                g = of_bag[n, 1, c] * power
                 grad_x[r, c] += -g if x[r, c] < zero else g
-                total[c] += zero if a == inf else g * a * u
+                total[c] += zero if a == inf else of_bag[n, 2, c] * power * a * u
         settle(grad_x, r, whole, stop - start)
         add_up(total, grad_p, slot, r, first, last)
 
@@ -252,7 +256,7 @@ def backward(
 ) -> None:
     """Fills the gradients of ``x`` ``[R, C]``, ``p`` and ``q`` ``[C]`` from ``grad`` ``[S, C]``."""
     bags = row_chunks(norm.shape[0], norm.size)
-    of_bag = fresh((norm.shape[0], 2, norm.shape[1]), norm)
+    of_bag = fresh((norm.shape[0], 3, norm.shape[1]), norm)
     of_q = np.zeros((len(bags), x.shape[1]))
     run(power_bags, (q, norm, out, size, grad, of_bag, of_q), bags)
     chunks = at.backward_chunks(x.shape[1])

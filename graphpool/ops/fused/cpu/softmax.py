@@ -4,6 +4,9 @@ A bag is read twice, the second time from cache: its largest score first, then e
 What is kept for each bag is that score and one over the sum of the exponentials relative to it. Their
 combination ``log sum exp`` would be rounded like the score itself, and shares of large scores would not
 add up to 1.
+
+Sums are taken of what elements differ from that of the largest score, and what the result lacks by rounding
+is kept: derivatives are of the difference between an element and the result, which may be small.
 """
 
 from __future__ import annotations
@@ -49,6 +52,15 @@ def unit(weight, perm, begin, end):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def mean(anchor, part, whole):  # type: ignore[no-untyped-def]
+    """``anchor + 2 part / whole``, rounded, and what it lacks; halves, lest differences be infinite."""
+    half = part / whole
+    y = anchor + half + half
+    rest = np.float64(anchor) - np.float64(y) + 2.0 * np.float64(half)
+    return y, rest if abs(rest) < np.inf else 0.0
+
+
+@inlined
 def keep(top, z, scale, piece, kept, n):  # type: ignore[no-untyped-def]
     """Fills ``kept[n]`` ``[2, C]``: top, and one over the sum ``z / scale`` (of a piece the sum)."""
     for c in range(top.shape[0]):
@@ -73,6 +85,7 @@ def softmax_forward(  # type: ignore[no-untyped-def]
     limit,
     piece,
     out,
+    lacks,
     kept,
     slot,
     first,
@@ -83,7 +96,9 @@ def softmax_forward(  # type: ignore[no-untyped-def]
     one = t.dtype.type(1)
     zero = t.dtype.type(0)
     inf = t.dtype.type(np.inf)
+    half = t.dtype.type(0.5)
     top = np.empty(channels, t.dtype)
+    anchor, share = np.empty(channels, t.dtype), np.empty(channels, t.dtype)
     z = np.empty((1, channels), t.dtype)
     whole_z, whole_out = np.zeros(channels, np.float64), np.zeros(channels, np.float64)
     has_perm, has_weight, has_out = perm.size > 0, weight.size > 0, out.shape[0] > 0
@@ -98,6 +113,7 @@ def softmax_forward(  # type: ignore[no-untyped-def]
             continue
         for c in range(channels):
             top[c] = least
+            anchor[c] = zero
             z[0, c] = zero
         if has_out:
             for c in range(channels):
@@ -107,9 +123,18 @@ def softmax_forward(  # type: ignore[no-untyped-def]
             if has_weight and weight[i] == zero:
                 continue
             s = score_gather[i] if moves_score else i
+            if has_out:
+                r = value_gather[i] if moves_value else i
+                # One store to each loop: LLVM vectorises only what it can check for overlap cheaply.
+                for c in range(channels):
+                    v = product(t[c], score[s, c])
+                    x, a = value[r, c], anchor[c]
+                    anchor[c] = x if v > top[c] else a
             for c in range(channels):
                 v = product(t[c], score[s, c])
                 top[c] = v if v > top[c] else top[c]
+        for c in range(channels):
+            anchor[c] = anchor[c] if abs(anchor[c]) < inf else zero
         scale = t.dtype.type(unit(weight, perm, begin[n], end[n]))
         for e in range(begin[n], end[n]):
             carry(z, 0, whole_z, e - begin[n])
@@ -131,9 +156,11 @@ def softmax_forward(  # type: ignore[no-untyped-def]
                 for c in range(channels):
                     v = product(t[c], score[s, c])
                     a = w * exp(zero if v == top[c] else v - top[c])
+                    share[c] = a
                     z[0, c] += a
+                for c in range(channels):
                     # The limit of exp(-s) * s is 0.
-                    x = value[r, c]
+                    x, a = half * value[r, c] - half * anchor[c], share[c]
                     out[n, c] += zero if (a == zero) & (abs(x) == inf) else a * x
             else:
                 for c in range(channels):
@@ -143,7 +170,9 @@ def softmax_forward(  # type: ignore[no-untyped-def]
         if has_out:
             settle(out, n, whole_out, end[n] - begin[n])
             for c in range(channels):
-                out[n, c] = out[n, c] / z[0, c] if z[0, c] != zero else zero
+                found = z[0, c] != zero
+                y, rest = mean(anchor[c], out[n, c], z[0, c] if found else one)
+                out[n, c], lacks[n, c] = (y, rest) if found else (zero, 0.0)
         keep(top, z, scale, piece, kept, n)
 
 
@@ -158,6 +187,7 @@ def softpool_backward(  # type: ignore[no-untyped-def]
     row_elements,
     out,
     kept,
+    lacks,
     grad,
     grad_x,
     grad_t,
@@ -187,6 +217,7 @@ def softpool_backward(  # type: ignore[no-untyped-def]
             if not ordered and j + AHEAD < final:
                 i = row_elements[j + AHEAD] if has_elements else j + AHEAD
                 fetch_row(out, index[i])
+                fetch_row(lacks, index[i])
                 fetch_row(rows_of_bags, index[i])
                 fetch_row(grad, index[i])
             i = row_elements[j] if has_elements else j
@@ -198,7 +229,8 @@ def softpool_backward(  # type: ignore[no-untyped-def]
                 v = product(t[c], x[r, c])
                 a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
                 # Moving the shares does not move an infinite result.
-                d = zero if (a == zero) | (abs(out[n, c]) == inf) else x[r, c] - out[n, c]
+                y = out[n, c]
+                d = zero if (a == zero) | (abs(y) == inf) else x[r, c] - y - lacks[n, c]
                 a *= grad[n, c]
                 grad_x[r, c] += a * (one + t[c] * d)
                 total[c] += a * d * d
@@ -216,6 +248,7 @@ def softmax_backward(  # type: ignore[no-untyped-def]
     weight,
     out,
     kept,
+    lacks,
     grad,
     grad_score,
     grad_value,
@@ -236,6 +269,7 @@ def softmax_backward(  # type: ignore[no-untyped-def]
                 fetch_row(value, gather[i + AHEAD])
             if not ordered:
                 fetch_row(out, index[i + AHEAD])
+                fetch_row(lacks, index[i + AHEAD])
                 fetch_row(rows_of_bags, index[i + AHEAD])
                 fetch_row(grad, index[i + AHEAD])
         w = weight[i] if has_weight else one
@@ -251,7 +285,7 @@ def softmax_backward(  # type: ignore[no-untyped-def]
             v = score[i, c]
             a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
             y = out[n, c]
-            d = zero if (a == zero) | (abs(y) == inf) else value[r, c] - y
+            d = zero if (a == zero) | (abs(y) == inf) else value[r, c] - y - lacks[n, c]
             grad_score[i, c] = a * grad[n, c] * d
         if has_value:
             for c in range(channels):
@@ -308,26 +342,28 @@ def forward(
     at: Arrays,
     score_gather: np.ndarray,
     out: np.ndarray,
+    lacks: np.ndarray,
     kept: np.ndarray,
 ) -> None:
-    """Fills ``out`` ``[S, C]`` (or not, if it has no rows) and ``kept`` ``[S, 2, C]``: the largest score, and
-    one over the sum of the exponentials relative to it; 0 and 0 where there is no share."""
+    """Fills ``out`` ``[S, C]`` and what it lacks by rounding (or not, if they have no rows), and ``kept``
+    ``[S, 2, C]``: the largest score, and one over the sum of the exponentials relative to it; 0 and 0
+    where there is no share."""
     chunks, limit, long_bags = bag_chunks(at.ptr, score.shape[1])
     where = (score, value, t, at.perm, score_gather, at.gather, at.weight)
-    run(softmax_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, kept), chunks)
+    run(softmax_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, lacks, kept), chunks)
     if long_bags is None:
         return
     cut = pieces(at.ptr, long_bags, limit)
     count = len(cut.begin)
     part = np.empty((count, 2, score.shape[1]), kept.dtype)
-    part_out = np.empty((count if out.shape[0] else 0, out.shape[1]), out.dtype)
-    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, part_out, part)
+    sums = np.empty((2, count if out.shape[0] else 0, out.shape[1]), out.dtype)
+    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, sums[0], sums[1], part)
     work = int((cut.end - cut.begin).sum()) * score.shape[1]
     run(softmax_forward, args, row_chunks(count, work))
-    join(part, part_out, cut, long_bags, out, kept)
+    join(part, sums[0], sums[1], cut, long_bags, out, lacks, kept)
 
 
-def join(part, part_out, cut, bags, out, kept):  # type: ignore[no-untyped-def]
+def join(part, part_out, part_lacks, cut, bags, out, lacks, kept):  # type: ignore[no-untyped-def]
     """Joins pieces of long bags, in float64 and in order: each counts as an element of its own weight."""
     z = part[:, 1].astype(np.float64)
     tops = np.where(z == 0, -np.inf, part[:, 0])
@@ -342,8 +378,16 @@ def join(part, part_out, cut, bags, out, kept):  # type: ignore[no-untyped-def]
         if out.shape[0]:
             share *= inverse[cut.owner]
             share = np.repeat(share, out.shape[1] // share.shape[1], 1)
-            product = np.where((share == 0) & ~np.isnan(part_out), 0, share * part_out)
-            out[bags] = np.add.reduceat(product, cut.first)
+            best = np.maximum.reduceat(share, cut.first)[cut.owner]
+            anchor = np.where(share == best, part_out.astype(np.float64), -np.inf)
+            anchor = np.maximum.reduceat(anchor, cut.first)
+            anchor = np.where(np.isfinite(anchor), anchor, 0)
+            half = 0.5 * part_out - 0.5 * anchor[cut.owner] + 0.5 * part_lacks
+            lost = (share == 0) & ~np.isnan(part_out)
+            half = np.add.reduceat(np.where(lost, 0, share * half), cut.first)
+            out[bags] = anchor + half + half
+            rest = anchor - out[bags] + 2 * half
+            lacks[bags] = np.where(np.isfinite(rest), rest, 0)
 
 
 def log_sum_exp(kept: np.ndarray) -> np.ndarray:

@@ -32,14 +32,15 @@ def element(
 
 @triton.jit
 def softmax_forward(
-    score, value, t, perm, gather, weight, begin, end, out, kept, C, H, WIDTH,
+    score, value, t, perm, gather, weight, begin, end, out, lacks, kept, C, H, WIDTH,
     PERM: tl.constexpr, GATHER: tl.constexpr, WEIGHT: tl.constexpr, SELF: tl.constexpr,
     OUT: tl.constexpr, ACC: tl.constexpr, BE: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """Softmax-weighted sum in one pass, the running top corrected as it rises.
 
     ``SELF``: the scores are ``t`` times the values themselves; else one per element and head. ``kept``
-    ``[S, 2, H]`` gets the top and the sum of the exponentials relative to it. Sums are in float64.
+    ``[S, 2, H]`` gets the top and the sum of the exponentials relative to it. Sums are in float64, of halves
+    of what values differ from that of the largest score; ``lacks`` is what the result lacks by rounding.
     """
     n = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
@@ -50,6 +51,7 @@ def softmax_forward(
     top = tl.full((BC,), -inf, ACC)
     z = tl.zeros((BC,), tl.float64)
     o = tl.zeros((BC,), tl.float64)
+    anchor = tl.zeros((BC,), tl.float64)
     factor = tl.load(t + c, mask=inside_c, other=0).to(ACC) if SELF else 1.0
     for start in range(lo, hi, BE):
         e = start + tl.arange(0, BE)
@@ -66,16 +68,26 @@ def softmax_forward(
         a = w[:, None] * tl.exp(tl.where(s == rise[None, :], 0.0, s - rise[None, :]))
         a = tl.where(s == -inf, 0.0, a)
         keep = tl.where(top == rise, 1.0, tl.exp(top - rise)).to(tl.float64)
+        before = z
         z = z * keep + tl.sum(a, 0)
         if OUT:
+            best = tl.max(tl.where((s == rise[None, :]) & (tl.abs(v) < inf), v, -inf), 0)
+            new = tl.where((rise > top) & (best > -inf), best.to(tl.float64), anchor)
+            o += before * (0.5 * anchor - 0.5 * new)
             # The limit of exp(-s) * s is 0.
+            o = tl.where((keep == 0) & (o == o), 0.0, o * keep)
             lost = (a == 0) & (tl.abs(v) == inf)
-            o = o * keep + tl.sum(a.to(tl.float64) * tl.where(lost, 0.0, v), 0)
+            half = 0.5 * v.to(tl.float64) - 0.5 * new[None, :]
+            o += tl.sum(a.to(tl.float64) * tl.where(lost | (w == 0)[:, None], 0.0, half), 0)
+            anchor = new
         top = rise
     if OUT:
-        tl.store(
-            out + n * C + c, tl.where(z != 0, o / tl.where(z != 0, z, 1.0), 0.0), mask=inside_c
-        )
+        half = o / tl.where(z != 0, z, 1.0)
+        y = tl.where(z != 0, anchor + half + half, 0.0).to(ACC)
+        rest = anchor - y.to(tl.float64) + 2.0 * half
+        tl.store(out + n * C + c, y, mask=inside_c)
+        rest = tl.where((z != 0) & (tl.abs(rest) < inf), rest, 0.0)
+        tl.store(lacks + n * C + c, rest, mask=inside_c)
     at = kept + n * 2 * H + h
     once = inside_c & (c % WIDTH == 0)
     tl.store(at, tl.where((z != 0) & (z == z), top, 0.0), mask=once)

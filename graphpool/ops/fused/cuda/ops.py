@@ -27,17 +27,18 @@ from graphpool.ops.reference import limits
 
 def _softmax(
     x: Tensor, layout: Layout, score: Tensor | None, t: Tensor | None, sums: bool
-) -> tuple[Tensor, Tensor]:
-    """Weighted sum of the bags, and their tops and inverse sums; scores are ``t * x`` if there are none."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted sum of the bags, what it lacks by rounding, and their tops and inverse sums; scores are
+    ``t * x`` if there are none."""
     channels = x.shape[1]
     heads = channels if score is None else score.shape[1]
     runs = Runs.of(layout, layout.num_elements(x))
     dtype, count = working_dtype(x), runs.begin.shape[0]
-    out = x.new_zeros((count if sums else 0, channels), dtype=dtype)
+    out, lacks = x.new_zeros((2, count if sums else 0, channels), dtype=dtype)
     kept = x.new_zeros((count, 2, heads), dtype=dtype)
     none = layout.ptr
     arrays = (none if score is None else score, x, none if t is None else t)
-    results = (out, kept, channels, heads, channels // max(heads, 1))
+    results = (out, lacks, kept, channels, heads, channels // max(heads, 1))
     reduce_bags(
         cuda_bags.softmax_forward, arrays, x, layout, runs, results, SELF=t is not None, OUT=sums
     )
@@ -53,33 +54,51 @@ def _softmax(
             share = (share / torch.where(z == 0, 1, z)[:, None]).repeat_interleave(
                 channels // max(heads, 1), 2
             )
-            parts = runs.by_bag(out)
-            out = torch.where((share == 0) & ~parts.isnan(), 0, share * parts).sum(1).to(dtype)
+            parts = runs.by_bag(out).double()
+            anchor = torch.where(share == share.amax(1, keepdim=True), parts, -torch.inf).amax(1)
+            anchor = torch.where(anchor.isfinite(), anchor, 0)
+            half = 0.5 * parts - 0.5 * anchor[:, None] + 0.5 * runs.by_bag(lacks)
+            half = torch.where((share == 0) & ~parts.isnan(), 0, share * half).sum(1)
+            out = (anchor + half + half).to(dtype)
+            rest = anchor - out + 2 * half
+            lacks = torch.where(rest.isfinite(), rest, 0).to(dtype)
     empty = z == 0
     inverse = torch.where(empty, 0, 1 / torch.where(empty, 1, z))
-    return out, torch.stack([torch.where(empty, 0, top), inverse], 1).to(dtype)
+    return out, lacks, torch.stack([torch.where(empty, 0, top), inverse], 1).to(dtype)
 
 
-def segment_softpool(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
+def segment_softpool(x: Tensor, t: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     return _softmax(x, Layout.from_args(layout), None, t, True)
 
 
 def segment_softpool_backward(
-    grad: Tensor, x: Tensor, t: Tensor, out: Tensor, kept: Tensor, *layout: Tensor | None
+    grad: Tensor,
+    x: Tensor,
+    t: Tensor,
+    out: Tensor,
+    lacks: Tensor,
+    kept: Tensor,
+    *layout: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    bags = (out, kept, grad.contiguous())
+    bags = (torch.stack([out, lacks], 1), kept, grad.contiguous())
     grad_x, grad_t = walk_rows(cuda_rows.SOFTPOOL, x, Layout.from_args(layout), bags, t)
     return grad_x.to(x.dtype), torch.empty_like(t) if grad_t is None else grad_t.to(t.dtype)
 
 
 def segment_softmax_sum(
     score: Tensor, value: Tensor, *layout: Tensor | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     return _softmax(value, Layout.from_args(layout), score, None, True)
 
 
 def segment_softmax_sum_backward(
-    grad: Tensor, score: Tensor, value: Tensor, out: Tensor, kept: Tensor, *layout: Tensor | None
+    grad: Tensor,
+    score: Tensor,
+    value: Tensor,
+    out: Tensor,
+    lacks: Tensor,
+    kept: Tensor,
+    *layout: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     at = Layout.from_args(layout)
     grad = grad.contiguous()
@@ -98,6 +117,7 @@ def segment_softmax_sum_backward(
             none if at.gather is None else at.gather,
             none if at.weight is None else at.weight,
             out,
+            lacks,
             kept,
             grad,
             grad_score,
@@ -117,7 +137,7 @@ def segment_softmax_sum_backward(
 
 def segment_logsumexp(x: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
     at = Layout.from_args(layout)
-    _, kept = _softmax(x, at, None, x.new_ones(x.shape[1], dtype=working_dtype(x)), False)
+    *_, kept = _softmax(x, at, None, x.new_ones(x.shape[1], dtype=working_dtype(x)), False)
     runs = Runs(at.ptr[:-1].contiguous(), at.ptr[1:].contiguous(), 1)
     present = size_of_runs(x, at, runs) > 0
     lse = torch.where(kept[:, 1] == 0, -torch.inf, kept[:, 0] - kept[:, 1].log())
@@ -135,7 +155,7 @@ def segment_logsumexp_backward(
 def segment_softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
     at = Layout.from_args(layout)
     elements, channels, dtype = at.num_elements(score), score.shape[1], working_dtype(score)
-    _, kept = _softmax(score, at, None, score.new_ones(channels, dtype=dtype), False)
+    *_, kept = _softmax(score, at, None, score.new_ones(channels, dtype=dtype), False)
     top, z = kept[:, 0].contiguous(), kept[:, 1].contiguous()
     out = score.new_empty((elements, channels), dtype=dtype)
     gather, weight = (at.ptr if v is None else v for v in (at.gather, at.weight))
@@ -217,7 +237,8 @@ def segment_power_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     log_size = torch.where(size > 0, size, 1).log()
     of_norm = grad.to(norm.dtype) * torch.exp(-q.to(norm.dtype) * log_size[:, None])
-    bags = (norm, norm, of_norm.contiguous())
+    of_p = torch.where(out.isinf(), 0, of_norm)
+    bags = (norm, of_p.contiguous(), of_norm.contiguous())
     grad_x, total = walk_rows(cuda_rows.POWER, x, Layout.from_args(layout), bags, p)
     grad_p = torch.empty_like(p) if total is None else (total / p).to(p.dtype)
     # Nothing moves an infinite result.

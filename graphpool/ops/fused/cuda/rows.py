@@ -53,10 +53,11 @@ def terms(
     g = tl.load(grad + at, mask=m, other=0).to(ACC)
     side = g * 0
     if MODE == SOFTPOOL:
-        y = tl.load(u + at, mask=m, other=0).to(ACC)
+        y = tl.load(u + at + n * C, mask=m, other=0).to(ACC)
+        lacks = tl.load(u + at + n * C + C, mask=m, other=0).to(ACC)
         a = w * share(t * x, v, n, h, m, H, ACC)
         # Moving the shares does not move an infinite result.
-        d = tl.where((a == 0) | (tl.abs(y) == float("inf")), 0.0, x - y)
+        d = tl.where((a == 0) | (tl.abs(y) == float("inf")), 0.0, x - y - lacks)
         a = a * g
         main = a * (1.0 + t * d)
         side = a * d * d
@@ -66,9 +67,12 @@ def terms(
         size = tl.where(size < TINY, TINY, size)
         log = tl.log(size)
         d = tl.where(log > CEILING, CEILING, log) - base
-        a = w * g * tl.exp((t - 1.0) * d)
+        power = w * tl.exp((t - 1.0) * d)
+        a = g * power
         main = tl.where(x < 0, -a, a)
-        side = tl.where(size == float("inf"), 0.0, a * size * d)
+        side = tl.where(
+            size == float("inf"), 0.0, tl.load(v + at, mask=m, other=0).to(ACC) * power * size * d
+        )
     elif MODE == SHARE:
         s = tl.load(score + i * H + h, mask=m, other=0).to(ACC)
         main = w * share(s, u, n, h, m, H, ACC) * g
@@ -141,7 +145,7 @@ def walk(
 
 @triton.jit
 def score_backward(
-    score, value, bag_of, gather, weight, result, kept, grad, out, E, C, H, WIDTH,
+    score, value, bag_of, gather, weight, result, lacks, kept, grad, out, E, C, H, WIDTH,
     GATHER: tl.constexpr, WEIGHT: tl.constexpr, ACC: tl.constexpr,
     BE: tl.constexpr, BH: tl.constexpr, BW: tl.constexpr,
 ):  # fmt: skip
@@ -165,6 +169,7 @@ def score_backward(
         v = tl.load(value + r[:, None, None] * C + c[None, :, :], mask=m, other=0).to(ACC)
         y = tl.load(result + at, mask=m, other=0).to(ACC)
         g = tl.load(grad + at, mask=m, other=0).to(ACC)
+        d = v - y - tl.load(lacks + at, mask=m, other=0).to(ACC)
         # Moving the shares does not move an infinite result.
-        total += tl.sum(tl.where(m & (tl.abs(y) != float("inf")), g * (v - y), 0.0), 2)
+        total += tl.sum(tl.where(m & (tl.abs(y) != float("inf")), g * d, 0.0), 2)
     tl.store(out + i[:, None] * H + h[None, :], tl.where(a == 0, 0.0, a * total), mask=here)
