@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool.ops import reference as composed
-from graphpool.ops.fused.common import flat
+from graphpool.ops.fused.common import flat, of_bags
 from graphpool.ops.fused.cpu import moments as cpu_moments
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.fused_op import FusedOp
@@ -98,7 +98,9 @@ def _alone(name: str) -> None:
     def moment(
         x: Tensor, segments: Segments, weight: Tensor | None = None, gather: Gather | None = None
     ) -> Tensor:
-        return segment_moments(x, segments, (name,), weight, gather)[0]
+        if name in ("var", "std"):  # which need the mean
+            return segment_moments(x, segments, (name,), weight, gather)[0]
+        return of_bags(_moments((flat(x),), segments, weight, gather, name), segments, x)
 
 
 for _name in (*ORDER, "std"):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphpool import Segments, aggr
@@ -17,6 +17,7 @@ def test_against_topk(against_oracle, k):
     against_oracle(aggr.KMax(8, k=k), oracle)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_weights_are_places(data):
     sizes = data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=4))
