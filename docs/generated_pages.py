@@ -31,10 +31,11 @@ def write_all(docs: Path) -> None:
     folder = docs / "reference"
     folder.mkdir(exist_ok=True)
     wanted = {}
+    described: set[type] = set()
     for number, (module, title, about) in enumerate(REFERENCE):
         if importlib.util.find_spec(module) is not None:
             page = f"{number:02d}-{module.rpartition('.')[2]}.md"
-            wanted[page] = reference_page(module, title, about)
+            wanted[page] = reference_page(module, title, about, described)
     for old in folder.glob("*.md"):
         if old.name not in wanted:
             old.unlink()
@@ -45,9 +46,18 @@ def write_all(docs: Path) -> None:
         write_if_changed(docs / "catalogue.md", catalogue.to_markdown())
 
 
-def reference_page(module: str, title: str, about: str) -> str:
-    importlib.import_module(module)  # a page about a module that cannot be imported would be empty
+def reference_page(module: str, title: str, about: str, described: set[type]) -> str:
+    """The page of a module; a class is described on the first page that has it."""
+    found = importlib.import_module(module)
+    names = {
+        n: v for n in getattr(found, "__all__", ()) if isinstance(v := getattr(found, n), type)
+    }
+    again = sorted(name for name, value in names.items() if value in described)
+    described.update(names.values())
     directive = f".. automodule:: {module}\n   :members:\n"
+    if again:
+        directive += f"   :exclude-members: {', '.join(again)}\n"
+        about += f" Also here, and described above: {', '.join(f'`{name}`' for name in again)}."
     return f"# {title}\n\n{about} `import {module}`\n\n```{{eval-rst}}\n{directive}```\n"
 
 

@@ -22,7 +22,7 @@ ROOMS = {
 STEPS = (
     ("conv", "gin.py", "x [N, C] in; (1 + eps) x + pooled, then the network h"),
     ("conv", "base.py", "edges become bags: pool rows x[senders] by receiver"),
-    ("aggr", "foreign.py", "calls the pool, which may be someone else's"),
+    ("aggr", "pyg.py", "calls the pool, which may be someone else's"),
     ("aggr", "base.py", "bags as Segments, elements on dimension 0"),
     ("aggr", "statistics/moments.py", "Sum is segment_sum"),
     ("ops", "reduce.py", "checks x, bags, weight and gather"),
