@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ONE = "tests/datasets/test_point_clouds.py::test_what_open3d_writes_is_read"
+ONE = "tests/io/test_points.py::test_what_open3d_writes_is_read"
 BROKEN = 'raise OSError("libusb-1.0.so.0: cannot open shared object file")\n'
 UNMET = "import open3d_parts_that_are_not_there\n"
 

@@ -107,7 +107,8 @@ def test_malformed_files_say_where(tmp_path, name, text, message):
         read_mesh(path)
 
 
-def test_real_meshes_are_read(large_meshes):
+def test_real_meshes_are_read(shared_data):
+    large_meshes = shared_data / "meshes"
     bunny = read_mesh(large_meshes / "stanford-bunny.obj")
     assert len(bunny.faces) == 69451
     suzanne = read_mesh(large_meshes / "suzanne.obj")

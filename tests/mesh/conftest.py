@@ -22,8 +22,3 @@ def loops():
 @pytest.fixture(scope="session")
 def shrec_files(shared_data):
     return sorted((shared_data / "shrec16").glob("*/*/*.obj"))
-
-
-@pytest.fixture(scope="session")
-def large_meshes(shared_data):
-    return shared_data / "meshes"

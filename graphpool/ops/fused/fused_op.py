@@ -187,7 +187,9 @@ class FusedOp:
     def _derive(self, ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * len(ctx.needs_input_grad)
-        saved, layout = ctx.saved_tensors[:-_FIELDS], ctx.saved_tensors[-_FIELDS:]
+        # Asked for once: checkpoints hand a saved tensor out only once.
+        kept = ctx.saved_tensors
+        saved, layout = kept[:-_FIELDS], kept[-_FIELDS:]
         if torch.is_grad_enabled():
             found = differentiate_again(
                 lambda *inputs: self.composed(*inputs, *ctx.option, *layout),

@@ -491,7 +491,8 @@ def test_degree_scalers_of_pyg_around_these_pools():
 
 def test_the_first_lines_of_the_catalogue_run():
     (block,) = re.findall(r"```python\n(.*?)```", catalogue.to_markdown(), re.S)
-    names: dict[str, object] = {}
+    ring = torch.tensor([[0, 1, 2], [1, 2, 0]])
+    names = {"x": torch.rand(3, 64), "edge_index": ring, "cluster": torch.tensor([0, 0, 1])}
     exec(block, names)
     assert "SAGEConv" in names
 
