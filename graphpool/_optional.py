@@ -38,7 +38,7 @@ PACKAGES: dict[str, Package] = {
         "open3d",
         "windows that show meshes, and thinning them",
         _extra("open3d"),
-        ("libusb-1.0-0", "libgl1", "libgomp1", "libx11-6"),
+        ("libusb-1.0-0", "libegl1", "libgl1", "libgomp1", "libx11-6"),
     ),
     "laspy": Package("formats", "reading airborne laser scans (.las, .laz)", _extra("formats")),
     "h5py": Package("formats", "reading point clouds in HDF5 (.h5)", _extra("formats")),

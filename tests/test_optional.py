@@ -58,7 +58,7 @@ def test_missing_system_library_names_the_debian_packages(monkeypatch):
     message = str(caught.value)
     assert text in message
     assert "installed but cannot be loaded" in message
-    assert "apt-get install libusb-1.0-0 libgl1 libgomp1 libx11-6" in message
+    assert "apt-get install libusb-1.0-0 libegl1 libgl1 libgomp1 libx11-6" in message
 
 
 def test_package_built_for_another_torch_is_told_apart_from_an_absent_one(monkeypatch):
