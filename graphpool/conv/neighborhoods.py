@@ -129,12 +129,29 @@ def sparse_entries(adjacency: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     if not is_torch_sparse_tensor(adjacency):  # torch_sparse.SparseTensor
         target, source, values = adjacency.coo()
     elif adjacency.layout == torch.sparse_coo:
-        # Coalescing would add up the values of double edges.
-        (target, source), values = adjacency._indices(), adjacency._values()
+        if not adjacency.is_coalesced() and _may_be_learned(adjacency):
+            # Only values that are coalesced have a derivative; weights of double edges add up.
+            if adjacency.dense_dim():
+                raise ValueError(
+                    "A sparse adjacency whose values are edge features and want a derivative must be "
+                    "coalesced; got one that is not. Call `.coalesce()`, or give `edge_attr`."
+                )
+            adjacency = adjacency.coalesce()
+        if adjacency.is_coalesced():
+            (target, source), values = adjacency.indices(), adjacency.values()
+        else:
+            # Coalescing would add up the values of double edges.
+            (target, source), values = adjacency._indices(), adjacency._values()
     else:
         (target, source), values = to_edge_index(adjacency)
-    ones = values is None or (values.dim() == 1 and bool((values == 1).all()))
-    return source, target, None if ones else values
+    if values is None or _may_be_learned(values) or values.dim() > 1:
+        return source, target, values
+    return source, target, None if bool((values == 1).all()) else values
+
+
+def _may_be_learned(x: Tensor) -> bool:
+    # A transform does not show which tensors it differentiates by.
+    return x.requires_grad or _debug.inside_transform()
 
 
 class _Memory:

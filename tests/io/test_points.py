@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphpool import _optional
-from graphpool.io import read_cloud, read_points
+from graphpool.io import read_cloud, read_points, write_cloud
 
 POINTS = np.array([[0.0, 1.0, 2.0], [3.5, -4.0, 5.25], [6.0, 7.0, -8.5]])
 PCD = """# .PCD v.7
@@ -121,3 +121,13 @@ def test_short_pcd_and_ambiguous_npz(tmp_path):
         read_points(tmp_path / "b.npz")
     with pytest.raises(FileNotFoundError, match="no file"):
         read_points(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"y": np.array([7, 8])}, {"color": np.zeros((2, 3)), "red": np.array([200, 255])}],
+    ids=["coordinate", "colour"],
+)
+def test_a_field_may_not_overwrite_what_is_written_already(tmp_path, fields):
+    with pytest.raises(ValueError, match="is there already"):
+        write_cloud(tmp_path / "a.ply", np.zeros((2, 3)), fields)

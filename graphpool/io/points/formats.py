@@ -160,11 +160,15 @@ def write_cloud(
             if not ((values >= 0) & (values <= 1)).all():
                 raise ValueError("Field 'color' must lie in [0, 1].")
             values = np.rint(values * 255).astype(np.uint8)
-            columns |= dict(zip(("red", "green", "blue"), values.T, strict=True))
+            written = dict(zip(("red", "green", "blue"), values.T, strict=True))
         elif name == "normal":
-            columns |= dict(zip(("nx", "ny", "nz"), values.T, strict=True))
+            written = dict(zip(("nx", "ny", "nz"), values.T, strict=True))
         else:
-            columns[name] = values
+            written = {name: values}
+        taken = sorted(written.keys() & columns.keys())
+        if taken:
+            raise ValueError(f"Field {name!r} would be written as {taken}, which is there already.")
+        columns |= written
     kinds = {"f4": "float", "f8": "double", "u1": "uchar", "u2": "ushort", "u4": "uint"}
     kinds |= {"i1": "char", "i2": "short", "i4": "int"}
     layout = []

@@ -162,6 +162,31 @@ def test_values_of_a_sparse_adjacency_are_weights(cls, layout):
         Neighborhoods(adjacency, 3)
 
 
+@pytest.mark.parametrize("value", [1.0, 0.9])
+@pytest.mark.parametrize("layout", ["coo", "uncoalesced", "csr", "csc"])
+@pytest.mark.parametrize("cls", [GINConv, SAGEConv])
+def test_values_of_a_sparse_adjacency_can_be_learned(cls, layout, value):
+    edges = torch.tensor([[0, 1, 3, 2], [1, 3, 0, 0]])
+    x, weights = torch.randn(4, 5), torch.full((2, 4), value, requires_grad=True)
+    conv = cls(5, 6, aggr="sum")
+
+    def loss(weight):
+        adjacency = torch.sparse_coo_tensor(edges.flip(0), weight, (4, 4))
+        if layout != "uncoalesced":
+            adjacency = adjacency.coalesce()
+        if layout in ("csr", "csc"):
+            adjacency = getattr(adjacency, f"to_sparse_{layout}")()
+        return conv(x, adjacency).square().sum()
+
+    loss(weights[0]).backward()
+    conv(x, edges, edge_weight=weights[1]).square().sum().backward()
+    assert weights.grad[1].abs().min() > 0
+    torch.testing.assert_close(weights.grad[0], weights.grad[1])
+    if "co" in layout:
+        found = torch.func.grad(loss)(weights[0].detach())
+        torch.testing.assert_close(found, weights.grad[1])
+
+
 @pytest.mark.parametrize("cls", CONVS)
 def test_edge_features_in_a_sparse_adjacency(cls):
     attr = torch.randn(4, 3, dtype=torch.double)
