@@ -34,7 +34,8 @@ def _softmax(
     heads = channels if score is None else score.shape[1]
     runs = Runs.of(layout, layout.num_elements(x))
     dtype, count = working_dtype(x), runs.begin.shape[0]
-    out, lacks = x.new_zeros((2, count if sums else 0, channels), dtype=dtype)
+    # Two tensors: the results of an operator may not share memory.
+    out, lacks = (x.new_zeros((count if sums else 0, channels), dtype=dtype) for _ in range(2))
     kept = x.new_zeros((count, 2, heads), dtype=dtype)
     none = layout.ptr
     arrays = (none if score is None else score, x, none if t is None else t)
