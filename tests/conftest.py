@@ -22,6 +22,8 @@ from graphpool import _optional
 NOT_TRIED = "not tried: "
 #: What brings the packages that graphpool itself never imports.
 EXTRAS = {
+    "lazrs": "formats",
+    "onnx": "interop",
     "onnxscript": "interop",
     "onnxruntime": "interop",
     "lightning": "interop",

@@ -12,13 +12,12 @@ import graphpool
 from graphpool import Segments, aggr, ops
 from graphpool.ops.components import connected_components, contract_edges
 
-BACKENDS = ["auto", "torch", "torch_scatter"]
+SCATTER = pytest.param("torch_scatter", marks=pytest.mark.needs("torch_scatter"))
+BACKENDS = ["auto", "torch", SCATTER]
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request):
-    if request.param == "torch_scatter":
-        pytest.importorskip("torch_scatter", reason="the compiled extra is not installed")
     with graphpool.use_backend(request.param):
         yield request.param
 

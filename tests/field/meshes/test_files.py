@@ -324,7 +324,7 @@ def glb(mirrored):
     return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
 
 
-@pytest.mark.skipif(not has("trimesh"), reason="trimesh is not installed")
+@pytest.mark.needs("trimesh")
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_scenes_of_a_glb_are_put_together(tmp_path, mirrored):
     mesh = read_mesh_file(written(tmp_path / "a.glb", glb(mirrored)))

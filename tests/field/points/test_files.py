@@ -308,9 +308,11 @@ class TestFields:
 
 
 class TestPackages:
+    @pytest.mark.needs("laspy", "lazrs")
     @pytest.mark.parametrize("suffix", [".las", ".laz"])
     def test_laser_scans(self, tmp_path, suffix):
-        laspy = pytest.importorskip("laspy")
+        import laspy
+
         points = RNG.random((50, 3)).round(3) * [2, 2, 5] + [458000, 5428000, 110]
         las = laspy.create(point_format=2, file_version="1.2")
         las.header.scales, las.header.offsets = [0.001] * 3, [458000, 5428000, 0]
@@ -339,8 +341,10 @@ class TestPackages:
             for name, values in arrays.items():
                 target.create_dataset(name, data=values, compression="gzip")
 
+    @pytest.mark.needs("h5py")
     def test_clouds_in_hdf5(self, tmp_path):
-        h5py = pytest.importorskip("h5py")
+        import h5py
+
         data, normal = (RNG.normal(size=(4, 9, 3)).astype("f4") for _ in range(2))
         one, two = tmp_path / "ply_data_train0.h5", tmp_path / "ply_data_train1.h5"
         self.packed(
@@ -363,8 +367,10 @@ class TestPackages:
         objects = HDF5PointClouds(two, features=["mask"], classes=["bag", "bin"])
         assert objects[1].x.flatten().tolist() == mask[1].tolist()
 
+    @pytest.mark.needs("h5py")
     def test_one_cloud_in_hdf5(self, tmp_path):
-        h5py = pytest.importorskip("h5py")
+        import h5py
+
         self.packed(tmp_path / "a.h5", h5py, points=TABLE[:, :3], label=np.arange(7))
         found = read_cloud(tmp_path / "a.h5")
         assert np.array_equal(found.points, TABLE[:, :3]) and found.fields["label"][5] == 5
@@ -372,8 +378,10 @@ class TestPackages:
         with pytest.raises(ValueError, match="HDF5PointClouds"):
             read_cloud(tmp_path / "a.h5")
 
+    @pytest.mark.needs("h5py")
     def test_hostile_hdf5(self, tmp_path):
-        h5py = pytest.importorskip("h5py")
+        import h5py
+
         file = tmp_path / "a.h5"
         self.packed(tmp_path / "b.h5", h5py, points=TABLE[:, :3])
         with h5py.File(file, "w") as target:

@@ -652,8 +652,10 @@ def test_a_memory_in_double_precision_stays_so():
 # Pictures
 
 
+@pytest.mark.needs("matplotlib")
 def test_colours_of_both_scales_are_drawn_as_they_are():
-    figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+    from matplotlib import figure
+
     colours = torch.tensor([[255, 0, 0], [0, 128, 255], [10, 20, 30]], dtype=torch.uint8)
     drawn = []
     pos = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
@@ -671,8 +673,10 @@ def test_colours_of_both_scales_are_drawn_as_they_are():
         plot.cloud(ax, torch.rand(3, 50))
 
 
+@pytest.mark.needs("matplotlib")
 def test_unlabelled_points_are_grey():
-    figure = pytest.importorskip("matplotlib.figure", reason="matplotlib is not installed")
+    from matplotlib import figure
+
     ax = figure.Figure().subplots()
     plot.cloud(ax, torch.eye(3), torch.tensor([-1, 0, 7]))
     (points,) = ax.collections

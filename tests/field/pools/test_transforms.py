@@ -526,13 +526,14 @@ def export_to_onnx(name, file, dynamo):
 
 
 @pytest.mark.slow
+@pytest.mark.needs("onnxscript", "onnxruntime")
 @pytest.mark.parametrize(
     ("name", "dynamo"), [("gnp", True), ("attsets", True), ("sum", False), ("std", False)]
 )
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_without_choosing_a_backend(name, dynamo, tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    import onnxruntime as runtime
+
     network, x, index = export_to_onnx(name, tmp_path / "pool.onnx", dynamo)
     session = runtime.InferenceSession(str(tmp_path / "pool.onnx"))
     names = [i.name for i in session.get_inputs()]
@@ -540,10 +541,10 @@ def test_onnx_without_choosing_a_backend(name, dynamo, tmp_path):
     torch.testing.assert_close(torch.from_numpy(y), network(x, index).detach())
 
 
+@pytest.mark.needs("onnx")
 @pytest.mark.parametrize("name", ["gnp", "softmax", "median"])
 @pytest.mark.filterwarnings("ignore")
 def test_what_the_older_onnx_exporter_gets_wrong_is_refused(name, tmp_path):
-    pytest.importorskip("onnx")
     with pytest.raises(ValueError, match="call torch.onnx.export with dynamo=True"):
         export_to_onnx(name, tmp_path / "pool.onnx", dynamo=False)
 
