@@ -28,6 +28,9 @@ FUSED: dict[str, Fused] = {}
 OPERATORS: dict[str, Any] = {}
 """The :class:`FusedOp` of each name."""
 
+POINTS: dict[str, Callable[[Tensor], Path]] = {}
+"""How samples and searches choose, from their points; those of the library are in ops.neighbors.paths."""
+
 _SIMPLE = ("segment_sum", "segment_mean", "segment_max", "segment_min", "segment_moments")
 """Those that the older ONNX exporter gets right."""
 
@@ -73,7 +76,9 @@ class Path(NamedTuple):
 
 
 def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
-    """The path that ``op`` takes for elements ``x``."""
+    """The path that ``op`` takes for elements (or points) ``x``."""
+    if op in POINTS:
+        return POINTS[op](x)
     composed = backends.composed_backend()
     if _debug.inside_transform():
         return Path(composed, "torch.func and dual numbers transform PyTorch's own operations only")
@@ -122,8 +127,8 @@ def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = Non
     """Tells which path an op takes for the elements ``x``, and why.
 
     Args:
-        op: A function of :mod:`graphpool.ops`, or its name.
-        x: The elements ``[E, ...]``.
+        op: A function of :mod:`graphpool.ops` or of :mod:`graphpool.ops.neighbors`, or its name.
+        x: The elements ``[E, ...]``, or the points ``[N, D]``.
         weight: The weights that go with them, if any.
 
     Returns:

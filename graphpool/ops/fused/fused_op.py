@@ -212,6 +212,8 @@ def _launcher(name: str) -> Callable[..., Any]:
         # Imported at the first call on a device: triton is neither small nor always there.
         from graphpool.ops.fused.cuda import ops as cuda_ops
 
-        return getattr(cuda_ops, name)(*args)
+        # Triton launches on the current device, whichever holds the tensors.
+        with torch.cuda.device_of(args[0]):
+            return getattr(cuda_ops, name)(*args)
 
     return launch
