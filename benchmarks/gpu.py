@@ -17,6 +17,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,14 +31,14 @@ if "--interpret" in sys.argv:
 
 # Where each part is, and how many of ten minutes it may take.
 PARTS = {
-    "tests": ("checks", 2.5),
-    "opcheck": ("checks", 0.7),
+    "tests": ("checks", 2.0),
+    "opcheck": ("checks", 0.5),
     "conformance": ("checks", 1.0),
-    "values": ("checks", 1.4),
+    "values": ("checks", 1.3),
     "copy": ("timings", 0.2),
-    "searches": ("timings", 0.9),
-    "attention": ("timings", 1.0),
-    "reductions": ("timings", 1.3),
+    "searches": ("timings", 0.8),
+    "attention": ("timings", 1.3),
+    "reductions": ("timings", 2.1),
     "gin": ("timings", 0.5),
     "point_nn": ("timings", 0.3),
 }
@@ -61,6 +62,12 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="keep what has succeeded before")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=60,
+        help="seconds beyond its share until an item counts as hanging",
+    )
     return parser
 
 
@@ -121,6 +128,18 @@ def child(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_process(command: list[str], limit: float) -> int | None:
+    """The exit status; ``None`` if the process, and whatever it has started, had to be ended."""
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            return process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 def conduct(args: argparse.Namespace) -> None:
     """Runs the parts, each in processes of its own, until all of its items have been met."""
     log = args.out / "results.jsonl"
@@ -134,23 +153,21 @@ def conduct(args: argparse.Namespace) -> None:
         until = time.time() + max(share * (end - time.time()), 20)
         del left[part]
         for _ in range(20):
-            # An item that hangs is ended; one that only takes long has a little more time.
-            limit = max(until - time.time(), 0) + (60 if part != "tests" else 5)
-            try:
-                status = subprocess.run(
-                    [*command, "--child", part, "--until", str(until)], timeout=limit, check=False
-                ).returncode
-                said = f"the process ended with {status}"
-            except subprocess.TimeoutExpired:
-                status, said = 3, f"ended after {limit:.0f} s"
+            limit = max(until - time.time(), 0) + args.grace
+            status = run_process([*command, "--child", part, "--until", str(until)], limit)
+            said = f"the process ended with {status}"
+            if status is None:
+                said = f"ended after {limit:.0f} s, in which the part did not come to an end"
             begun = [r for r in read(log) if r["part"] == part and r["status"] == "started"]
             for record in begun:
                 write(log, part, record["item"], "failed", said=said)
-            if status == 0 or time.time() > until:
+            if status == 0:
                 break
             if status != 3 and not begun:
                 write(log, part, "(the part itself)", "failed", said=said)
                 break
+        else:
+            write(log, part, "(the part itself)", "failed", said="given up after twenty processes")
 
 
 def show(value: Any) -> str:

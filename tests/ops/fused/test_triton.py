@@ -7,7 +7,9 @@ import torch
 
 pytest.importorskip("triton", reason="not tried: triton is not installed: pip install triton")
 
-from graphpool import Segments  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+
+from graphpool import Segments, explain  # noqa: E402
 from graphpool.ops import dispatch  # noqa: E402
 from graphpool.ops.fused.cuda import launch as cuda_launch  # noqa: E402
 from graphpool.ops.fused.cuda import ops as cuda_ops  # noqa: E402
@@ -109,6 +111,14 @@ def test_half_precision_is_accumulated_in_float32(dtype, check):
     layout = Layout.of(Segments(ptr=torch.tensor([0, 3000])), None, None, 3000, True)
     (total,), _ = check("segment_moments", x, "sum", *layout)
     assert total.item() == 3000
+
+
+def test_tensors_on_cuda_go_to_these_kernels():
+    dispatch.load()
+    with FakeTensorMode():
+        x = torch.empty(20, 3, device="cuda")
+    for name in dispatch.FUSED:
+        assert "toy" in name or "fused CUDA kernel (Triton)" in explain(name, x)
 
 
 def test_every_fused_op_is_registered_for_cuda():

@@ -133,9 +133,9 @@ def test_neighbours(kind, dtype, on_triton):
 def test_within_a_radius(kind, dtype, on_triton):
     points, segments = clouds(kind, dtype)
     inclusive = dtype == torch.float32
-    for options in ({"exclude_self": True}, {"max_neighbors": 3}):
-        options = {"segments": segments, "inclusive": inclusive, **options}
-        same(on_triton(radius, points, 1.0, **options), radius(points, 1.0, **options))
+    options = {"exclude_self": True} if inclusive else {"max_neighbors": 3}
+    options = {"segments": segments, "inclusive": inclusive, **options}
+    same(on_triton(radius, points, 1.0, **options), radius(points, 1.0, **options))
     queries, asked = points[:20], Segments(index=torch.arange(20) % 4, num_segments=4)
     same(
         on_triton(radius, points, 0.8, queries, segments, asked, inclusive=inclusive),
@@ -198,6 +198,10 @@ def test_what_is_made_of_searches(on_triton):
         knn_groups(points, 9, segments=segments, dilation=2),
     )
     same(on_triton(knn, points, 4, metric="cosine"), knn(points, 4, metric="cosine"))
+    same(
+        on_triton(radius, points, 0.9, segments=segments, max_neighbors=4),
+        radius(points, 0.9, segments=segments, max_neighbors=4),
+    )
     x = torch.randn(len(points), 4)
     found = on_triton(interpolate, x, points, points[:50] + 0.1)
     torch.testing.assert_close(found.cpu(), interpolate(x, points, points[:50] + 0.1))

@@ -20,6 +20,7 @@ _ALL_ON_CHIP, _DISTANCES_ON_CHIP = 1 << 17, 1 << 16
 _BLOCKS, _SMALLEST, _LARGEST, _GROUP = 512, 256, 4096, 4
 
 
+@torch.compiler.disable
 def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
     """Positions of the samples; ``first`` and ``samples`` are per cloud."""
     points, ptr = clouds.points, clouds.ptr
@@ -57,6 +58,7 @@ def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
     return out
 
 
+@torch.compiler.disable
 def knn(
     clouds: Clouds, queries: Clouds, k: int, exclude: Tensor | None, limit: float, same: bool
 ) -> tuple[Tensor, Tensor]:
@@ -79,6 +81,7 @@ def knn(
     return index, squared
 
 
+@torch.compiler.disable
 def within(
     clouds: Clouds,
     queries: Clouds,
