@@ -98,12 +98,13 @@ def edge_graph(
     first, second = table.sides.unbind(1)
     inside = second >= 0
     start = corners.reshape(-1)
-    wrong = inside & (start[first] == start[second.clamp(min=0)])
-    if bool(wrong.any()):
-        bad = int(wrong.nonzero()[0])
+    wrong = table.disagreeing(corners).nonzero()
+    if len(wrong):
+        bad = int(wrong[0])
         raise ValueError(
-            f"faces {int(first[bad]) // 3} and {int(second[bad]) // 3} traverse their common edge in "
-            f"the same direction; graphpool.mesh.clean makes orientations agree."
+            f"`faces` must agree in orientation; faces {int(first[bad]) // 3} and "
+            f"{int(second[bad]) // 3} traverse their common edge in the same direction ({len(wrong)} such "
+            f"edges in all). graphpool.mesh.clean turns faces over until they agree."
         )
     here = torch.arange(start.numel(), device=start.device)
     twin = here.clone()
