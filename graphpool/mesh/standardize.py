@@ -1,55 +1,137 @@
-"""Zero mean and unit variance over all faces and dual nodes of the training meshes."""
+"""Zero mean and unit variance over all nodes of the training meshes."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 
 from graphpool.mesh.dual.graph import MeshGraph
+from graphpool.mesh.edges.graph import EdgeGraph
+from graphpool.mesh.structures import expect
 
-__all__ = ["MeshStandardizer"]
+__all__ = ["EdgeStandardizer", "MeshStandardizer"]
 
 
-def statistics(x: Tensor, channels: int, name: str) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased deviation of each column of ``x`` ``[N, channels]``; 1 where it is constant.
-
-    Raises:
-        ValueError: ``x`` has another number of columns.
+def _statistics(x: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased deviation of each column of ``x`` ``[N, C]``; 1 where it is constant.
 
     Warns:
         UserWarning: A column is constant, or a few outliers set its deviation; ``name`` is named.
     """
-    if x.size(1) != channels:
-        raise ValueError(f"{name} must have {channels} channels; got {x.size(1)}.")
     x = x.double()
     if not len(x):
-        return x.new_zeros(channels), x.new_ones(channels)
+        return x.new_zeros(x.size(1)), x.new_ones(x.size(1))
     mean, std = x.mean(0), x.std(0) if len(x) > 1 else torch.zeros_like(x[0])
     # Rounding to float32 leaves that much of a constant, and rounding in float64 this much of a zero.
     constant = std <= (10 * torch.finfo(torch.float32).eps * mean.abs()).clamp(min=1e-9)
     if bool(constant.any()):
         warnings.warn(
-            f"channels {constant.nonzero().flatten().tolist()} of {name} are constant over all "
+            f"channels {constant.nonzero().flatten().tolist()} of the {name} are constant over all "
             f"meshes; they are divided by 1 and become 0.",
-            stacklevel=3,
+            stacklevel=4,
         )
     low, high = (x.kthvalue(max(1, round(share * len(x))), dim=0).values for share in (0.01, 0.99))
     narrow = ~constant & (high - low < 0.1 * std)
     if bool(narrow.any()):
         warnings.warn(
             f"a few outliers set the scale of channels {narrow.nonzero().flatten().tolist()} of "
-            f"{name}: 98 % of the values lie within a tenth of the standard deviation. Slivers make "
+            f"the {name}: 98 % of the values lie within a tenth of the standard deviation. Slivers make "
             f"such outliers; graphpool.mesh.clean drops them by `min_height`.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return mean, std.masked_fill(constant, 1.0)
 
 
-class MeshStandardizer(nn.Module):
+class _Stream(NamedTuple):
+    """Features of a graph: what they are called, the key they lie under, what their buffers begin with."""
+
+    name: str
+    key: str
+    prefix: str
+
+
+Self = TypeVar("Self", bound="_Standardizer")
+
+
+class _Standardizer(nn.Module):
+    """What all standardisers do, for the ``streams`` of features of graphs of one ``structure``."""
+
+    structure: type[Data]
+    streams: tuple[_Stream, ...]
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        for stream, width in zip(self.streams, channels, strict=True):
+            self.register_buffer(f"{stream.prefix}mean", torch.zeros(width))
+            self.register_buffer(f"{stream.prefix}std", torch.ones(width))
+
+    def _moments(self, stream: _Stream) -> tuple[Tensor, Tensor]:
+        return getattr(self, f"{stream.prefix}mean"), getattr(self, f"{stream.prefix}std")
+
+    def _features(self, graph: Any, argument: str) -> list[Tensor]:
+        """The features of a graph, if it is one and has as many channels as there are here."""
+        graph = expect(graph, self.structure, argument)
+        found = [graph[stream.key] for stream in self.streams]
+        for stream, x in zip(self.streams, found, strict=True):
+            width = self._moments(stream)[0].numel()
+            if x.size(1) != width:
+                came = [held.size(1) for held in found]
+                raise ValueError(
+                    f"The network was built for {width} {stream.name}; got {x.size(1)} in `{argument}`. "
+                    f"`in_channels` must be {tuple(came) if came[1:] else came[0]}."
+                )
+        return found
+
+    def fit(self: Self, graphs: Iterable[Any]) -> Self:
+        r"""Takes the statistics of ``graphs``, of one or of several, and returns the module.
+
+        Raises:
+            TypeError: They are of another structure.
+            ValueError: There are no graphs, or they do not have the channels of this module.
+
+        Warns:
+            UserWarning: A channel is constant over all graphs, as all are on a regular solid; it gets
+                a :math:`\sigma` of 1 and so becomes 0.
+        """
+        one = isinstance(graphs, Data) or not isinstance(graphs, Iterable)
+        every = enumerate([graphs] if one else graphs)
+        rows = [self._features(graph, f"graphs[{i}]") for i, graph in every]
+        if not rows:
+            raise ValueError("`graphs` is empty: there is nothing to fit to.")
+        for stream, held in zip(self.streams, zip(*rows, strict=True), strict=True):
+            mean, std = self._moments(stream)
+            new_mean, new_std = _statistics(torch.cat(held), stream.name)
+            mean.copy_(new_mean)
+            std.copy_(new_std)
+        return self
+
+    def forward(self, graph: Any) -> Any:
+        """The standardised features of ``graph``."""
+        found = []
+        for stream, x in zip(self.streams, self._features(graph, "graph"), strict=True):
+            mean, std = self._moments(stream)
+            found.append((x - mean) / std)
+        return tuple(found) if found[1:] else found[0]
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        for stream in self.streams:
+            stored, own = state.get(f"{prefix}{stream.prefix}mean"), self._moments(stream)[0]
+            if stored is not None and stored.shape != own.shape:
+                raise ValueError(
+                    f"The checkpoint was trained on {stored.numel()} {stream.name}, and this "
+                    f"network takes {own.numel()}. Graphs have 8 dual features in configuration A "
+                    f"and 5 in B and C; networks of the time when there were 7 and 4, with the "
+                    f"dihedral angle as one number, must be trained again."
+                )
+        super()._load_from_state_dict(state, prefix, *args)
+
+
+class MeshStandardizer(_Standardizer):
     r"""Applies :math:`(x - \mu) / \sigma` per channel, to the primal and the dual features.
 
     :math:`\mu` and :math:`\sigma` (unbiased) run over all nodes of all training meshes. They are
@@ -66,62 +148,22 @@ class MeshStandardizer(nn.Module):
         True
     """
 
-    primal_mean: Tensor
-    primal_std: Tensor
-    dual_mean: Tensor
-    dual_std: Tensor
+    structure = MeshGraph
+    streams = (
+        _Stream("primal features", "x", "primal_"),
+        _Stream("dual features", "x_dual", "dual_"),
+    )
 
-    def __init__(self, channels: tuple[int, int]) -> None:
-        super().__init__()
-        for name, width in zip(("primal", "dual"), channels, strict=True):
-            self.register_buffer(f"{name}_mean", torch.zeros(width))
-            self.register_buffer(f"{name}_std", torch.ones(width))
 
-    def fit(self, graphs: Iterable[MeshGraph]) -> MeshStandardizer:
-        r"""Takes the statistics of ``graphs`` and returns the module.
+class EdgeStandardizer(_Standardizer):
+    """The same for the features of edges.
 
-        Raises:
-            ValueError: There are no graphs, or they do not have the channels of this module.
+    Args:
+        channels: Number of channels.
+    """
 
-        Warns:
-            UserWarning: A channel is constant over all graphs, as all are on a regular solid; it gets
-                a :math:`\sigma` of 1 and so becomes 0.
-        """
-        graphs = list(graphs)
-        if not graphs:
-            raise ValueError("`graphs` is empty: there is nothing to fit to.")
-        for name, key in (("primal", "x"), ("dual", "x_dual")):
-            mean, std = statistics(
-                torch.cat([graph[key] for graph in graphs]),
-                getattr(self, f"{name}_mean").numel(),
-                f"the {name} features",
-            )
-            getattr(self, f"{name}_mean").copy_(mean)
-            getattr(self, f"{name}_std").copy_(std)
-        return self
+    structure = EdgeGraph
+    streams = (_Stream("features", "x", ""),)
 
-    def forward(self, graph: MeshGraph) -> tuple[Tensor, Tensor]:
-        """The standardised primal and dual features of ``graph``."""
-        for name, x in (("primal", graph.x), ("dual", graph.x_dual)):
-            width = getattr(self, f"{name}_mean").numel()
-            if x.size(1) != width:
-                raise ValueError(
-                    f"the network was built for {width} {name} features, and the graph has "
-                    f"{x.size(1)}; `in_channels` must be ({graph.x.size(1)}, {graph.x_dual.size(1)})."
-                )
-        return (
-            (graph.x - self.primal_mean) / self.primal_std,
-            (graph.x_dual - self.dual_mean) / self.dual_std,
-        )
-
-    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        for name in ("primal", "dual"):
-            stored, own = state.get(f"{prefix}{name}_mean"), getattr(self, f"{name}_mean")
-            if stored is not None and stored.shape != own.shape:
-                raise ValueError(
-                    f"the checkpoint was trained on {stored.numel()} {name} features, and this "
-                    f"network takes {own.numel()}. Graphs have 8 dual features in configuration A "
-                    f"and 5 in B and C; networks of the time when there were 7 and 4, with the "
-                    f"dihedral angle as one number, must be trained again."
-                )
-        super()._load_from_state_dict(state, prefix, *args)
+    def __init__(self, channels: int = 5) -> None:
+        super().__init__((channels,))

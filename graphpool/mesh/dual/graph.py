@@ -14,6 +14,7 @@ from graphpool.mesh.dual.features import dual_features, face_geometry, neighbor_
 from graphpool.mesh.dual.topology import MeshTopology, check_config, dual_connectivity
 from graphpool.mesh.halfedges import half_edges, warn_of_lonely_faces
 from graphpool.mesh.repair.orientation import agree
+from graphpool.mesh.structures import batch_of
 
 __all__ = ["MeshGraph", "primal_dual"]
 
@@ -46,15 +47,14 @@ class MeshGraph(Data):
 
     def topology(self) -> MeshTopology:
         """The index tensors of the mesh, or of all meshes of a batch, as the layers take them."""
+        batch, num_meshes = batch_of(self, self.x.size(0))
         config = self.config
         if not isinstance(config, str):
             if len(set(config)) != 1:
-                raise ValueError(f"a batch must have one config; got {sorted(set(config))}.")
+                raise ValueError(
+                    f"`graph` must be a batch of one config; got {sorted(set(config))}."
+                )
             config = config[0]
-        batch = self.batch if "batch" in self else None
-        if batch is None:
-            batch = self.edge_index.new_zeros(self.x.size(0))
-        num_meshes = self.num_graphs if hasattr(self, "num_graphs") else 1
         return MeshTopology(self.edge_index, self.dual_edge_index, batch, num_meshes, config)
 
 

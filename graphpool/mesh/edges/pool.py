@@ -15,6 +15,7 @@ from graphpool.coarsen import Coarsened, Selection, lift
 from graphpool.coarsen import reduce as reduce_by
 from graphpool.mesh.edges.collapse import collapse_edges, collect_members
 from graphpool.mesh.edges.topology import EdgeTopology
+from graphpool.mesh.structures import expect
 from graphpool.segments import Segments
 
 __all__ = ["EdgeCollapsePool", "EdgeCollapses", "PooledEdges", "collapse", "unpool_edges"]
@@ -75,6 +76,7 @@ def collapse(
     Raises:
         ValueError: See ``strict``; the message names the mesh.
     """
+    expect(topology, EdgeTopology, "topology")
     if target < 1:
         raise ValueError(f"`target` must be >= 1; got {target}.")
     if priority.shape != (topology.num_edges,):
@@ -122,7 +124,7 @@ def collapse(
     if strict and stuck.size:
         mesh = int(stuck[0])
         raise ValueError(
-            f"mesh {mesh} of the batch, with {edge_ptr[mesh + 1] - edge_ptr[mesh]} edges, could only "
+            f"Mesh {mesh} of the batch, with {edge_ptr[mesh + 1] - edge_ptr[mesh]} edges, could only "
             f"be collapsed to {left[mesh]} edges, not to target={target}: all others touch a boundary "
             f"or would fold the surface ({stuck.size} such meshes). Choose a larger target, or "
             f"strict=False."
@@ -205,6 +207,7 @@ class EdgeCollapsePool(nn.Module):
 
 def unpool_edges(x: Tensor, collapses: EdgeCollapses) -> Tensor:
     """Each old edge gets the mean of the features of the new edges that it became part of."""
+    expect(collapses, EdgeCollapses, "collapses")
     if x.size(0) != collapses.after.num_edges:
         raise ValueError(
             f"`x` must have one row per edge, {collapses.after.num_edges}; got {x.size(0)}."
