@@ -70,7 +70,7 @@ def surface_net(
         quads.append(np.where(inside[tuple(grid.T)][:, None], nodes, nodes[:, ::-1]))
         count += len(grid)
     links = np.concatenate([_links(inside, number, axis) for axis in range(3)])
-    vertex_of = components(*links.T, 4 * count)
+    vertex_of = components(links[:, 0], links[:, 1], 4 * count)
     size = int(vertex_of.max(initial=-1)) + 1
     owners = np.repeat(np.concatenate(where), 4, axis=0)
     members = np.bincount(vertex_of, minlength=size)

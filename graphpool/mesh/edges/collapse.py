@@ -20,7 +20,7 @@ class Work(NamedTuple):
         face_alive, edge_alive: ``[F]`` and ``[E]``, all true at first.
         node: ``[E]``, the record of what each edge is made of.
         links: ``[N, 3]``; record r < E is edge r itself, a later one the union of three older records.
-        count: ``[2]``, the number of edges left, and of records.
+        totals: ``[2]``, the number of edges left, and of records.
     """
 
     edge: np.ndarray
@@ -31,7 +31,7 @@ class Work(NamedTuple):
     edge_alive: np.ndarray
     node: np.ndarray
     links: np.ndarray
-    count: np.ndarray
+    totals: np.ndarray
 
 
 @kernel(inline=True)
@@ -47,12 +47,12 @@ def _previous(h):
 @kernel
 def _merge(work, into, a, b):
     """The record of ``into`` becomes the union of it and the records ``a`` and ``b``."""
-    new = work.count[1]
+    new = work.totals[1]
     work.links[new, 0] = work.node[into]
     work.links[new, 1] = a
     work.links[new, 2] = b
     work.node[into] = new
-    work.count[1] = new + 1
+    work.totals[1] = new + 1
 
 
 @kernel
@@ -109,7 +109,7 @@ def _remove_valence_three(h, work):
     work.edge_alive[key_a] = False
     work.edge_alive[key_b] = False
     work.edge_alive[middle] = False
-    work.count[0] -= 3
+    work.totals[0] -= 3
     return 1
 
 
@@ -182,14 +182,14 @@ def _collapse_one(h, target, work, ring_a, ring_b):
         return
     for side in (h, twin[h]):
         while True:
-            if work.count[0] <= target:
+            if work.totals[0] <= target:
                 return
             done = _remove_valence_three(side, work)
             if done < 0:
                 return
             if done == 0:
                 break
-            if work.count[0] <= target or _near_boundary(twin, h):
+            if work.totals[0] <= target or _near_boundary(twin, h):
                 return
     if not _link_condition(h, twin, origin, ring_a, ring_b):
         return
@@ -205,7 +205,7 @@ def _collapse_one(h, target, work, ring_a, ring_b):
         work.face_alive[side // 3] = False
         work.edge_alive[key_b] = False
     work.edge_alive[e] = False
-    work.count[0] -= 3
+    work.totals[0] -= 3
 
 
 @kernel
@@ -220,7 +220,7 @@ def collapse_edges(order, target, work):
     ring_a = np.empty(4096, dtype=np.int64)
     ring_b = np.empty(4096, dtype=np.int64)
     for position in range(order.size):
-        if work.count[0] <= target:
+        if work.totals[0] <= target:
             break
         e = order[position]
         if not work.edge_alive[e]:
@@ -236,8 +236,8 @@ def collapse_edges(order, target, work):
 def collect_members(work):
     """Pairs (original edge, surviving edge): what each surviving edge is made of, each once."""
     node, links = work.node, work.links
-    seen = np.full(work.count[1], -1, dtype=np.int64)
-    stack = np.empty(work.count[1] + 1, dtype=np.int64)
+    seen = np.full(work.totals[1], -1, dtype=np.int64)
+    stack = np.empty(work.totals[1] + 1, dtype=np.int64)
     members = np.empty(max(16, 2 * node.size), dtype=np.int64)
     owners = np.empty(max(16, 2 * node.size), dtype=np.int64)
     size = 0

@@ -113,7 +113,7 @@ def collapse(
             edge_alive[e0:e1], np.arange(size), links, np.array([size, size]),
         )  # fmt: skip
         collapse_edges(order[e0:e1] - e0, target, work)
-        left[mesh] = work.count[0]
+        left[mesh] = work.totals[0]
         members, owners = collect_members(work)
         pairs[mesh] = (members + e0, owners + e0)
 
