@@ -31,14 +31,14 @@ if "--interpret" in sys.argv:
 
 # Where each part is, and how many of ten minutes it may take.
 PARTS = {
-    "tests": ("checks", 2.0),
+    "tests": ("checks", 2.2),
     "opcheck": ("checks", 0.5),
-    "conformance": ("checks", 1.0),
-    "values": ("checks", 1.3),
+    "conformance": ("checks", 1.4),
+    "values": ("checks", 1.2),
     "copy": ("timings", 0.2),
     "searches": ("timings", 0.8),
     "attention": ("timings", 1.3),
-    "reductions": ("timings", 2.1),
+    "reductions": ("timings", 1.6),
     "gin": ("timings", 0.5),
     "point_nn": ("timings", 0.3),
 }

@@ -33,37 +33,48 @@ FEW = ("sum", "var", "max", "softmax", "logsumexp", "gnp")
 
 
 def tests(run: Run) -> Iterator[Item]:
-    """Every test that takes the fixture ``device`` or needs ``cuda``, as the test suite marks them."""
+    """Every test that takes the fixture ``device`` or needs ``cuda``, as the test suite marks them, by file."""
+    if importlib.util.find_spec("pytest") is None:
+        said = "pytest is not installed: no test was run; the other parts need none"
+        yield "pytest", lambda: {"said": said}
+        return
+    lines, _ = _pytest(run, "--collect-only", "tests")
+    files = dict.fromkeys(line.partition("::")[0] for line in lines if "::" in line[:200])
+    files = {file: None for file in files if file.endswith(".py")}
 
-    def marked() -> dict[str, Any]:
-        if importlib.util.find_spec("pytest") is None:
-            return {"said": "pytest is not installed: no test was run; the other parts need none"}
-        where = [
-            "-m",
-            "device",
-            "--device",
-            run.device.partition(":")[0],
-            str(ROOT / "tests" / "ops"),
-        ]
-        # Interpreted, the test suite runs them itself; that there are some is seen here.
-        how = ["--collect-only"] if run.interpreted else ["-rf", "--tb=line"]
-        lines: list[str] = []
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *how, *where]
-        with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
-            for line in process.stdout or ():
+    def collection() -> dict[str, Any]:
+        if not files:
+            raise AssertionError("\n".join(["no test was found", *lines[-5:]]))
+        errors = [line for line in lines if line.startswith("ERROR")]
+        return {"said": "; ".join([f"{len(files)} files: {lines[-1]}", *errors])}
+
+    yield "collection", collection
+    # Interpreted, the test suite runs them itself; that there are some was seen.
+    for file in () if run.interpreted else files:
+
+        def passes(file=file) -> dict[str, Any]:
+            lines, status = _pytest(run, "-rf", "--tb=line", file)
+            if status:
+                bad = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+                raise AssertionError("\n".join([lines[-1], *bad]))
+            return {"said": lines[-1]}
+
+        yield file, passes
+
+
+def _pytest(run: Run, *options: str) -> tuple[list[str], int]:
+    """What pytest prints, line by line, also on the screen; and its exit status."""
+    chosen = ["-m", "device", "--device", run.device.partition(":")[0]]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen, *options]
+    lines = []
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout or ():
+            if line.strip():
                 lines.append(line.rstrip())
                 print(line, end="", flush=True)
-        last = next((line for line in reversed(lines) if line), "")
-        if process.returncode:
-            bad = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-            raise AssertionError(
-                "\n".join([last, *bad]) or f"pytest ended with {process.returncode}"
-            )
-        return {"said": last}
-
-    yield "pytest -m device", marked
+    return lines or ["pytest said nothing"], process.returncode
 
 
 def _inputs(op: Any, x: Tensor, elements: int, generator: torch.Generator) -> list[Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 CHECKS = '''
 import os, time
 from pathlib import Path
