@@ -33,7 +33,7 @@ FEW = ("sum", "var", "max", "softmax", "logsumexp", "gnp")
 
 
 def tests(run: Run) -> Iterator[Item]:
-    """Every test that takes the fixture ``device`` or needs ``cuda``, as the test suite marks them, by file."""
+    """Every test that takes the fixture ``device`` or needs ``cuda``, by file, as the suite marks them."""
     if importlib.util.find_spec("pytest") is None:
         said = "pytest is not installed: no test was run; the other parts need none"
         yield "pytest", lambda: {"said": said}
