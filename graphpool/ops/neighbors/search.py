@@ -284,7 +284,7 @@ def _prepare(
     query_segments: Segments | None,
     exclude_self: bool,
 ) -> tuple[Clouds, Clouds, Tensor | None, int]:
-    """Points and queries in a unit in which they can be compared, whom each query leaves out, and the unit."""
+    """Points and queries in a unit that can compare them, whom each query leaves out, and the unit."""
     clouds = as_clouds(points, segments, "points", "segments")
     if queries is None:
         if query_segments is not None:
