@@ -1,4 +1,4 @@
-"""Text as spreadsheets, scanners and chemists write it: read as it is meant, or refused by line and column."""
+"""Text as spreadsheets, scanners and chemists write it: read as is meant, or refused by line and column."""
 
 from __future__ import annotations
 
