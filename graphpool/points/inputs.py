@@ -58,7 +58,11 @@ def cloud_segments(
     batch_size: int | None,
     device: torch.device,
 ) -> Segments:
-    """The clouds of ``count`` points, from the arguments that PyG's modules take."""
+    """The clouds of ``count`` points, from the arguments that PyG's modules take.
+
+    Only a ``batch`` tensor without ``batch_size`` leaves their number open: it is the largest entry plus
+    one, as in PyG, without empty clouds at the end.
+    """
     if batch is not None and ptr is not None:
         raise ValueError("Pass `batch` or `ptr`, not both.")
     if isinstance(batch, Segments):
@@ -71,6 +75,10 @@ def cloud_segments(
         segments = Segments(ptr=ptr)
     else:
         segments = Segments(ptr=torch.tensor([0, count], device=device))
+    if batch_size is not None and batch_size != segments.num_segments:
+        raise ValueError(
+            f"`batch_size` is {batch_size}, but `batch` or `ptr` describes {segments.num_segments} clouds."
+        )
     if segments.num_elements != count:
         raise ValueError(
             f"`batch` or `ptr` describes {segments.num_elements} points, but `pos` has {count}."

@@ -99,8 +99,8 @@ class PointNN(torch.nn.Module):
             pos: Points ``[N, 3]``.
             batch: The cloud of each point, in any order, or a :class:`graphpool.Segments`.
             ptr: Instead of ``batch``: the offsets of the clouds.
-            batch_size: The number of clouds; with a ``batch`` tensor and ``None`` it is the largest entry
-                plus one, as in PyG.
+            batch_size: The number of clouds. With a ``batch`` tensor and ``None`` it is the largest entry
+                plus one, as in PyG: empty clouds at the end exist only where it is given.
         """
         pos, segments, _ = sorted_clouds(pos, batch, ptr, batch_size)
         if self.statistics == "batch":

@@ -42,8 +42,8 @@ class PointCloudFolder(PointClouds):
         transform: Applied to each cloud when it is read.
         classes: Names of the classes, those of another split: a label is a position among them, also
             where this split lacks a class. A folder that is not among them is an error.
-        split: The folder inside each class folder, for ``root/<class>/<split>/*`` (ModelNet); classes
-            are then those of all splits.
+        split: The folder inside each class folder, for ``root/<class>/<split>/*`` (ModelNet), or around
+            them all, for ``root/<split>/<class>/*``; classes are then those of all splits.
         short: What to do with a cloud of fewer points: ``"error"``, or ``"repeat"``, which takes every
             point equally often, up to one.
         columns: See :func:`graphpool.datasets.read_cloud`.
@@ -126,7 +126,17 @@ def _list_files(
 
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}.")
-    names = class_names(root, classes) if split is None else class_names(root, classes, has_split)
+    inside = [child for child in visible(root) if child.is_dir()]
+    outside = split is not None and (root / split).is_dir()
+    if outside and not any((child / str(split)).is_dir() for child in inside):
+        # Classes that one split lacks would be numbered otherwise.
+        known = {c.name for child in inside for c in visible(child) if c.is_dir() and readable(c)}
+        if classes is None and known:
+            classes = sorted(known)
+        root, split = root / str(split), None
+        names = class_names(root, classes)
+    else:
+        names = class_names(root, classes, has_split if split is not None else lambda folder: True)
     listed = []
     for label, name in enumerate(names):
         folder = root / name if split is None else root / name / split
@@ -134,7 +144,7 @@ def _list_files(
         if not files and split is None and folder.is_dir():
             inner = [child.name for child in visible(folder) if child.is_dir()]
             hint = (
-                f" It has the folders {', '.join(inner)}: is one of them the `split`?"
+                f" It has the folders {', '.join(inner)}: is one of them, or {name!r} itself, the `split`?"
                 if inner
                 else ""
             )
