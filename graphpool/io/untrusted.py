@@ -95,10 +95,10 @@ def read_table(
     """
     # Comments may be in any encoding; a replaced byte is in no number.
     lines = read_text(path, strict=False).split("\n")
-    return parse_table(numbered(lines, comments), path, what, delimiter)
+    return parse_table(numbered_lines(lines, comments), path, what, delimiter)
 
 
-def numbered(lines: Sequence[str], comments: Sequence[str]) -> list[tuple[int, str]]:
+def numbered_lines(lines: Sequence[str], comments: Sequence[str]) -> list[tuple[int, str]]:
     """What stands in front of comments, with the numbers of the lines; blank ones are left out."""
     used = []
     for number, line in enumerate(lines, start=1):
@@ -112,14 +112,15 @@ def numbered(lines: Sequence[str], comments: Sequence[str]) -> list[tuple[int, s
 def parse_table(
     lines: Sequence[tuple[int, str]], path: Path, what: str, delimiter: str | None = None
 ) -> np.ndarray:
-    """:func:`read_table` of :func:`numbered` lines of ``path``."""
+    """:func:`read_table` of :func:`numbered_lines` of ``path``."""
     if not lines:
         return np.zeros((0, 0))
     try:
         text = [line for _, line in lines]
         return np.loadtxt(text, dtype=np.float64, ndmin=2, comments=None, delimiter=delimiter)
     except ValueError as error:
-        raise ValueError(f"{path}: expected {what}; {_fault(lines, delimiter) or error}") from None
+        reason = _fault(lines, delimiter) or error
+        raise ValueError(f"{path}: expected {what}: {reason}") from None
 
 
 def is_number(word: str) -> bool:

@@ -144,7 +144,7 @@ def _list_files(
         if not files and split is None and folder.is_dir():
             inner = [child.name for child in visible(folder) if child.is_dir()]
             hint = (
-                f" It has the folders {', '.join(inner)}: is one of them, or {name!r} itself, the `split`?"
+                f" It has the folders {', '.join(inner)}: is one of them the `split`, or {name!r} itself?"
                 if inner
                 else ""
             )

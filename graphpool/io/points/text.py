@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from graphpool.io.points.fields import Array, Columns, table_fields
-from graphpool.io.untrusted import is_number, numbered, parse_table, read_text
+from graphpool.io.untrusted import is_number, numbered_lines, parse_table, read_text
 
 _COMMENTS = ("#", "//")
 # What these suffixes promise; the others leave the meaning of further columns open.
@@ -28,7 +28,7 @@ def read_text_points(path: Path, columns: Columns) -> tuple[Array, dict[str, np.
     """
     lines = read_text(path, strict=False).split("\n")
     _refuse_molecules(lines, path)
-    used = numbered(lines, _COMMENTS)
+    used = numbered_lines(lines, _COMMENTS)
     if not used:
         raise ValueError(f"{path}: expected at least one point of 3 coordinates; got none.")
     delimiter = next((mark for mark in ";," if mark in used[-1][1]), None)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -90,7 +89,7 @@ def refuse_export() -> None:
         )
 
 
-def _largest_coordinate(points: Tensor) -> float:
+def largest_coordinate(points: Tensor) -> float:
     """Up to where squared distances are finite; the sum of more than 80 squares needs more room."""
     largest = 1e18 if points.dtype == torch.float32 else 1e150
     return largest / max(points.size(1) / 80, 1) ** 0.5
@@ -101,7 +100,7 @@ def check_coordinates(points: Tensor, name: str) -> None:
 
     In more than 80 coordinates the bounds are lower, so that the sum of their squares is finite, too.
     """
-    largest = _largest_coordinate(points)
+    largest = largest_coordinate(points)
     if not points.numel():
         return
     low, high = (float(value) for value in points.detach().aminmax())
@@ -113,51 +112,6 @@ def check_coordinates(points: Tensor, name: str) -> None:
         f"`{name}` must be finite and within +-{largest:g}, so that squared distances are finite; "
         f"got {float(points[row, column])} at point {row}, coordinate {column}."
     )
-
-
-# Differences of coordinates of at least 2^-40 (float32) or 2^-459 (float64) are 0 or so large that their
-# squares are normal numbers: the root of the smallest, times the digits of one.
-_SMALLEST = {torch.float32: -40, torch.float64: -459}
-
-
-def comparable(*sets: Clouds, name: str = "points") -> tuple[tuple[Clouds, ...], int]:
-    """The clouds in a unit of length in which no squared difference underflows, and its exponent.
-
-    Lengths become ``2^lift`` times as large: a power of two changes no bit of a coordinate, nor of a
-    distance that did not underflow before. Where one unit of float32 cannot hold what is there, from the
-    smallest to the largest coordinate, the clouds become float64, which can.
-
-    Raises:
-        ValueError: No unit of float64 can.
-    """
-    dtype = sets[0].points.dtype
-    smallest = _SMALLEST[dtype]
-    sizes = [s.points.abs() for s in dict.fromkeys(sets) if s.points.numel()]
-    if all(float(size.min()) >= 2.0**smallest for size in sizes):
-        return sets, 0
-    least = min(float(size.masked_fill_(size == 0, torch.inf).min()) for size in sizes)
-    if least >= 2.0**smallest:
-        return sets, 0
-    largest = max(float(s.points.abs().max()) for s in sets if s.points.numel())
-    lift = smallest + 1 - math.frexp(least)[1]
-    room = math.frexp(_largest_coordinate(sets[0].points))[1] - 1 - math.frexp(largest)[1]
-    if lift <= room:
-        return tuple(replace(s, points=times_power(s.points, lift)) for s in sets), lift
-    if dtype == torch.float32:
-        return tuple(replace(s, points=s.points.double()) for s in sets), 0
-    raise ValueError(
-        f"`{name}` must be such that squared distances do not underflow; got coordinates from {least:g} to "
-        f"{largest:g}, for which float64 has no unit of length. Set to 0 what does not count, or measure "
-        f"clouds of different size apart."
-    )
-
-
-def times_power(x: Tensor, exponent: int) -> Tensor:
-    """``x * 2^exponent``, also where the power itself is no number."""
-    while exponent:
-        step = max(-100, min(exponent, 100))
-        x, exponent = x * 2.0**step, exponent - step
-    return x
 
 
 def check_same_clouds(points: Clouds, queries: Clouds) -> None:
@@ -199,11 +153,3 @@ def unit_vectors(x: Tensor, name: str) -> Tensor:
 def full_precision(x: Tensor) -> torch.autocast:
     """Keeps autocast out: distances, angles and similarities do not survive half precision."""
     return torch.autocast(x.device.type, enabled=False)
-
-
-def check_positive_int(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int; got {type(value).__name__}.")
-    if value < 1:
-        raise ValueError(f"`{name}` must be >= 1; got {value}.")
-    return value

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.ops.neighbors.clouds import check_positive_int
+from graphpool._arguments import as_count
 from graphpool.ops.neighbors.search import largest_cloud, search
 from graphpool.segments import Segments
 
@@ -62,7 +62,7 @@ def interpolate(
         raise ValueError(f"`x` must have shape [{pos.size(0)}, C]; got {tuple(x.shape)}.")
     if not power > 0:
         raise ValueError(f"`power` must be > 0; got {power}.")
-    k = min(check_positive_int(k, "k"), largest_cloud(pos, segments))
+    k = min(as_count(k, "k"), largest_cloud(pos, segments))
     # In whatever unit: the weights are the same in all.
     index, compared = search(pos, k, queries, segments, query_segments, False, in_own_unit=True)
     found = index >= 0

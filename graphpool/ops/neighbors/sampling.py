@@ -10,7 +10,8 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool.ops.neighbors import cluster, dense, trees
-from graphpool.ops.neighbors.clouds import Clouds, as_clouds, comparable
+from graphpool.ops.neighbors.clouds import Clouds, as_clouds
+from graphpool.ops.neighbors.units import comparable
 from graphpool.segments import Segments
 
 _SHORT = ("error", "pad", "repeat")

@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool._arguments import as_count
 from graphpool.ops.neighbors import cluster, dense, trees
 from graphpool.ops.neighbors.clouds import (
     Clouds,
     as_clouds,
-    check_positive_int,
     check_same_clouds,
-    comparable,
-    times_power,
     unit_vectors,
 )
+from graphpool.ops.neighbors.units import as_measured, comparable, squared_limit
 from graphpool.segments import Segments
 
 _METRICS = ("euclidean", "cosine")
@@ -119,8 +118,8 @@ def knn(
         >>> index.tolist(), squared_distance.tolist()
         ([[1, 2], [0, 2], [1, 0]], [[1.0, 9.0], [1.0, 4.0], [4.0, 9.0]])
     """
-    check_positive_int(k, "k")
-    check_positive_int(dilation, "dilation")
+    k = as_count(k, "k")
+    dilation = as_count(dilation, "dilation")
     _check_self(queries, exclude_self)
     if metric not in _METRICS:
         raise ValueError(
@@ -158,7 +157,7 @@ def knn_groups(
     Returns:
         :class:`Groups`. Neighbours that are missing are left out, so that bags may be smaller than ``k``.
     """
-    check_positive_int(k, "k")
+    k = as_count(k, "k")
     index, squared = knn(
         points, min(k, largest_cloud(points, segments)), queries, segments, query_segments,
         exclude_self=exclude_self, dilation=dilation, max_distance=max_distance, metric=metric,
@@ -222,21 +221,21 @@ def radius(
     if order not in _ORDERS:
         raise ValueError(f"`order` must be one of {', '.join(map(repr, _ORDERS))}; got {order!r}.")
     if max_neighbors is not None:
-        check_positive_int(max_neighbors, "max_neighbors")
+        max_neighbors = as_count(max_neighbors, "max_neighbors")
     _check_self(queries, exclude_self)
     _check_distance(r, "r")
     if max_neighbors is not None and order == "nearest" and inclusive:
         k = min(max_neighbors, largest_cloud(points, segments))
         return dense_groups(*search(points, k, queries, segments, query_segments, exclude_self, r))
     clouds, asked, exclude, lift = _prepare(points, queries, segments, query_segments, exclude_self)
-    limit = _squared(r, points, clouds, lift)
+    limit = squared_limit(r, points, clouds, lift)
     if trees.trees_serve(clouds.points):
         offsets, index, squared = trees.within(
             clouds, asked, limit, inclusive, exclude, queries is None
         )
     else:
         offsets, index, squared = dense.within(clouds, asked, limit, inclusive, exclude)
-    squared = _as_measured(squared, lift, points)
+    squared = as_measured(squared, lift, points)
     groups = _in_query_order(Groups(clouds.original(index), Segments(ptr=offsets), squared), asked)
     if max_neighbors is None:
         return groups
@@ -262,7 +261,7 @@ def search(
     With ``exclude_self`` the queries, where they are given, are other vectors for the same points.
     """
     clouds, asked, exclude, lift = _prepare(points, queries, segments, query_segments, exclude_self)
-    limit = _squared(distance, points, clouds, lift)
+    limit = squared_limit(distance, points, clouds, lift)
     if trees.trees_serve(clouds.points):
         index, squared = trees.knn(clouds, asked, k, exclude, limit, ascending, queries is None)
     elif cluster.knn_serves(clouds, asked, k):
@@ -274,7 +273,7 @@ def search(
         back = torch.empty_like(asked.perm)
         back[asked.perm] = torch.arange(back.numel(), device=back.device)
         index, squared = index[back], squared[back]
-    return index, squared if in_own_unit else _as_measured(squared, lift, points)
+    return index, squared if in_own_unit else as_measured(squared, lift, points)
 
 
 def _prepare(
@@ -353,27 +352,6 @@ def _check_distance(distance: float, name: str) -> None:
         raise TypeError(f"`{name}` must be a number; got {type(distance).__name__}.")
     if not distance >= 0:
         raise ValueError(f"`{name}` must be >= 0; got {distance}.")
-
-
-def _precision(points: Tensor) -> torch.dtype:
-    return torch.float64 if points.dtype == torch.float64 else torch.float32
-
-
-def _squared(distance: float, points: Tensor, clouds: Clouds, lift: int) -> float:
-    """The square that squared distances of ``clouds`` are compared with, as they are computed."""
-    rounded = torch.tensor(distance, dtype=_precision(points))
-    rounded = times_power(rounded.to(clouds.points.dtype), lift)
-    square = float(rounded * rounded)
-    precision = torch.finfo(rounded.dtype)
-    # The smallest number of all: only 0 is below any distance that there is, however small.
-    return max(square, precision.tiny * precision.eps) if distance > 0 else square
-
-
-def _as_measured(squared: Tensor, lift: int, points: Tensor) -> Tensor:
-    """Squared distances in the unit and precision of the points."""
-    if lift:
-        squared = times_power(squared.double(), -2 * lift)
-    return squared.to(_precision(points))
 
 
 def _in_query_order(groups: Groups, asked: Clouds) -> Groups:
