@@ -13,6 +13,7 @@ from itertools import product
 
 import torch
 from _common import in_turn, machine, make_parser, peak_extra_memory, prepare, record, table, timed
+from _scripts import run as run_script
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GIN
@@ -136,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool import aggr, ops
-from graphpool.coarsen import Coarsened, Selection
+from graphpool.coarsen import Coarsened, Selection, reduce
 from graphpool.ops.neighbors.voxel import Voxels, voxel_grid
 from graphpool.points.inputs import check_features
 from graphpool.points.pooling import Pool
@@ -97,12 +97,9 @@ class VoxelPool(torch.nn.Module):
         # The last rounding of a mean may leave the points it is the mean of, and with them the cell.
         mean = mean + (mean.detach().clamp(low, high) - mean.detach())
         elements = torch.cat([place.to(x.dtype), x], 1) if self.with_positions else x
-        return Pooled(
-            self.pool(elements, voxels.segments),
-            mean,
-            Segments(index=voxels.cloud, num_segments=clouds, is_sorted=True),
-            voxels,
-        )
+        pooled = self.pool.project(reduce(elements, Selection(voxels.segments), self.pool.aggr))
+        cells = Segments(index=voxels.cloud, num_segments=clouds, is_sorted=True)
+        return Pooled(pooled, mean, cells, voxels)
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, size={self.size}"
