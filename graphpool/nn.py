@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric import nn as pyg
 
 from graphpool import _debug
+from graphpool._arguments import describe
+
+
+def check_features(x: Any, name: str, channels: int, module: torch.nn.Module) -> None:
+    """Raises unless ``module`` can take ``x`` ``[..., channels]``, so that the message names the argument.
+
+    Args:
+        x: The features.
+        name: What the caller calls them.
+        channels: Their width; -1 where any will do.
+        module: What they go into, in a precision of its parameters, where it has any.
+
+    Raises:
+        TypeError: ``x`` is no tensor, or in another precision.
+        ValueError: It has another shape.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"`{name}` must be a tensor; got {describe(x)}.")
+    if x.dim() < 2:
+        raise ValueError(f"`{name}` must have shape [..., rows, channels]; got {describe(x)}.")
+    if channels > 0 and x.size(-1) != channels:
+        raise ValueError(
+            f"`{name}` must have {channels} channels, its last dimension; got {describe(x)}."
+        )
+    floats = [p.dtype for p in module.parameters() if p.is_floating_point()]
+    if not floats or x.dtype in floats:
+        return
+    if not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+        raise TypeError(
+            f"`{name}` must be {floats[0]}, as the parameters are; got {describe(x)}. Convert it: "
+            f"`{name}.to({floats[0]})`."
+        )
 
 
 class Linear(pyg.Linear):

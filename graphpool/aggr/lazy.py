@@ -166,8 +166,8 @@ class _Unbuilt(UninitializedParameter):
         # Optimizers ask this of every parameter they are given.
         raise ValueError(
             "A pool with channels=-1 has no parameters before its first input: run one batch before "
-            "making the optimizer, or give `channels`. (A pool of your own whose `build` makes no "
-            "parameters says so with `learnable = False`.)"
+            "making the optimizer, or give `channels`. A pool of your own whose `build` makes no "
+            "parameters says so with `learnable = False`."
         )
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphpool.aggr.pyg import one_vector_per_segment
 from graphpool.aggr.pyg import pool as run_pool
-from graphpool.aggr.registry import resolve
+from graphpool.aggr.registry import one_vector_per_segment, resolve
 from graphpool.coarsen.select import Selection
 from graphpool.ops import use_backend
 from graphpool.segments import Segments

@@ -94,7 +94,7 @@ def draw_labelings(
         return _labelings(support, graph, rank, None)
     strata = support.strata() if stratified else None
     if stratified and strata is None:
-        raise ValueError("stratified=True needs labelings with a first label, not subsets.")
+        raise ValueError("`stratified`=True needs labelings with a first label, not subsets.")
     if strata is None:
         where = torch.arange(graphs.num_graphs, device=graphs.device)
         start, counts = torch.zeros_like(where), support.counts
@@ -108,7 +108,7 @@ def draw_labelings(
             short = int((counts < sample).nonzero()[0])
             what = "labelings that begin with one of its nodes" if stratified else "labelings"
             raise ValueError(
-                f"sample={sample}, but graph {int(where[short])} has only {int(counts[short])} {what}; "
+                f"`sample` is {sample}, but graph {int(where[short])} has only {int(counts[short])} {what}; "
                 "lower `sample`, give it as a fraction, or set replacement=True."
             )
     sizes = sizes * (counts > 0)

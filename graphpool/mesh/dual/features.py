@@ -41,7 +41,7 @@ def face_geometry(vertices: Tensor, faces: Tensor) -> FaceGeometry:
     if bool(flat.any()):
         bad = int(flat.nonzero()[0])
         raise ValueError(
-            f"face {bad} with corners {faces[bad].tolist()} has no area ({int(flat.sum())} such "
+            f"Face {bad} with corners {faces[bad].tolist()} has no area ({int(flat.sum())} such "
             f"faces in all); graphpool.mesh.clean removes them."
         )
     return FaceGeometry(double / 2, cross / double[:, None], vectors, lengths)

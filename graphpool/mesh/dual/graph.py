@@ -47,7 +47,7 @@ class MeshGraph(Data):
         config = self.config
         if not isinstance(config, str):
             if len(set(config)) != 1:
-                raise ValueError(f"a batch must have one config; got {sorted(set(config))}.")
+                raise ValueError(f"A batch must have one config; got {sorted(set(config))}.")
             config = config[0]
         batch = self.batch if "batch" in self else None
         if batch is None:

@@ -241,7 +241,7 @@ class FaceClusterUnpool(nn.Module):
             clusters.after.num_dual_nodes
         ):
             raise ValueError(
-                f"expected {clusters.after.num_faces} faces and {clusters.after.num_dual_nodes} "
+                f"Expected {clusters.after.num_faces} faces and {clusters.after.num_dual_nodes} "
                 f"dual nodes; got {primal.size(0)} and {dual.size(0)}."
             )
         if dual.size(1) != self.vanished.size(1):

@@ -106,7 +106,7 @@ class MeshStandardizer(nn.Module):
             width = getattr(self, f"{name}_mean").numel()
             if x.size(1) != width:
                 raise ValueError(
-                    f"the network was built for {width} {name} features, and the graph has "
+                    f"The network was built for {width} {name} features, and the graph has "
                     f"{x.size(1)}; `in_channels` must be ({graph.x.size(1)}, {graph.x_dual.size(1)})."
                 )
         return (
@@ -119,7 +119,7 @@ class MeshStandardizer(nn.Module):
             stored, own = state.get(f"{prefix}{name}_mean"), getattr(self, f"{name}_mean")
             if stored is not None and stored.shape != own.shape:
                 raise ValueError(
-                    f"the checkpoint was trained on {stored.numel()} {name} features, and this "
+                    f"The checkpoint was trained on {stored.numel()} {name} features, and this "
                     f"network takes {own.numel()}. Graphs have 8 dual features in configuration A "
                     f"and 5 in B and C; networks of the time when there were 7 and 4, with the "
                     f"dihedral angle as one number, must be trained again."

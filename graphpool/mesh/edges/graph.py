@@ -102,7 +102,7 @@ def edge_graph(
     if bool(wrong.any()):
         bad = int(wrong.nonzero()[0])
         raise ValueError(
-            f"faces {int(first[bad]) // 3} and {int(second[bad]) // 3} traverse their common edge in "
+            f"Faces {int(first[bad]) // 3} and {int(second[bad]) // 3} traverse their common edge in "
             f"the same direction; graphpool.mesh.clean makes orientations agree."
         )
     here = torch.arange(start.numel(), device=start.device)

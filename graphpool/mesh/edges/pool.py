@@ -122,7 +122,7 @@ def collapse(
     if strict and stuck.size:
         mesh = int(stuck[0])
         raise ValueError(
-            f"mesh {mesh} of the batch, with {edge_ptr[mesh + 1] - edge_ptr[mesh]} edges, could only "
+            f"Mesh {mesh} of the batch, with {edge_ptr[mesh + 1] - edge_ptr[mesh]} edges, could only "
             f"be collapsed to {left[mesh]} edges, not to target={target}: all others touch a boundary "
             f"or would fold the surface ({stuck.size} such meshes). Choose a larger target, or "
             f"strict=False."

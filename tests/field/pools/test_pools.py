@@ -187,10 +187,12 @@ def test_what_stood_first_before_is_refused(wrong):
 
 
 def test_an_argument_with_a_typing_error_is_no_longer_dropped():
-    pool, x = aggr.MIDAMLogSumExp(1, num_bags=10), torch.rand(4, 1)
+    pool, x = aggr.MIDAMLogSumExp(1, num_segments=10), torch.rand(4, 1)
     index = torch.tensor([0, 0, 1, 1])
-    with pytest.raises(TypeError, match="no argument `bag_ids`. Did you mean `bag_id`?"):
-        pool(x, index, dim_size=2, bag_ids=torch.tensor([7, 2]))
+    with pytest.raises(
+        TypeError, match="no argument `segment_indexs`. Did you mean `segment_index`?"
+    ):
+        pool(x, index, dim_size=2, segment_indexs=torch.tensor([7, 2]))
     with pytest.raises(TypeError, match="no argument `gates`. Did you mean `gate`?"):
         Own(1)(x, index, dim_size=2, gates=None)
 
