@@ -161,7 +161,15 @@ class Aggregation(ChannelModule):
             )
 
     def extra_repr(self) -> str:
-        return "" if self.channels is None else f"channels={self.channels}"
+        """The arguments that it was made with, as far as it keeps them by their names."""
+        kept = {
+            name: getattr(self, name, None) for name in inspect.signature(type(self)).parameters
+        }
+        return ", ".join(
+            f"{name}={value!r}"
+            for name, value in kept.items()
+            if isinstance(value, (int, float, str))
+        )
 
     def __repr__(self) -> str:
         return torch.nn.Module.__repr__(self)

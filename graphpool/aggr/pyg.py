@@ -96,7 +96,8 @@ def pooled_width(aggr: nn.Module, channels: int) -> int:
     if channels < 0:
         return -1
     try:
-        return _tried_width(aggr, channels)
+        with torch.no_grad():
+            return tried(aggr, channels).size(-1)
     # Whatever a stranger's pool raises, it has not told its width.
     except Exception as error:
         if hasattr(aggr, "get_out_channels"):
@@ -117,13 +118,16 @@ def keeps_width(aggr: nn.Module) -> bool:
     return all(pooled_width(aggr, width) == width for width in widths)
 
 
-def _tried_width(aggr: nn.Module, channels: int) -> int:
-    # A lazy pool must stay lazy, one with a memory keep it, and the random numbers their order.
+def tried(aggr: nn.Module, channels: int, weight: Tensor | None = None) -> Tensor:
+    """What a copy of a pool makes of three elements in two bags.
+
+    A lazy pool stays lazy, one with a memory keeps it, and the random numbers their order.
+    """
     trial = copy.deepcopy(aggr).eval()
     floats = (t for t in chain(trial.parameters(), trial.buffers()) if t.is_floating_point())
     like = next(floats, torch.empty(0))
-    elements = torch.ones(3, channels, dtype=like.dtype, device=like.device)
+    x = torch.arange(3.0 * channels, dtype=like.dtype, device=like.device).view(3, channels)
     bags = Segments(index=torch.tensor([0, 0, 1], device=like.device), num_segments=2)
     devices = [like.device] if like.is_cuda else []
-    with torch.random.fork_rng(devices), torch.no_grad(), use_backend("torch"):
-        return pool(trial, elements, bags).size(-1)
+    with torch.random.fork_rng(devices), use_backend("torch"):
+        return pool(trial, x, bags, None if weight is None else weight.to(like))

@@ -84,7 +84,7 @@ class PoolingConv(pyg.MessagePassing):
             TypeError: If an argument has the wrong type.
             ValueError: If numbers of nodes, edges or channels do not fit; the message names the argument.
         """
-        nodes = self._nodes(x)
+        nodes = checked_nodes(self, x)
         counts = self._counts(nodes, edge_index, size)
         if is_sparse(edge_index) and self.flow == "target_to_source":
             raise ValueError(
@@ -106,20 +106,6 @@ class PoolingConv(pyg.MessagePassing):
             self, edge_attr, self.edge_dim, edges.num_edges, senders.dim(), self.node_dim
         )
         return Incoming(senders, receivers, edges, edge_attr, edge_weight)
-
-    def _nodes(self, x: Nodes) -> tuple[Tensor | None, Tensor | None]:
-        """Features of the nodes in row 0 and in row 1 of ``edge_index``: one tensor plays both parts."""
-        nodes = tuple(x) if isinstance(x, (tuple, list)) else (x, x)
-        if len(nodes) != 2 or all(part is None for part in nodes):
-            raise ValueError(
-                f"`x` must be a tensor, or a pair of them; got {', '.join(map(describe, nodes))}."
-            )
-        for i, (part, width) in enumerate(zip(nodes, width_pair(self.in_channels), strict=True)):
-            if part is not None:
-                check_features(
-                    part, f"x[{i}]" if isinstance(x, (tuple, list)) else "x", width, self
-                )
-        return nodes
 
     def _counts(
         self, nodes: tuple[Tensor | None, Tensor | None], edge_index: Any, size: Size
@@ -186,6 +172,24 @@ class PoolingConv(pyg.MessagePassing):
     def pooled_channels(self, channels: int) -> int:
         """Width of what the pool makes out of ``channels``."""
         return pooled_width(self.aggr_module, channels)
+
+
+def checked_nodes(layer: Any, x: Nodes) -> tuple[Tensor | None, Tensor | None]:
+    """Features of the nodes in row 0 and in row 1 of ``edge_index``: one tensor plays both parts.
+
+    Raises:
+        TypeError: If a part is no tensor, or not in the precision of the layer.
+        ValueError: If there is none, or one has not the width that the layer was made for.
+    """
+    several = isinstance(x, (tuple, list))
+    nodes = tuple(x) if several else (x, x)
+    if len(nodes) != 2 or all(part is None for part in nodes):
+        got = ", ".join(map(describe, nodes))
+        raise ValueError(f"`x` must be a tensor, or a pair of them; got {got}.")
+    for i, (part, width) in enumerate(zip(nodes, width_pair(layer.in_channels), strict=True)):
+        if part is not None:
+            check_features(part, f"x[{i}]" if several else "x", width, layer)
+    return nodes
 
 
 def edge_features(

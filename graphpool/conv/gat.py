@@ -15,9 +15,8 @@ from graphpool._arguments import describe
 from graphpool.aggr.lazy import kept
 from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.aggr.registry import resolve_pool
-from graphpool.conv.base import edge_features, width_pair
+from graphpool.conv.base import checked_nodes, edge_features
 from graphpool.conv.neighborhoods import neighborhoods, sparse_entries
-from graphpool.nn import check_features
 from graphpool.segments import Segments
 
 
@@ -101,14 +100,12 @@ class GATv2Conv(pyg.GATv2Conv):
         """
         if edge_weight is not None:
             raise ValueError("GATv2Conv takes no `edge_weight`: the attention weights the edges.")
-        parts = tuple(x) if isinstance(x, (tuple, list)) else (x, x)
-        for i, (part, width) in enumerate(zip(parts, width_pair(self.in_channels), strict=True)):
-            name = f"x[{i}]" if isinstance(x, (tuple, list)) else "x"
-            check_features(part, name, width, self)
-            if part.dim() != 2:
-                raise ValueError(
-                    f"`{name}` must be [num_nodes, channels] for GATv2Conv; got {describe(part)}."
-                )
+        parts = checked_nodes(self, x)
+        if any(part is None or part.dim() != 2 for part in parts):
+            raise ValueError(
+                "`x` must be [num_nodes, channels] of senders and of nodes that receive for GATv2Conv; got "
+                f"{', '.join(map(describe, parts))}."
+            )
         self._build(parts[0], parts[-1])
         values = None
         if is_sparse(edge_index):

@@ -136,7 +136,14 @@ class GraphModel(nn.Module):
 
         hidden = hidden_channels
         self._encoder_given = isinstance(encoder, nn.Module)
-        self.encoder, width = _encoder(encoder, in_channels, hidden)
+        self.encoder: nn.Module = nn.Identity()
+        width = in_channels
+        if encoder is not None:
+            if not isinstance(in_channels, int):
+                raise ValueError(
+                    f"`in_channels` may be a pair only where encoder=None; got {in_channels}."
+                )
+            self.encoder, width = _network(encoder, "encoder", in_channels, hidden, hidden), hidden
         make = CONVOLUTIONS[conv] if isinstance(conv, str) else conv
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
         widths: list[int] = []
@@ -161,12 +168,11 @@ class GraphModel(nn.Module):
                 copy.deepcopy(readout), channels=width, **(readout_kwargs or {})
             )
             width = pooled_width(self.readout, width)
-        self.head = _head(head, width, hidden, out_channels)
+        self.head = _network(head, "head", width, hidden, out_channels)
 
     def reset_parameters(self) -> None:
         """Restores the initial parameters of all parts, as far as they can."""
-        for part in self.children():
-            reset(part)
+        reset(*self.children())
 
     def pools(self) -> dict[str, nn.Module]:
         """Every pool of the model by its site: ``"conv 1"``, ``"conv 2"``, ..., ``"readout"``."""
@@ -258,30 +264,14 @@ class GraphModel(nn.Module):
         return self.head(pool(self.readout, h, nodes, node_weight, dim=self.node_dim))
 
 
-def _encoder(
-    encoder: str | nn.Module | None, in_channels: Width, hidden: int
-) -> tuple[nn.Module, Width]:
-    if encoder is None:
-        return nn.Identity(), in_channels
-    if isinstance(encoder, nn.Module):
-        return encoder, hidden
-    if not isinstance(in_channels, int):
-        raise ValueError(f"`in_channels` may be a pair only where encoder=None; got {in_channels}.")
-    if encoder == "linear":
-        return Linear(in_channels, hidden), hidden
-    if encoder == "mlp":
-        return perceptron(in_channels, hidden, hidden), hidden
-    raise ValueError(f"`encoder` must be 'linear', 'mlp', a module or None; got {encoder!r}.")
-
-
-def _head(head: str | nn.Module, width: int, hidden: int, out_channels: int) -> nn.Module:
-    if isinstance(head, nn.Module):
-        return head
-    if head == "linear":
-        return Linear(width, out_channels)
-    if head == "mlp":
-        return perceptron(width, hidden, out_channels)
-    raise ValueError(f"`head` must be 'linear', 'mlp' or a module; got {head!r}.")
+def _network(query: str | nn.Module, name: str, *widths: int) -> nn.Module:
+    if isinstance(query, nn.Module):
+        return query
+    if query == "linear":
+        return Linear(widths[0], widths[-1])
+    if query == "mlp":
+        return perceptron(*widths)
+    raise ValueError(f"`{name}` must be 'linear', 'mlp' or a module; got {query!r}.")
 
 
 def _norm(norm: str | None, width: int) -> nn.Module:

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from graphpool import _debug
 from graphpool._arguments import describe
 from graphpool.aggr import Aggregation, resolve
+from graphpool.nn import reset
 from graphpool.relational.explain import masks_of_copies
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.rectangular import (
@@ -65,8 +66,8 @@ class Plan(ABC):
         """Features ``[N, last - first, d]`` of consecutive slices in the rectangular form."""
 
     def root_of_copies(self) -> Tensor:
-        """First labelled node of every copy ``[M]``."""
-        raise ValueError("These copies have no labelled node.")
+        """First labelled node of every copy ``[M]``, where nodes have labels."""
+        raise NotImplementedError
 
     @property
     def fits_rectangle(self) -> bool:
@@ -119,10 +120,7 @@ class CopyPooling(nn.Module):
 
     def reset_parameters(self) -> None:
         """Restores the initial parameters of the network and of the pools, where they can."""
-        for module in self.children():
-            reset = getattr(module, "reset_parameters", None)
-            if reset is not None:
-                reset()
+        reset(*self.children())
 
     def _call(self, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]) -> Tensor:
         # Of most networks of PyG; -1 where it is inferred.

@@ -185,8 +185,6 @@ class LabelPooling(CopyPooling):
                 f"policy={policy.name!r} with labels={policy.labels}."
             )
         self.encoding = resolve_encoding(encoding, policy.deletes is None, policy.hops)
-        if policy.deletes and not isinstance(self.encoding, nn.Module):
-            raise ValueError("Deletion policies take no encoding.")
         if group is None and policy.name == "subsets" and policy.labels > 1 and output != "node":
             group = "subset"
         if group is not None and group not in GROUPS:
@@ -282,13 +280,10 @@ class LabelPooling(CopyPooling):
 
 
 def _check_distances(copies: Copies, max_distance: int) -> None:
-    found = copies.max_distance
-    if found is None or copies.distance is None:
-        raise ValueError(
-            f"The encoding needs distances up to {max_distance}, but `copies` holds none; "
-            f"compute them with max_distance={max_distance}."
-        )
+    found = None if copies.distance is None else copies.max_distance
     if found != max_distance:
         raise ValueError(
-            f"The encoding needs distances up to {max_distance}, but `copies` holds them as far as {found}."
+            f"The encoding needs distances up to {max_distance}, but `copies` holds "
+            f"{'none' if found is None else f'them as far as {found}'}; compute them with "
+            f"max_distance={max_distance}."
         )

@@ -311,7 +311,7 @@ def test_wrapper_calls(batch):
         model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
     with pytest.raises(ValueError, match="`cluster` must have one entry per node"):
         model(batch.x, batch.edge_index, batch.batch, batch.num_graphs, cluster=torch.zeros(2))
-    with pytest.raises(ValueError, match=r"`x` must be \[N, d\]"):
+    with pytest.raises(ValueError, match=r"`x` must be a tensor \[N, d\]"):
         model(batch.x[:, 0], batch.edge_index, batch.batch, batch.num_graphs)
     model = LabelPooling(GIN(2, 4, 1), form="rectangular")
     with pytest.raises(ValueError, match="`edge_weight` has no rectangular form"):

@@ -172,9 +172,3 @@ class DSVTPool(MatrixAggregation):
         ptr = torch.arange(0, count * size + 1, size, device=x.device)
         every = torch.arange(size, device=x.device).repeat(count)
         return full, Segments(ptr=ptr, num_elements=count * size), every
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, heads={self.heads}, window_size={self.window_size}, "
-            f"pos_dim={self.pos_dim}"
-        )

@@ -12,7 +12,7 @@ from graphpool._arguments import as_count, as_indices
 from graphpool.aggr.attentive.distributed import gather_rows, in_company
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
-from graphpool.nn import perceptron, reset
+from graphpool.nn import perceptron
 from graphpool.ops import align, segment_logsumexp, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
@@ -182,12 +182,6 @@ class MIDAMLogSumExp(_Stochastic):
         segment_index = self._visited(segment_index)
         return self.tau * self.log_mean[segment_index]
 
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, tau={self.tau}, num_segments={self.num_segments}, "
-            f"gamma={self.gamma}"
-        )
-
 
 def _log_mean_exp(x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
     total = segment_logsumexp(x, segments, weight)
@@ -257,9 +251,6 @@ class MIDAMAttention(_Stochastic):
         self._make_memory(1, "log_total")
         self.register_buffer("quotient", torch.zeros(self.num_segments, self.num_outputs))
 
-    def reset_parameters(self) -> None:
-        reset(*self.children())
-
     @property
     def out_channels(self) -> int:
         return self.num_outputs
@@ -305,9 +296,3 @@ class MIDAMAttention(_Stochastic):
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """The weights ``[E, ..., 1]``; each bag sums to 1."""
         return segment_softmax(self.gate(x.to(self.delta.weight.dtype)), segments, weight)
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, num_outputs={self.num_outputs}, hidden={self.hidden}, "
-            f"num_segments={self.num_segments}, gamma={self.gamma}"
-        )

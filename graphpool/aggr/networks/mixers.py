@@ -13,7 +13,6 @@ from graphpool._arguments import as_count
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.positions import check_pos_dim, feature_channels, split_positions
 from graphpool.aggr.registry import register, resolve
-from graphpool.nn import reset
 from graphpool.ops.neighbors import knn_groups, voxel_segments
 from graphpool.segments import Segments
 from graphpool.sets.mixers import MixerBlock, PoNetMixer, PoolMixer
@@ -48,9 +47,6 @@ class _MixerPool(MatrixAggregation):
             MixerBlock(self.make_mixer(width), width, self._project) for _ in range(self.num_layers)
         )
         self.readout = resolve(self.inner, channels=width)
-
-    def reset_parameters(self) -> None:
-        reset(*self.children())
 
     @property
     def out_channels(self) -> int | None:
@@ -119,9 +115,6 @@ class PoolFormer(_MixerPool):
     def make_mixer(self, channels: int) -> torch.nn.Module:
         return PoolMixer()
 
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}, num_layers={self.num_layers}, pos_dim={self.pos_dim}"
-
 
 @register("ponet")
 class PoNet(_MixerPool):
@@ -175,9 +168,3 @@ class PoNet(_MixerPool):
         around = super().surroundings(position, segments, weight)
         around["clusters"] = voxel_segments(position.detach(), self.voxel or 1.0, segments)
         return around
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, num_layers={self.num_layers}, heads={self.heads}, "
-            f"pos_dim={self.pos_dim}, voxel={self.voxel}"
-        )

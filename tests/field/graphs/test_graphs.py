@@ -280,7 +280,7 @@ def test_a_model_of_batched_features(norm, readout):
 
 
 def test_attention_says_that_it_takes_no_batched_features():
-    with pytest.raises(ValueError, match=r"`x` must be \[num_nodes, channels\] for GATv2Conv"):
+    with pytest.raises(ValueError, match=r"`x` must be \[num_nodes, channels\].* for GATv2Conv"):
         GATv2Conv(4, 6)(torch.rand(5, 3, 4), RING[:, :2])
 
 

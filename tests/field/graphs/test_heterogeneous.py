@@ -102,7 +102,7 @@ def test_receivers_without_features(cls, width):
 @pytest.mark.parametrize("cls", [EdgeConv, PairMLPConv, GATv2Conv])
 def test_receivers_must_have_features_where_the_message_sees_them(cls):
     x, _ = nodes(5, 5)
-    with pytest.raises(ValueError, match=r"nodes that receive|`x\[1\]` must be a tensor"):
+    with pytest.raises(ValueError, match="nodes that receive"):
         conv = bipartite(cls, (5, 5))
         conv((x, None), EDGES, **({} if cls is GATv2Conv else {"size": (SENDERS, RECEIVERS)}))
 
