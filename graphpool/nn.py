@@ -33,14 +33,17 @@ def check_features(x: Any, name: str, channels: int, module: torch.nn.Module) ->
         raise ValueError(
             f"`{name}` must have {channels} channels, its last dimension; got {describe(x)}."
         )
-    floats = [p.dtype for p in module.parameters() if p.is_floating_point()]
-    if not floats or x.dtype in floats:
+    other = None
+    for parameter in module.parameters():
+        if parameter.dtype == x.dtype:
+            return
+        other = parameter.dtype if other is None and parameter.is_floating_point() else other
+    if other is None or (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
         return
-    if not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
-        raise TypeError(
-            f"`{name}` must be {floats[0]}, as the parameters are; got {describe(x)}. Convert it: "
-            f"`{name}.to({floats[0]})`."
-        )
+    raise TypeError(
+        f"`{name}` must be {other}, as the parameters are; got {describe(x)}. Convert it: "
+        f"`{name}.to({other})`."
+    )
 
 
 class Linear(pyg.Linear):

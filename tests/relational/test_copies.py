@@ -68,7 +68,7 @@ def test_a_slice_of_copies_is_the_copies_of_a_slice(batch, policy):
 
 @pytest.mark.parametrize("piece", [1, 1 << 16])
 def test_both_ways_to_copy_whole_graphs_agree(batch, piece, monkeypatch):
-    monkeypatch.setattr(copies_module, "_LEAST_PIECE", piece)
+    monkeypatch.setattr(copies_module, "_LEAST_CHUNK", piece)
     graphs = graph_batch(batch)
     for graph in ([0, 0, 1, 3, 3, 3], [2], []):
         graph = torch.tensor(graph, dtype=torch.long)
