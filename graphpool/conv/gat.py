@@ -101,19 +101,20 @@ class GATv2Conv(pyg.GATv2Conv):
         if edge_weight is not None:
             raise ValueError("GATv2Conv takes no `edge_weight`: the attention weights the edges.")
         parts = checked_nodes(self, x)
-        if any(part is None or part.dim() != 2 for part in parts):
+        senders, receivers = parts
+        if senders is None or receivers is None or {p.dim() for p in (senders, receivers)} != {2}:
             raise ValueError(
                 "`x` must be [num_nodes, channels] of senders and of nodes that receive for GATv2Conv; got "
                 f"{', '.join(map(describe, parts))}."
             )
-        self._build(parts[0], parts[-1])
+        self._build(senders, receivers)
         values = None
         if is_sparse(edge_index):
             source, _, values = sparse_entries(edge_index)
             edges = source.numel()
         else:
             # The largest node is not looked for in each layer: the graph is kept.
-            graph = neighborhoods(edge_index, parts[0].size(0), parts[1].size(0))
+            graph = neighborhoods(edge_index, senders.size(0), receivers.size(0))
             values, edge_index, edges = graph.values, graph.edge_index, graph.num_edges
         if values is not None and (edge_attr is not None or values.dim() != 2):
             raise ValueError(
