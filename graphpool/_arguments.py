@@ -14,7 +14,7 @@ _INTEGERS = (
 )  # fmt: skip
 
 
-def describe(value: Any) -> str:
+def what_came(value: Any) -> str:
     """A value in the words of a message."""
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
@@ -37,7 +37,7 @@ def as_indices(value: Any, name: str, expected: str = "an integer tensor") -> Te
     if type(value) is not Tensor and hasattr(value, "as_tensor"):
         value = value.as_tensor()
     if not isinstance(value, Tensor) or value.dtype not in _INTEGERS:
-        raise TypeError(f"`{name}` must be {expected}; got {describe(value)}.")
+        raise TypeError(f"`{name}` must be {expected}; got {what_came(value)}.")
     return value.long()
 
 

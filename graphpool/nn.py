@@ -9,10 +9,10 @@ from torch import Tensor
 from torch_geometric import nn as pyg
 
 from graphpool import _debug
-from graphpool._arguments import describe
+from graphpool._arguments import what_came
 
 
-def check_features(x: Any, name: str, channels: int, module: torch.nn.Module) -> None:
+def check_input(x: Any, name: str, channels: int, module: torch.nn.Module) -> None:
     """Raises unless ``module`` can take ``x`` ``[..., channels]``, so that the message names the argument.
 
     Args:
@@ -26,12 +26,12 @@ def check_features(x: Any, name: str, channels: int, module: torch.nn.Module) ->
         ValueError: It has another shape.
     """
     if not isinstance(x, Tensor):
-        raise TypeError(f"`{name}` must be a tensor; got {describe(x)}.")
+        raise TypeError(f"`{name}` must be a tensor; got {what_came(x)}.")
     if x.dim() < 2:
-        raise ValueError(f"`{name}` must have shape [..., rows, channels]; got {describe(x)}.")
+        raise ValueError(f"`{name}` must have shape [..., rows, channels]; got {what_came(x)}.")
     if channels > 0 and x.size(-1) != channels:
         raise ValueError(
-            f"`{name}` must have {channels} channels, its last dimension; got {describe(x)}."
+            f"`{name}` must have {channels} channels, its last dimension; got {what_came(x)}."
         )
     other = None
     for parameter in module.parameters():
@@ -41,7 +41,7 @@ def check_features(x: Any, name: str, channels: int, module: torch.nn.Module) ->
     if other is None or (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
         return
     raise TypeError(
-        f"`{name}` must be {other}, as the parameters are; got {describe(x)}. Convert it: "
+        f"`{name}` must be {other}, as the parameters are; got {what_came(x)}. Convert it: "
         f"`{name}.to({other})`."
     )
 

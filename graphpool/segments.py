@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count, as_indices, describe
+from graphpool._arguments import as_count, as_indices, what_came
 from graphpool.ragged import ragged_offsets
 
 
@@ -130,7 +130,7 @@ class Segments:
             tensor([0, 2, 2, 3])
         """
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.dim() != 2:
-            raise TypeError(f"`mask` must be a boolean tensor [S, N]; got {describe(mask)}.")
+            raise TypeError(f"`mask` must be a boolean tensor [S, N]; got {what_came(mask)}.")
         return cls(ptr=ragged_offsets(mask.sum(1)))
 
     @classmethod

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch_geometric import nn as pyg
 from torch_geometric.utils import is_sparse
 
-from graphpool._arguments import describe
+from graphpool._arguments import what_came
 from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.aggr.registry import resolve_pool
 from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods
-from graphpool.nn import Linear, check_features
+from graphpool.nn import Linear, check_input
 from graphpool.ops import check_weight
 
 Nodes = Tensor | tuple[Tensor, Tensor | None]
@@ -184,11 +184,11 @@ def checked_nodes(layer: Any, x: Nodes) -> tuple[Tensor | None, Tensor | None]:
     several = isinstance(x, (tuple, list))
     nodes = tuple(x) if several else (x, x)
     if len(nodes) != 2 or all(part is None for part in nodes):
-        got = ", ".join(map(describe, nodes))
+        got = ", ".join(map(what_came, nodes))
         raise ValueError(f"`x` must be a tensor, or a pair of them; got {got}.")
     for i, (part, width) in enumerate(zip(nodes, width_pair(layer.in_channels), strict=True)):
         if part is not None:
-            check_features(part, f"x[{i}]" if several else "x", width, layer)
+            check_input(part, f"x[{i}]" if several else "x", width, layer)
     return nodes
 
 
@@ -220,9 +220,9 @@ def edge_features(
     ):
         raise ValueError(
             f"`edge_attr` must be [num_edges, {edge_dim}] (`edge_dim`), here [{num_edges}, {edge_dim}]; "
-            f"got {describe(edge_attr)}."
+            f"got {what_came(edge_attr)}."
         )
-    check_features(edge_attr, "edge_attr", edge_dim, layer)
+    check_input(edge_attr, "edge_attr", edge_dim, layer)
     if edge_attr.dim() < dims:
         shape = [1] * dims
         shape[node_dim], shape[-1] = edge_attr.shape

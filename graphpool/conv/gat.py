@@ -11,7 +11,7 @@ from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptTensor, PairTensor
 from torch_geometric.utils import is_sparse
 
-from graphpool._arguments import describe
+from graphpool._arguments import what_came
 from graphpool.aggr.lazy import kept
 from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.aggr.registry import resolve_pool
@@ -105,7 +105,7 @@ class GATv2Conv(pyg.GATv2Conv):
         if senders is None or receivers is None or {p.dim() for p in (senders, receivers)} != {2}:
             raise ValueError(
                 "`x` must be [num_nodes, channels] of senders and of nodes that receive for GATv2Conv; got "
-                f"{', '.join(map(describe, parts))}."
+                f"{', '.join(map(what_came, parts))}."
             )
         self._build(senders, receivers)
         values = None

@@ -15,7 +15,7 @@ from graphpool.aggr.registry import resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
 from graphpool.conv.base import PoolingConv, Width, edge_features, width_pair
 from graphpool.conv.neighborhoods import neighborhoods
-from graphpool.nn import LayerNorm, Linear, check_features, perceptron, reset
+from graphpool.nn import LayerNorm, Linear, check_input, perceptron, reset
 from graphpool.ops import check_weight
 from graphpool.segments import Segments, graph_segments
 
@@ -216,7 +216,7 @@ class GraphModel(nn.Module):
             return edge_index
         if not self._encoder_given:
             first = self.convs[0] if isinstance(self.encoder, nn.Identity) else self.encoder
-            check_features(x, "x", width_pair(self.in_channels)[0], first)
+            check_input(x, "x", width_pair(self.in_channels)[0], first)
         graph = edge_index
         if not is_sparse(edge_index) or any(isinstance(c, PoolingConv) for c in self.convs):
             graph = neighborhoods(edge_index, x.size(self.node_dim))

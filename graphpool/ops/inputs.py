@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import describe
+from graphpool._arguments import what_came
 from graphpool.segments import Segments
 
 Gather = Tensor | Segments
@@ -26,7 +26,7 @@ def check_elements(
     integers: bool = False,
     signed_weight: bool = False,
 ) -> None:
-    """Raises unless the arguments describe elements that lie in bags.
+    """Raises unless the arguments what_came elements that lie in bags.
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
@@ -71,7 +71,7 @@ def _check_gather(gather: Gather, x: Tensor, segments: Segments, name: str) -> N
     else:
         if not isinstance(gather, Tensor) or gather.dtype != torch.int64 or gather.dim() != 1:
             raise TypeError(
-                f"`gather` must be an int64 tensor [E] or graphpool.Segments; got {describe(gather)}."
+                f"`gather` must be an int64 tensor [E] or graphpool.Segments; got {what_came(gather)}."
             )
         entries = gather.numel()
         if _debug.values_are_checked(x.device) and entries:
@@ -92,7 +92,7 @@ def check_weight(weight: Tensor, count: int, name: str = "weight", signed: bool 
         ValueError: It has another shape, or a value is out of range; the message says where.
     """
     if not isinstance(weight, Tensor) or weight.is_complex():
-        raise TypeError(f"`{name}` must be a real tensor [E]; got {describe(weight)}.")
+        raise TypeError(f"`{name}` must be a real tensor [E]; got {what_came(weight)}.")
     if weight.shape != (count,):
         raise ValueError(
             f"`{name}` must have shape ({count},), one weight per element; got {tuple(weight.shape)}."

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from graphpool import _debug
-from graphpool._arguments import describe
+from graphpool._arguments import what_came
 from graphpool.aggr import Aggregation, resolve
 from graphpool.nn import reset
 from graphpool.relational.explain import masks_of_copies
@@ -273,10 +273,10 @@ class CopyPooling(nn.Module):
         return pooled.unflatten(0, (width, graphs.num_graphs)).transpose(0, 1)
 
 
-def check_features(x: Tensor) -> None:
+def check_node_features(x: Tensor) -> None:
     """Raises unless there is a row of features for each node."""
     if not isinstance(x, Tensor) or x.dim() != 2:
-        raise ValueError(f"`x` must be a tensor [N, d]; got {describe(x)}.")
+        raise ValueError(f"`x` must be a tensor [N, d]; got {what_came(x)}.")
 
 
 def weighted_pool(

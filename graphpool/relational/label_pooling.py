@@ -14,7 +14,7 @@ from graphpool.relational.copy_pooling import (
     CopyPooling,
     CopyUnion,
     Plan,
-    check_features,
+    check_node_features,
     weighted_pool,
 )
 from graphpool.relational.encodings import LabelEncoding, resolve_encoding
@@ -225,7 +225,7 @@ class LabelPooling(CopyPooling):
         Returns:
             ``[B, d]``, or ``[N, d]`` for node and root outputs.
         """
-        check_features(x)
+        check_node_features(x)
         if self.policy.sample is not None and copies is None:
             _debug.refuse_draws_apart()
         plan = self._plan(x.size(0), edge_index, batch, batch_size, cluster, copies, generator)

@@ -16,7 +16,7 @@ from graphpool.relational.copy_pooling import (
     CopyPooling,
     CopyUnion,
     Plan,
-    check_features,
+    check_node_features,
     weighted_pool,
 )
 from graphpool.relational.graphs import GraphBatch
@@ -193,7 +193,7 @@ class RelationalPooling(CopyPooling):
         Returns:
             ``[B, d]``, or ``[N, d]`` for node outputs (0 for nodes that no k-ary copy holds).
         """
-        check_features(x)
+        check_node_features(x)
         if self.num_permutations != "all":
             _debug.refuse_draws_apart()
         features = x if self.order == "canonical" else None

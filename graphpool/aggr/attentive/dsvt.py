@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count, as_indices, check_divides, describe
+from graphpool._arguments import as_count, as_indices, check_divides, what_came
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.positions import check_pos_dim, feature_channels, split_positions
 from graphpool.aggr.registry import register
@@ -149,7 +149,7 @@ class DSVTPool(MatrixAggregation):
         expected = f"the place of each element in its window, integers ({x.size(0)},)"
         place = as_indices(window_index, "window_index", expected)
         if place.shape != (x.size(0),):
-            raise ValueError(f"`window_index` must be {expected}; got {describe(place)}.")
+            raise ValueError(f"`window_index` must be {expected}; got {what_came(place)}.")
         if _debug.values_are_checked(place.device) and place.numel():
             low, high = (int(v) for v in place.aminmax())
             if low < 0 or high >= self.window_size:  # type: ignore[operator]

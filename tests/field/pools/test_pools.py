@@ -164,9 +164,15 @@ def test_what_is_missing_or_unknown_is_named(name, arguments, message):
         aggr.resolve(name, channels=CHANNELS, **arguments)
 
 
-def test_pools_of_pyg_cannot_wait():
-    with pytest.raises(ValueError, match="LSTMAggregation cannot infer"):
-        aggr.resolve("lstm", channels=-1)
+def test_pools_of_pyg_wait_for_their_width():
+    pool = aggr.resolve("lstm", channels=-1)
+    torch.manual_seed(0)
+    y = pool(torch.rand(4, 3), torch.tensor([0, 0, 1, 1]), dim_size=3)
+    torch.manual_seed(0)
+    x = torch.rand(4, 3)
+    expected = pool.made(x, torch.tensor([0, 0, 1, 1]), dim_size=2)
+    torch.testing.assert_close(y[:2], expected)
+    assert pool.out_channels == 3 and not y[2].any()
 
 
 # --- arguments ---------------------------------------------------------------------------------------
