@@ -105,10 +105,10 @@ def pooling(args: argparse.Namespace) -> str:
 
         def forward(model, batch=batch):
             with torch.no_grad():
-                return model(batch.x, batch.edge_index, batch.batch)
+                return model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
 
         def step(model, batch=batch):
-            return model(batch.x, batch.edge_index, batch.batch).sum().backward()
+            return model(batch.x, batch.edge_index, batch.batch, batch.num_graphs).sum().backward()
 
         for what, run in (("forward", forward), ("forward and backward", step)):
             times = in_turn(

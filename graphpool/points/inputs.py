@@ -98,7 +98,7 @@ def sorted_clouds(
         pos = pos.float()
     check_coordinates(pos, "pos")
     segments = cloud_segments(pos.size(0), batch, ptr, batch_size, pos.device)
-    return segments.bag_order(pos), Segments(ptr=segments.ptr), segments.perm
+    return segments.sort_elements(pos), Segments(ptr=segments.ptr), segments.perm
 
 
 def parameter_dtype(module: torch.nn.Module) -> torch.dtype:

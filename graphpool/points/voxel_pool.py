@@ -87,7 +87,7 @@ class VoxelPool(torch.nn.Module):
         """
         check_features(x, pos.size(0), self.channels)
         if self.with_positions and pos.size(1) != 3:
-            raise ValueError(f"pool='dsvt' needs `pos` [N, 3]; got {tuple(pos.shape)}.")
+            raise ValueError(f"`pool`='dsvt' needs `pos` [N, 3]; got {tuple(pos.shape)}.")
         voxels = voxel_grid(pos, self.size, segments)
         clouds = 1 if segments is None else segments.num_segments
         # Relative to a point of the cell: as exact far from the origin as near it.

@@ -76,7 +76,7 @@ def as_clouds(points: Tensor, segments: Segments | None, name: str, segments_nam
         raise ValueError(
             f"`{segments_name}` is on {segments.device}, but `{name}` is on {points.device}."
         )
-    return Clouds(segments.bag_order(points).contiguous(), segments.ptr, segments.perm)
+    return Clouds(segments.sort_elements(points).contiguous(), segments.ptr, segments.perm)
 
 
 def refuse_export() -> None:

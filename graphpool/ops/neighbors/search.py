@@ -362,9 +362,9 @@ def _in_query_order(groups: Groups, asked: Clouds) -> Groups:
     query = asked.perm[groups.segments.index]
     bags = Segments(index=query, num_segments=groups.segments.num_segments)
     return Groups(
-        bags.bag_order(groups.index),
+        bags.sort_elements(groups.index),
         Segments(ptr=bags.ptr),
-        bags.bag_order(groups.squared_distance),
+        bags.sort_elements(groups.squared_distance),
     )
 
 

@@ -25,8 +25,10 @@ class TestSplits:
         assert test.y.tolist() == [0, 2]
         assert [f.parent.parent.name for f in test.files] == ["test"] * 2
         assert PointCloudFolder(tmp_path, 9, split="train").y.tolist() == [0, 1, 2]
-        given = PointCloudFolder(tmp_path, 9, split="test", classes=["c", "a"])
-        assert given.y.tolist() == [0, 1]
+        given = PointCloudFolder(tmp_path, 9, split="test", classes=["c", "b", "a"])
+        assert given.y.tolist() == [0, 2]
+        with pytest.raises(ValueError, match="the class b, not in `classes`"):
+            PointCloudFolder(tmp_path, 9, split="test", classes=["c", "a"])
 
     def test_without_one_it_is_asked_for(self, tmp_path):
         save(tmp_path / "train" / "a", tmp_path / "test" / "a")
@@ -35,9 +37,10 @@ class TestSplits:
         with pytest.raises(ValueError, match="no subfolders|no file"):
             PointCloudFolder(tmp_path, 9, split="val")
 
-    def test_inside_wins_where_a_class_is_called_like_a_split(self, tmp_path):
+    def test_are_not_guessed_where_a_class_is_called_like_a_split(self, tmp_path):
         save(tmp_path / "test" / "test", tmp_path / "other" / "test")
-        assert PointCloudFolder(tmp_path, 9, split="test").classes == ["other", "test"]
+        with pytest.raises(ValueError, match="which of them is the class cannot be told"):
+            PointCloudFolder(tmp_path, 9, split="test")
 
 
 class TestColours:
