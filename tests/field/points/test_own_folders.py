@@ -32,7 +32,7 @@ class TestSplits:
 
     def test_without_one_it_is_asked_for(self, tmp_path):
         save(tmp_path / "train" / "a", tmp_path / "test" / "a")
-        with pytest.raises(ValueError, match="the `split`, or 'test' itself"):
+        with pytest.raises(ValueError, match="the `split`, or test itself"):
             PointCloudFolder(tmp_path, 9)
         with pytest.raises(ValueError, match="no subfolders|no file"):
             PointCloudFolder(tmp_path, 9, split="val")
