@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 
 from torch import Tensor
@@ -48,4 +49,4 @@ def kernels() -> ModuleType:
 
 
 for _op in ("fps", "interpolate", "knn", "knn_groups", "radius"):
-    dispatch.POINTS[_op] = lambda points, op=_op: choose(op, points)
+    dispatch.POINTS[_op] = partial(choose, _op)
