@@ -105,9 +105,10 @@ docs: $(STAMPS)/tools
 bench: $(STAMPS)/all
 	tools/run_scripts.sh $(PY) benchmarks outputs/bench
 
+# Installs nothing: a machine with a card may have no network. Without a .venv it takes $(PYTHON) as it is.
 # Status 77: there is no card. gpu-interpreted tries the script itself without one.
-gpu: $(STAMPS)/tools
-	PYTHONPATH=. $(PY) benchmarks/gpu.py --out outputs/gpu
+gpu:
+	PYTHONPATH=. $(if $(wildcard $(PY)),$(PY),$(PYTHON)) benchmarks/gpu.py --out outputs/gpu
 
 gpu-interpreted: $(STAMPS)/tools
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(PY) benchmarks/gpu.py --interpret --out outputs/gpu-interpreted
