@@ -162,6 +162,11 @@ class Segments:
         """The bag of each element, ``[E]`` int64, in the order of the elements."""
         if _is_missing(self._index):
             counts = self.counts
+            if _debug.is_vectorized(counts):
+                ends = counts.new_zeros(self.num_elements + 1)
+                ends = ends.scatter_add(0, self.ptr[1:], torch.ones_like(counts))
+                self._index = ends.cumsum(0)[:-1]
+                return self._index
             with _outlives_inference_mode():
                 bags = torch.arange(self.num_segments, device=self.device)
                 self._index = bags.repeat_interleave(counts, output_size=self.num_elements)
@@ -172,8 +177,10 @@ class Segments:
     def ptr(self) -> Tensor:
         """The offsets of the bags in sorted order, ``[S + 1]`` int64."""
         if _is_missing(self._ptr):
-            traced = _debug.being_traced()
-            if self.is_sorted and not traced:
+            if _debug.is_vectorized(self._index):
+                # Batched bags have no sorted form that a kernel could read.
+                self._ptr = torch.cat([self.counts.new_zeros(1), self.counts.cumsum(0)])
+            elif self.is_sorted and not _debug.being_traced():
                 with _outlives_inference_mode():
                     self._ptr = torch._convert_indices_from_coo_to_csr(
                         self.index, self.num_segments
@@ -199,7 +206,7 @@ class Segments:
     def is_sorted(self) -> bool:
         """Whether the elements lie in the order of their bags."""
         if self._sorted is None:
-            if _debug.being_traced():
+            if _debug.being_traced() or _debug.is_vectorized(self._index):
                 # A traced program may not depend on values: sorting what is sorted does no harm.
                 return False
             index = self.index
@@ -213,7 +220,10 @@ class Segments:
         if self.is_sorted:
             return None
         if _is_missing(self._perm):
-            self._sort()
+            if _debug.is_vectorized(self._index):
+                self._perm = self.index.argsort(stable=True)
+            else:
+                self._sort()
         return self._perm
 
     def _sort(self) -> None:
