@@ -298,6 +298,15 @@ def test_bags_that_differ_under_vmap(name, weighted):
     torch.testing.assert_close(torch.vmap(call)(many), torch.stack([call(i) for i in many]))
 
 
+def test_running_totals_of_bags_that_differ_under_vmap():
+    many, x = torch.randint(4, (3, 7)), torch.rand(7, 2, dtype=torch.double)
+
+    def call(index):
+        return ops.segment_cumsum(x, Segments(index=index, num_segments=4))
+
+    torch.testing.assert_close(torch.vmap(call)(many), torch.stack([call(i) for i in many]))
+
+
 def test_a_ragged_pool_refuses_bags_that_differ_under_vmap():
     x, many = torch.rand(7, 3), torch.randint(4, (3, 7))
     with pytest.raises(ValueError, match="`index` is vectorised by torch.vmap.*in a loop"):
