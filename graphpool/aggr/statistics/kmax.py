@@ -133,11 +133,7 @@ class DynamicKMax(Aggregation):
         self, x: Tensor, segments: Segments, weight: Tensor | None = None
     ) -> tuple[Tensor, Segments]:
         check_elements(x, segments, weight)
-        if _debug.is_vectorized(segments.counts):
-            raise ValueError(
-                "`index` is vectorised by torch.vmap, but how many elements are kept depends on its values. "
-                "Call the pool for each in a loop."
-            )
+        _debug.refuse_vectorized(segments.counts, "index")
         if weight is not None:
             x, segments = repeat_elements(x, segments, weight)
         values, order = segment_sort(x, segments, descending=True)
