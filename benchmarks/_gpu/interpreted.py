@@ -7,17 +7,14 @@ from graphpool.ops.neighbors import paths, trees
 
 
 def take_over() -> None:
-    """For the rest of the process."""
+    """For the rest of the process; ops that are composed on CUDA stay as they are."""
+    from graphpool.ops.fused.cuda import ops as cuda_ops
+
     dispatch.load()
     for op in dispatch.OPERATORS.values():
         for name, operator in op.operators.items():
-
-            def launch(*args, name=name):
-                from graphpool.ops.fused.cuda import ops as cuda_ops
-
-                return getattr(cuda_ops, name)(*args)
-
-            operator._backend_fns["cpu"] = launch
+            if hasattr(cuda_ops, name):
+                operator._backend_fns["cpu"] = getattr(cuda_ops, name)
     trees.trees_serve = lambda points: False
     trees.sampling_serves = lambda points: False
 
