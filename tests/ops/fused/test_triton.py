@@ -91,9 +91,9 @@ def test_nan_and_infinities():
     x = torch.tensor([[1.0, torch.nan], [torch.inf, 2.0], [-torch.inf, 3.0], [4.0, torch.inf]])
     layout = Layout.of(Segments(ptr=torch.tensor([0, 1, 2, 4])), None, None, 4, True)
     check("segment_softpool", x, torch.ones(2), *layout)
-    check("segment_logsumexp", x, *layout)
+    check("segment_logsumexp", x, torch.ones(2), "sum", *layout)
     check("segment_softmax", x, *layout)
-    check("segment_power", x, torch.tensor([2.0, -1.0]), torch.zeros(2), *layout)
+    check("segment_power", x, torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2), "abs", *layout)
     check("segment_moments", x, "min,max", *layout)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphpool.ops.fused.cpu.core import (
+    NO_LIMIT,
     REDUCTION_FLAGS,
     bag_chunks,
     carry,
@@ -17,7 +18,7 @@ from graphpool.ops.fused.cpu.core import (
 )
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import exp, largest
-from graphpool.ops.fused.cpu.softmax import _NO_LIMIT, join, keep, mean, unit
+from graphpool.ops.fused.cpu.softmax import join, keep, mean, unit
 
 
 @inlined
@@ -210,8 +211,8 @@ def forward(
     part = np.empty((len(cut.begin), 2, kept.shape[2]), kept.dtype)
     part_out, part_lacks = np.empty((2, len(cut.begin), *out.shape[1:]), out.dtype)
     work = int((cut.end - cut.begin).sum()) * channels
-    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, part_out, part_lacks, part)
+    args = (*where, cut.begin, cut.end, NO_LIMIT, True, part_out, part_lacks, part)
     run(heads_forward, args, row_chunks(len(cut.begin), work))
     parts = (part_out.reshape(-1, channels), part_lacks.reshape(-1, channels))
     results = (out.reshape(len(out), channels), lacks.reshape(len(out), channels))
-    join(part, *parts, cut, long_bags, *results, kept)
+    join(part, np.ones(kept.shape[2]), *parts, cut, long_bags, *results, kept)
