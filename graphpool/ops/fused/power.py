@@ -9,6 +9,7 @@ from torch import Tensor
 from graphpool.ops import reference as composed
 from graphpool.ops.fused.common import flat
 from graphpool.ops.fused.cpu import power as cpu_power
+from graphpool.ops.fused.cpu import weight as cpu_weight
 from graphpool.ops.fused.fused_op import FusedOp
 from graphpool.ops.fused.layout import Layout
 from graphpool.ops.inputs import Gather
@@ -40,6 +41,7 @@ _power = FusedOp(
     cpu_power.backward,
     _composed,
     options=tuple(composed.SIDES),
+    of_weight=cpu_weight.of_power,
 )
 
 

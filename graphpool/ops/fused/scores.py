@@ -8,6 +8,7 @@ from graphpool.ops import reference as composed
 from graphpool.ops.fused.common import flat, of_bags, per_channel
 from graphpool.ops.fused.cpu import share as cpu_share
 from graphpool.ops.fused.cpu import softpool as cpu_softpool
+from graphpool.ops.fused.cpu import weight as cpu_weight
 from graphpool.ops.fused.fused_op import FusedOp
 from graphpool.ops.fused.layout import Layout
 from graphpool.ops.inputs import Gather, channel_parameter
@@ -38,6 +39,7 @@ _logsumexp = FusedOp(
     _logsumexp_composed,
     reads="x tau slope kept",
     options=("sum", "mean"),
+    of_weight=cpu_weight.of_logsumexp,
 )
 
 

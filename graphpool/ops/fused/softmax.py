@@ -11,6 +11,7 @@ from graphpool.ops.fused.common import flat, of_bags, per_channel
 from graphpool.ops.fused.cpu import heads as cpu_heads
 from graphpool.ops.fused.cpu import softmax as cpu_softmax
 from graphpool.ops.fused.cpu import softpool as cpu_softpool
+from graphpool.ops.fused.cpu import weight as cpu_weight
 from graphpool.ops.fused.cpu.core import run
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.fused_op import FusedOp
@@ -39,6 +40,7 @@ _softpool = FusedOp(
     cpu_softpool.forward,
     cpu_softpool.backward,
     _softpool_composed,
+    of_weight=cpu_weight.of_softpool,
 )
 
 
@@ -58,7 +60,7 @@ def segment_softpool(
 
 
 def _sum_shapes(score: Tensor, value: Tensor, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """``sum softmax(score) value``, what it lacks by rounding, and what :func:`cpu_softmax.forward` keeps of
+    """``sum softmax(score) value``, what it lacks by rounding, and what :func:`cpu_softmax.reduce` keeps of
     the scores."""
     sums = (layout.bags, value.shape[1])
     return sums, sums, (layout.bags, 2, score.shape[1])
@@ -73,11 +75,11 @@ def _sum_forward(
     kept: np.ndarray,
 ) -> None:
     if score.shape[1] == value.shape[1]:
-        cpu_softmax.forward(score, value, at, out, lacks, kept)
+        kernel = cpu_softmax.softmax_forward
     else:
-        heads = score.shape[1]
-        sums = _by_head(out, heads), _by_head(lacks, heads)
-        cpu_heads.forward(score, _by_head(value, heads), at, *sums, kept)
+        kernel = cpu_heads.heads_forward
+        value, out, lacks = (_by_head(v, score.shape[1]) for v in (value, out, lacks))
+    cpu_softmax.reduce(kernel, (score, value), np.ones(score.shape[1]), at, out, lacks, kept)
 
 
 def _by_head(rows: np.ndarray, heads: int) -> np.ndarray:

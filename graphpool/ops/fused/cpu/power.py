@@ -273,7 +273,7 @@ def power_backward(  # type: ignore[no-untyped-def]
         add_up(flat, grad_p, slot, r, first, last)
 
 
-def _sides(negative: str, p: np.ndarray) -> np.ndarray:
+def sides(negative: str, p: np.ndarray) -> np.ndarray:
     """The side of each norm: those of one side come first, then those of the other."""
     sides = np.array(SIDES[negative], p.dtype)
     return np.repeat(sides, len(p) // len(sides))
@@ -291,7 +291,7 @@ def forward(
 ) -> None:
     """Fills ``out`` ``[S, K, C]``, ``norm`` ``[S, K, C]`` (the log of the norm without the factor of the
     size) and ``size`` ``[S]``."""
-    side = _sides(negative, p)
+    side = sides(negative, p)
     chunks, limit, long_bags = bag_chunks(at.ptr, x.shape[1])
     where = (x, p, q, side, at.perm, at.gather, at.weight)
     run(power_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, norm, size), chunks)
@@ -352,6 +352,6 @@ def backward(
     chunks = at.backward_chunks(p.size)
     of_p = np.zeros((len(chunks), p.size))
     where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
-    run(power_backward, (x, p, _sides(negative, p), *where, of_bag, grad_x, of_p), chunks)
+    run(power_backward, (x, p, sides(negative, p), *where, of_bag, grad_x, of_p), chunks)
     grad_p[:] = LN2 * of_p.sum(0).reshape(p.shape) / p
     grad_q[:] = LN2 * of_q.sum(0).reshape(p.shape)

@@ -27,7 +27,6 @@ from graphpool.ops.fused.cpu.core import (
     settle,
 )
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
-from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import LN2, exp, exp2, largest
 
 
@@ -256,29 +255,29 @@ def share_backward(  # type: ignore[no-untyped-def]
         settle(out, r, whole, stop - start)
 
 
-def forward(
-    score: np.ndarray,
-    value: np.ndarray,
-    at: Arrays,
-    out: np.ndarray,
-    lacks: np.ndarray,
-    kept: np.ndarray,
-) -> None:
-    """Fills ``out`` ``[S, C]`` and what it lacks by rounding, and ``kept`` ``[S, 2, C]``: the largest score,
-    and one over the sum of the exponentials relative to it; 0 and 0 where there is no share."""
-    chunks, limit, long_bags = bag_chunks(at.ptr, score.shape[1])
-    where = (score, value, at.perm, at.gather, at.weight)
-    run(softmax_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, lacks, kept), chunks)
+def reduce(kernel, elements, t, at, out, lacks, kept):  # type: ignore[no-untyped-def]
+    """Runs a kernel over all bags and joins the pieces of long ones.
+
+    Fills ``out`` ``[S, ...]``, the weighted sum, ``lacks``, what it lacks by rounding, and ``kept``
+    ``[S, 2, H]``: the largest score (of scores that are ``t`` times the element, the element), and one over
+    the sum of the exponentials relative to it; 0 and 0 where there is no share.
+    """
+    channels = math.prod(out.shape[1:])
+    chunks, limit, long_bags = bag_chunks(at.ptr, channels)
+    where = (*elements, at.perm, at.gather, at.weight)
+    run(kernel, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, lacks, kept), chunks)
     if long_bags is None:
         return
     cut = pieces(at.ptr, long_bags, limit)
-    count = len(cut.begin)
-    part = np.empty((count, 2, score.shape[1]), kept.dtype)
-    sums = np.empty((2, count, out.shape[1]), out.dtype)
+    count, work = len(cut.begin), int((cut.end - cut.begin).sum()) * channels
+    part = np.empty((count, *kept.shape[1:]), kept.dtype)
+    sums = np.empty((2, count, *out.shape[1:]), out.dtype)
     args = (*where, cut.begin, cut.end, NO_LIMIT, True, *sums, part)
-    work = int((cut.end - cut.begin).sum()) * score.shape[1]
-    run(softmax_forward, args, row_chunks(count, work))
-    join(part, np.ones(score.shape[1]), *sums, cut, long_bags, out, lacks, kept)
+    run(kernel, args, row_chunks(count, work))
+    sums, out, lacks = (
+        v.reshape(*v.shape[: v.ndim - out.ndim + 1], channels) for v in (sums, out, lacks)
+    )
+    join(part, t, *sums, cut, long_bags, out, lacks, kept)
 
 
 def join(part, t, part_out, part_lacks, cut, bags, out, lacks, kept):  # type: ignore[no-untyped-def]

@@ -10,12 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from graphpool.ops.fused.cpu.core import (
-    NO_LIMIT,
     add_up,
-    bag_chunks,
     carry,
     kernel,
-    pieces,
     row_chunks,
     run,
     settle,
@@ -23,7 +20,7 @@ from graphpool.ops.fused.cpu.core import (
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import LN2, exp2, largest, log
-from graphpool.ops.fused.cpu.softmax import join, keep, mean, share_backward, unit
+from graphpool.ops.fused.cpu.softmax import keep, mean, reduce, share_backward, unit
 from graphpool.ops.fused.memory import fresh
 
 
@@ -161,18 +158,7 @@ def forward(
     x: np.ndarray, t: np.ndarray, at: Arrays, out: np.ndarray, lacks: np.ndarray, kept: np.ndarray
 ) -> None:
     """Fills what :func:`softpool_forward` fills, of all bags."""
-    chunks, limit, long_bags = bag_chunks(at.ptr, x.shape[1])
-    where = (x, t, at.perm, at.gather, at.weight)
-    run(softpool_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, lacks, kept), chunks)
-    if long_bags is None:
-        return
-    cut = pieces(at.ptr, long_bags, limit)
-    count = len(cut.begin)
-    part = np.empty((count, 2, x.shape[1]), x.dtype)
-    sums = np.empty((2, count, x.shape[1]), x.dtype)
-    args = (*where, cut.begin, cut.end, NO_LIMIT, True, *sums, part)
-    run(softpool_forward, args, row_chunks(count, int((cut.end - cut.begin).sum()) * x.shape[1]))
-    join(part, t, *sums, cut, long_bags, out, lacks, kept)
+    reduce(softpool_forward, (x, t), t, at, out, lacks, kept)
 
 
 def backward(
