@@ -74,7 +74,7 @@ def segment_power(
         >>> segment_power(torch.tensor([3.0, 4.0]), segments, p=2.0)
         tensor([5.])
         >>> both = torch.tensor([[2.0], [-2.0]])
-        >>> segment_power(torch.tensor([3.0, -4.0]), segments, p=both, negative="clamp")
+        >>> segment_power(torch.tensor([3.0, -4.0]), segments, p=both, negative="clamp").round()
         tensor([[3., 0.]])
     """
     check_elements(x, segments, weight, gather)
