@@ -143,7 +143,7 @@ def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = Non
     """
     name = op if isinstance(op, str) else getattr(op, "__name__", None)
     if not isinstance(name, str) or not isinstance(x, Tensor):
-        raise TypeError(f"explain() takes an op or its name, and a tensor; got {op!r}, {x!r}.")
+        raise TypeError(f"`explain` takes an op or its name, and a tensor; got {op!r}, {x!r}.")
     path = choose(name, x, weight)
     line = f"{name}: {_PATHS[path.name]}, because {path.reason}"
     if path.name != "numba":

@@ -95,7 +95,7 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, segments: Segments) -> Tensor:
         ctx.segments = segments
-        terms = wide(segments.bag_order(x))
+        terms = wide(segments.sort_elements(x))
         if backends.composed_backend() == "torch_scatter":
             out = backends.torch_scatter().segment_csr(terms, segments.ptr, reduce="sum")
             return out.to(x.dtype)
