@@ -80,26 +80,25 @@ def segment_power(
     check_elements(x, segments, weight, gather)
     if negative not in composed.SIDES:
         raise ValueError(f"`negative` must be one of {(*composed.SIDES,)}; got {negative!r}.")
-    p, q = torch.broadcast_tensors(
-        channel_parameter(p, x, "p", rows=True), channel_parameter(q, x, "q", rows=True)
-    )
-    if _debug.values_are_checked(p.device):
-        bad = (p == 0) | ~p.isfinite()
+    given = (channel_parameter(v, x, name, rows=True) for name, v in (("p", p), ("q", q)))
+    order, of_size = torch.broadcast_tensors(*given)
+    if _debug.values_are_checked(order.device):
+        bad = (order == 0) | ~order.isfinite()
         if bad.any():
-            raise ValueError(f"`p` must be finite and not 0; got {float(p[bad].flatten()[0])}.")
+            raise ValueError(f"`p` must be finite and not 0; got {float(order[bad].flatten()[0])}.")
     # The norms of all sides are found together.
     sides = len(composed.SIDES[negative])
-    exponents = [torch.cat([_rows(v, x)] * sides) for v in (p, q)]
+    p, q = (torch.cat([_rows(v, x)] * sides) for v in (order, of_size))
     if kernel := fused("segment_power", x, weight):
-        y = kernel(x, segments, *exponents, weight, gather, negative)
+        y = kernel(x, segments, p, q, weight, gather, negative)
     else:
         elements = working(gathered(x, gather))
         w = working_weight(weight, x)
-        y = composed.segment_powers(elements, *exponents, negative, segments, w)
+        y = composed.segment_powers(elements, p, q, negative, segments, w)
     if sides == 2:
         above, below = y.chunk(2, 1)
         y = above - below
-    return y.reshape(segments.num_segments, *p.shape[:-1], *x.shape[1:]).to(x.dtype)
+    return y.reshape(segments.num_segments, *order.shape[:-1], *x.shape[1:]).to(x.dtype)
 
 
 def _rows(exponent: Tensor, x: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ class FusedOp:
                 f"{name}_weight",
                 schema(("grad", *saved), 1),
                 self._weight_on_cpu,
-                lambda *args: torch.empty_like(self._split(args[1:])[2].weight),
+                lambda grad, *args: torch.empty_like(self._split(args)[2].weight),  # type: ignore[arg-type]
             )
         for key, operator in self.operators.items():
             operator.register_kernel("cuda")(_launcher(key))
@@ -195,6 +195,7 @@ class FusedOp:
     def _weight_on_cpu(self, grad: Tensor, *args: Any) -> Tensor:
         saved, option, layout = self._split(args)
         read = [working_array(saved[i]) for i in self._read]
+        assert layout.weight is not None
         out = torch.empty_like(layout.weight, memory_format=torch.contiguous_format)
         at = Arrays(layout, read[self._row].dtype)
         self._of_weight(working_array(grad), *read, *option, at, out.numpy())  # type: ignore[misc]

@@ -33,8 +33,8 @@ def _rows(moments: str) -> np.ndarray:
 def _shapes(x: Tensor, moments: str, layout: Layout) -> tuple[tuple[int, ...], ...]:
     """The named moments ``[K, S, C]``, and what a backward pass needs of them besides."""
     names = moments.split(",")
-    kept = 0 if layout.bag_of is None else sum(name in names for name in KEPT)
-    counts = (len(names), kept)
+    besides = 0 if layout.bag_of is None else sum(name in names for name in KEPT)
+    counts = (len(names), besides)
     out, kept = ((count, layout.bags, x.shape[1]) for count in counts)
     return out, kept
 

@@ -274,10 +274,10 @@ def reduce(kernel, elements, t, at, out, lacks, kept):  # type: ignore[no-untype
     sums = np.empty((2, count, *out.shape[1:]), out.dtype)
     args = (*where, cut.begin, cut.end, NO_LIMIT, True, *sums, part)
     run(kernel, args, row_chunks(count, work))
-    sums, out, lacks = (
-        v.reshape(*v.shape[: v.ndim - out.ndim + 1], channels) for v in (sums, out, lacks)
+    part_out, part_lacks, out, lacks = (
+        v.reshape(len(v), channels) for v in (sums[0], sums[1], out, lacks)
     )
-    join(part, t, *sums, cut, long_bags, out, lacks, kept)
+    join(part, t, part_out, part_lacks, cut, long_bags, out, lacks, kept)
 
 
 def join(part, t, part_out, part_lacks, cut, bags, out, lacks, kept):  # type: ignore[no-untyped-def]

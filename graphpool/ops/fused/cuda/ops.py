@@ -223,7 +223,7 @@ def segment_power(
 ) -> tuple[Tensor, Tensor, Tensor]:
     at = Layout.from_args(layout)
     sides = _sides(x, len(p), negative)
-    found = [_power(a, *e, at) for (_, a), *e in zip(sides, p, q, strict=True)]
+    found = [_power(a, u, v, at) for (_, a), u, v in zip(sides, p, q, strict=True)]
     out, norm, size = zip(*found, strict=True)
     return torch.stack(out, 1), torch.stack(norm, 1), size[0]
 
@@ -272,7 +272,7 @@ def segment_power_backward(
     at, grad_x = Layout.from_args(layout), torch.zeros_like(x, dtype=norm.dtype)
     of_exponents = []
     for k, (side, a) in enumerate(_sides(x, len(p), negative)):
-        of_bags = (v[:, k] for v in (grad, out, norm))
+        of_bags = grad[:, k], out[:, k], norm[:, k]
         of_x, *of_norm = _power_backward(a, p[k], q[k], *of_bags, size, at)
         grad_x += side * torch.where(side * x > 0, of_x, 0) if side else of_x
         of_exponents.append(of_norm)
