@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool._arguments import as_count
+from graphpool._recorded import savable
 from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
 from graphpool.conv.base import PoolingConv, Width
@@ -30,6 +31,7 @@ _JUMPING = ("last", "cat", "sum", "max")
 _NORMS = ("batch", "layer")
 
 
+@savable
 class GraphModel(nn.Module):
     r"""Encoder, convolutions, readout, head; for labels of graphs or of nodes.
 

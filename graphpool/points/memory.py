@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphpool._recorded import savable
 from graphpool.io import load_tensors
 from graphpool.ops.neighbors.clouds import check_positive_int, full_precision, unit_vectors
 
@@ -16,6 +17,7 @@ from graphpool.ops.neighbors.clouds import check_positive_int, full_precision, u
 GAMMAS: tuple[float, ...] = (*(round(2 ** (i / 2), 4) for i in range(27)), torch.inf)
 
 
+@savable
 class MemoryBank(torch.nn.Module):
     r"""Scores by similarity to remembered vectors; no gradient, no epochs.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool import ops
+from graphpool._recorded import savable
 from graphpool.ops.neighbors.clouds import check_positive_int
 from graphpool.points.encoding import position_encoding
 from graphpool.points.hierarchy import Level, build_levels
@@ -20,6 +21,7 @@ _STATISTICS = ("cloud", "batch")
 _PORTION = 1 << 15
 
 
+@savable
 class PointNN(torch.nn.Module):
     r"""The encoder of Point-NN (Zhang et al., *Parameter is Not All You Need*, CVPR 2023).
 

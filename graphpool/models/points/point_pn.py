@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphpool import ops
+from graphpool._recorded import savable
 from graphpool.ops.neighbors.clouds import check_positive_int, full_precision
 from graphpool.ops.neighbors.search import Groups, dense_groups
 from graphpool.points.encoding import encoding_matrix
@@ -26,6 +27,7 @@ from graphpool.segments import Segments
 _GEOMETRIES = ("std", "group_max")
 
 
+@savable
 class PointPN(torch.nn.Module):
     r"""Point-PN (Zhang et al., *Parameter is Not All You Need*, CVPR 2023), with any pool.
 
