@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from graphpool import info as facts
 from graphpool.files.checkpoint import Prediction, Predictor, load, save
 from graphpool.files.graphs import BagFiles, GraphFiles
-from graphpool.files.listing import Listed, list_files
+from graphpool.files.listing import Located, list_files
 from graphpool.files.meshes import MeshFiles
 from graphpool.files.points import PointFiles
 from graphpool.files.reader import Files, Item
@@ -73,21 +73,16 @@ def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:
     for option in fields(cls):
         if option.name not in explained or option.name == "arguments":
             continue
-        kind, help = (
-            str(option.type).removesuffix(" | None"),
-            " ".join(explained[option.name].split()),
-        )
-        help = re.sub(r":\w+:|`", "", help).replace("%", "%%")
-        flag = f"--{option.name.replace('_', '-')}"
+        kind, text = str(option.type).removesuffix(" | None"), explained[option.name]
+        how: dict[str, Any] = {
+            "type": _TYPES.get(kind, str),
+            "default": option.default,
+            "metavar": "...",
+        }
         if kind == "bool":
-            parser.add_argument(flag, action="store_true", help=help)
-        else:
-            given = {
-                "default": option.default,
-                "type": _TYPES.get(kind, str),
-                "metavar": kind.split("[")[0],
-            }
-            parser.add_argument(flag, help=help, **given)
+            how = {"action": "store_true"}
+        text = " ".join(re.sub(r":\w+:|`", "", text).replace("%", "%%").split())
+        parser.add_argument(f"--{option.name.replace('_', '-')}", help=text, **how)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -97,48 +92,37 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     start = commands.add_parser("train", help="train a network on a folder of files")
     kinds = start.add_subparsers(dest="kind", required=True, metavar="KIND")
-    for kind, reader in READERS.items():
-        train = kinds.add_parser(
-            kind,
-            help=f"on {kind}",
-            description=inspect.cleandoc(reader.__doc__ or "").split("\n")[0],
-        )
-        train.add_argument("data", type=Path, help="the folder")
-        train.add_argument("--out", type=Path, default=Path("run"), help="folder for the results")
-        train.add_argument(
-            "--classes", type=_words, help="their names in order; all that are there"
-        )
-        _add_fields(train, reader)
-        _add_fields(train, Settings)
-        train.add_argument("--set", type=_setting, default=[], action="append", metavar="NAME=VALUE",
-                           help="a further argument of the network")  # fmt: skip
-        train.add_argument(
-            "--quick", action="store_true", help="2 epochs on 40 files, to see that it runs"
-        )
-        train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    train = [kinds.add_parser(kind, help=f"on {kind}") for kind in READERS]
     predict = commands.add_parser("predict", help="classes of new files")
-    evaluate = commands.add_parser("evaluate", help="count right answers on a folder of files")
-    for command in (predict, evaluate):
-        command.add_argument("model", type=Path, help="a checkpoint")
-        command.add_argument(
-            "data", type=Path, nargs="+" if command is predict else None, help="files, folders"
-        )
-        command.add_argument(
-            "--out", type=Path, help="a .csv or .json" if command is predict else "a folder"
-        )
-        command.add_argument("--device", default="cpu")
-    predict.add_argument(
-        "--ply", type=Path, help="folder for coloured .ply, where elements are labelled"
-    )
-    predict.add_argument("--pictures", type=Path, help="a .png to draw the first twelve into")
-    evaluate.add_argument("--split", help="test, or all if there is none")
-    for command in (evaluate, *kinds.choices.values()):
-        command.add_argument("--table", type=Path, help="file,label,split of every file")
-    for command in (predict, evaluate, *kinds.choices.values()):
-        command.add_argument("--import", dest="modules", default=[], action="append", metavar="MODULE",
-                             help="import it first, for pools and networks of your own")  # fmt: skip
+    judge = commands.add_parser("evaluate", help="count right answers on a folder of files")
     info = commands.add_parser("info", help="what is installed, or what is in a file")
-    info.add_argument("file", type=Path, nargs="?")
+
+    def add(parsers: Sequence[argparse.ArgumentParser], *flags: str, **how: Any) -> None:
+        for one in parsers:
+            one.add_argument(*flags, **how)
+
+    # fmt: off
+    used, at, many = [predict, judge], {"type": Path}, {"default": [], "action": "append"}
+    add(used, "model", **at, help="a checkpoint")
+    add([*train, judge], "data", **at, help="the folder")
+    add([predict], "data", **at, nargs="+", help="files, or folders")
+    add(train, "--out", **at, default=Path("run"), help="folder for the results")
+    add(used, "--out", **at, help="a .csv or .json; a folder for the report")
+    add(train, "--classes", type=_words, help="their names in order; all that are there")
+    for one, reader in zip(train, READERS.values(), strict=True):
+        _add_fields(one, reader)
+        _add_fields(one, Settings)
+    add(train, "--set", **many, type=_setting, metavar="NAME=VALUE", help="an argument of the network")
+    add(train, "--quick", action="store_true", help="2 epochs on 40 files, to see that it runs")
+    add(train, "--resume", action="store_true", help="go on with the run in --out")
+    add([*train, judge], "--table", **at, help="a table with the columns file, label and maybe split")
+    add([*train, *used], "--import", **many, dest="modules", metavar="MODULE", help="for pools of your own")
+    add(used, "--device", default="cpu", help="cpu, cuda, ...")
+    add([predict], "--ply", **at, help="folder for coloured .ply, where elements are labelled")
+    add([predict], "--pictures", **at, help="a .png to draw the first twelve into")
+    add([judge], "--split", help="test, or all if there is none")
+    add([info], "file", **at, nargs="?")
+    # fmt: on
     return parser
 
 
@@ -152,9 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.path.insert(0, "")
             for module in getattr(args, "modules", []):
                 importlib.import_module(module)
-            {"train": _train, "predict": _predict, "evaluate": _evaluate, "info": _info}[
-                args.command
-            ](args)
+            globals()[f"_{args.command}"](args)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         text = " ".join(str(error).split())
         for name in vars(args):
@@ -174,8 +156,10 @@ def _train(args: argparse.Namespace) -> None:
     if args.quick:
         settings.epochs = 2
     run = args.out / "run.pt"
-    if run.exists() and not args.resume:
-        raise ValueError(f"`out` must be a new folder, or go on with `resume`; {run} is there.")
+    if (run.exists() or (args.out / "model.pt").exists()) and not args.resume:
+        raise ValueError(
+            f"`out` must be a new folder, or `resume` go on with it; {args.out} has a run."
+        )
     parts = read_splits(args.data, files, settings, args.table, 40 if args.quick else None)
     print(", ".join(f"{len(items)} {split}" for split, items in parts.items()), "items")
     predictor = train_files(parts, files, settings, args.classes, run)
@@ -226,7 +210,7 @@ def _predict(args: argparse.Namespace) -> None:
     entries = [
         e
         for path in args.data
-        for e in (list_files(path, files) if path.is_dir() else [Listed(path)])
+        for e in (list_files(path, files) if path.is_dir() else [Located(path)])
     ]
     found = []
     for entry in entries:

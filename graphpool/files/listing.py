@@ -23,7 +23,7 @@ _SPLITS |= {split: split for split in SPLITS}
 TABLE = "labels.csv"
 
 
-class Listed(NamedTuple):
+class Located(NamedTuple):
     """A file, and its class and split where its place or a table says them."""
 
     file: Path
@@ -31,7 +31,7 @@ class Listed(NamedTuple):
     split: str | None = None
 
 
-def list_files(root: Path, files: Files, table: Path | None = None) -> list[Listed]:
+def list_files(root: Path, files: Files, table: Path | None = None) -> list[Located]:
     """The files of a data set.
 
     ``root`` is a file of several items, a TU folder, or a folder in one of these layouts, where ``<split>``
@@ -57,7 +57,7 @@ def list_files(root: Path, files: Files, table: Path | None = None) -> list[List
     if root.is_file() or (
         files.kind == "graphs" and [*root.glob("*_A.txt"), *root.glob("raw/*_A.txt")]
     ):
-        return [Listed(root)]
+        return [Located(root)]
     found = list(_walk(root, files, None, None))
     if not found:
         kinds = " ".join(files.suffixes)
@@ -67,7 +67,7 @@ def list_files(root: Path, files: Files, table: Path | None = None) -> list[List
     return found
 
 
-def _walk(folder: Path, files: Files, label: str | None, split: str | None) -> Iterator[Listed]:
+def _walk(folder: Path, files: Files, label: str | None, split: str | None) -> Iterator[Located]:
     skipped = set()
     for path in visible(folder):
         named = _SPLITS.get(path.name.lower()) if split is None else None
@@ -78,14 +78,14 @@ def _walk(folder: Path, files: Files, label: str | None, split: str | None) -> I
             yield from _walk(path, files, inner, split)
         elif not path.name.endswith(files.beside):
             if path.suffix.lower() in files.suffixes:
-                yield Listed(path, label, split)
+                yield Located(path, label, split)
             else:
                 skipped.add(path.suffix.lower() or path.name)
     if skipped:
         warnings.warn(f"Left alone in {folder}: {', '.join(sorted(skipped))}.", stacklevel=2)
 
 
-def _of_table(root: Path, table: Path) -> list[Listed]:
+def _of_table(root: Path, table: Path) -> list[Located]:
     found = []
     for row in read_records(table):
         path, split = root / row.get("file", ""), row.get("split") or None
@@ -95,13 +95,13 @@ def _of_table(root: Path, table: Path) -> list[Listed]:
             )
         if not path.is_file():
             raise FileNotFoundError(f"{table}: there is no file {path}.")
-        found.append(Listed(path, row.get("label") or None, split and _SPLITS[split.lower()]))
+        found.append(Located(path, row.get("label") or None, split and _SPLITS[split.lower()]))
     if len({entry.file for entry in found}) < len(found):
         raise ValueError(f"{table} lists a file twice.")
     return found
 
 
-def read_all(entries: Sequence[Listed], files: Files) -> tuple[list[Item], list[str | None]]:
+def read_all(entries: Sequence[Located], files: Files) -> tuple[list[Item], list[str | None]]:
     """The items of some files with their splits; the class of a folder or a table goes before the file's."""
     items, splits = [], []
     for file, label, split in tqdm(entries, "reading", leave=False):

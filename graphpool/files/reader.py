@@ -83,7 +83,7 @@ class Table:
             values = columns[name].reshape(len(columns[name]), -1)
             if name in self.words:
                 hit = values.astype(str) == np.array(self.words[name])
-                if strange := sorted(set(values.astype(str)[~hit.any(1), 0])):
+                if strange := sorted(set(values.astype(str)[~hit.any(1), 0].tolist())):
                     warnings.warn(
                         f"{where}: {name} {strange[0]!r} is new; it counts as none.", stacklevel=2
                     )

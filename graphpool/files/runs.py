@@ -31,7 +31,8 @@ class Settings:
     """How a network is made and trained.
 
     Attributes:
-        model: The kind of network, one of the ``networks`` of the reader.
+        model: The kind of network: ``point-pn``, ``pointnet2``, ``edgeconv`` or ``point-nn`` for points, ``gin``,
+            ``sage``, ``gatv2`` or ``edge`` for graphs.
         pool: Its pool: a name, or several, which are concatenated.
         arguments: Further arguments of the network.
         epochs: Passes over the training set; 30 or more, until there are 400 steps, if not given.
