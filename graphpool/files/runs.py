@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
+from graphpool.aggr import exponent_parameter_groups
 from graphpool.files.checkpoint import Predictor
 from graphpool.files.fitting import train_network
 from graphpool.files.listing import SPLITS, draw_splits, list_files, read_all
@@ -31,8 +32,8 @@ class Settings:
     """How a network is made and trained.
 
     Attributes:
-        model: The kind of network: ``point-pn``, ``pointnet2``, ``edgeconv`` or ``point-nn`` for points, ``gin``,
-            ``sage``, ``gatv2`` or ``edge`` for graphs.
+        model: The kind of network: ``point-pn``, ``pointnet2``, ``edgeconv`` or ``point-nn`` for points,
+            ``gin``, ``sage``, ``gatv2`` or ``edge`` for graphs.
         pool: Its pool: a name, or several, which are concatenated.
         arguments: Further arguments of the network.
         epochs: Passes over the training set; 30 or more, until there are 400 steps, if not given.
@@ -168,12 +169,13 @@ def train_files(
     weight = None
     if settings.class_weights:
         weight = class_weights(torch.cat([data.y for data in items]), len(classes))
-    record = {**asdict(settings), "files": repr(files), "classes": list(classes), "epochs": epochs}
-    record["items"] = len(items)
+    record = {**asdict(settings), "files": repr(files), "classes": classes, "items": len(items)}
+    del record["epochs"]
+    score = (lambda _: judge(predictor, parts["val"]).macro) if parts["val"] else None
     train_network(
-        model, loader, files.forward, epochs, settings.lr, smoothing=settings.smoothing, weight=weight,
-        device=settings.device, checkpoint=checkpoint, generators=(view, order), settings=record,
-        score=(lambda _: judge(predictor, parts["val"]).macro) if parts["val"] else None,
+        model, loader, files.forward, epochs, settings.lr, settings.smoothing, checkpoint, settings.device,
+        (view, order), record, weight, score=score,
+        parameters=exponent_parameter_groups(model, settings.lr, weight_decay=0.05),
     )  # fmt: skip
     return predictor
 

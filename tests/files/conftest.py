@@ -84,7 +84,7 @@ def bags(root: Path) -> None:
 HOMES = {
     "points": ("points", clouds, ["--num-points", "32", "--features", "color", "--pool", "gnp"]),
     "point-nn": ("points", clouds, ["--num-points", "64", "--model", "point-nn", "--set", "k=8"]),
-    "labelled points": ("points", parts, ["--num-points", "64", "--labels", "label", "--features", "intensity"]),
+    "labelled points": ("points", parts, ["--num-points=64", "--labels=label", "--features=intensity"]),
     "scene": ("points", parts, ["--num-points", "32", "--labels", "label", "--block", "0.8"]),
     "meshes": ("meshes", meshes, ["--pool", "max"]),
     "labelled faces": ("meshes", halves, ["--labels", "files"]),
