@@ -23,6 +23,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+
 from graphpool import info as facts
 from graphpool.files.checkpoint import Prediction, Predictor, load, save
 from graphpool.files.graphs import BagFiles, GraphFiles
@@ -133,17 +135,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *more: print(f"note: {message}", file=sys.stderr)
-            sys.path.insert(0, "")
+            _check_device(getattr(args, "device", "cpu"))
             for module in getattr(args, "modules", []):
                 importlib.import_module(module)
             globals()[f"_{args.command}"](args)
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
         text = " ".join(str(error).split())
         for name in vars(args):
             text = text.replace(f"`{name}`", f"--{name.replace('_', '-')}")
         print(f"{parser.prog} {args.command}: {text}", file=sys.stderr)
         return 2
     return 0
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    # PyTorch asserts that it was built for it.
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"`device` {device!r} cannot be used: {error}") from None
 
 
 def _given(cls: type, args: argparse.Namespace) -> dict[str, Any]:
@@ -212,7 +222,9 @@ def _predict(args: argparse.Namespace) -> None:
         for path in args.data
         for e in (list_files(path, files) if path.is_dir() else [Located(path)])
     ]
-    found = []
+    found: list[Prediction] = []
+    if args.ply is not None and len({entry.file.stem for entry in entries}) < len(entries):
+        raise ValueError("`ply` needs files of different names, for it writes all into one folder.")
     for entry in entries:
         found += (new := predictor.predict(entry.file))
         if args.ply is not None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
+from tqdm import tqdm
 
 from graphpool._recorded import made_with
 from graphpool._version import __version__
@@ -108,7 +109,7 @@ class Predictor:
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         data = files.data(item)
         total = torch.zeros(1 if files.labels is None else int(data.num_nodes or 0), len(classes))
-        for view, rows in files.views(data):
+        for view, rows in tqdm(files.views(data), "views", leave=False, delay=2):
             logits = files.forward(self.model, Batch.from_data_list([view]).to(device))
             if logits.size(1) != len(classes):
                 raise ValueError(

@@ -48,7 +48,9 @@ def read_graphs(path: Path, directed: bool = False) -> list[GraphArrays]:
     if path.is_dir() or path.name.endswith("_A.txt"):
         return _tu(path)
     if suffix in (".pt", ".npz"):
-        with torch.serialization.safe_globals(_STORED):
+        # What is listed here is forgotten afterwards, for all of the process.
+        new = [cls for cls in _STORED if cls not in torch.serialization.get_safe_globals()]
+        with torch.serialization.safe_globals(new):
             stored = load_tensors(path) if suffix == ".pt" else load_arrays(path)
         return [_of_arrays(one) for one in (stored if isinstance(stored, list) else [stored])]
     return [_graphml(path, directed) if suffix == ".graphml" else _edge_list(path, directed)]
@@ -65,15 +67,13 @@ def read_records(path: Path) -> _Records:
 
 
 def read_columns(path: Path) -> Columns:
-    """The columns of a table, by the names in its first line or else ``column 0``, ..."""
+    """The columns of a table by the names in its first line, or all numbers as ``x`` if there are none."""
     rows = _rows(path)
     try:
-        [float(word) for word in rows[0]]
-        rows.insert(0, [f"column {i}" for i in range(len(rows[0]))])
+        return {"x": np.array([[float(word) for word in row] for row in rows])}
     except ValueError:
-        pass
-    columns = _columns(_records(rows))
-    return columns or {name: np.zeros(0) for name in rows[0]}
+        columns = _columns(_records(rows))
+        return columns or {name: np.zeros(0) for name in rows[0]}
 
 
 def _rows(path: Path) -> list[list[str]]:
@@ -197,8 +197,8 @@ def _of_arrays(stored: Any) -> GraphArrays:
     nodes = {
         k: v for k, v in arrays.items() if k in ("x", "pos", "y") and v.ndim and len(v) == count
     }
-    if label.size == 1:
-        nodes.pop("y", None)
+    if label.size == 1 and label.dtype.kind == "f" and not float(label.reshape(-1)[0]).is_integer():
+        raise ValueError(f"`y` must be a class, a whole number; got {label.reshape(-1)[0]}.")
     edges = {k: v for k, v in arrays.items() if k == "edge_attr" and len(v) == index.shape[1]}
     word = f"{label.reshape(-1)[0]:g}" if label.size == 1 and label.dtype.kind in "fiu" else None
     return GraphArrays(count, index.astype(np.int64), nodes, edges, word)

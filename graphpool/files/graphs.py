@@ -53,7 +53,8 @@ class GraphFiles(Files):
     def _item(self, name: str, graph: GraphArrays) -> Item:
         index = torch.from_numpy(np.ascontiguousarray(graph.edge_index))
         degree = np.bincount(graph.edge_index[1], minlength=graph.num_nodes)
-        columns = {k: v for k, v in graph.nodes.items() if k != self.labels}
+        # What is to be found out is no feature.
+        columns = {k: v for k, v in graph.nodes.items() if k not in ("y", self.labels)}
         found = None
         if self.labels in graph.nodes:
             words, which = np.unique(graph.nodes[self.labels], return_inverse=True)

@@ -53,7 +53,10 @@ class Table:
     def fit(cls, tables: Sequence[Columns], names: Sequence[str] | None, where: str) -> Table:
         """Learns what columns there are: ``names``, or if ``None`` those that all tables have."""
         if names is None:
-            names = [n for n in tables[0] if all(n in table for table in tables)] if tables else []
+            every = dict.fromkeys(name for table in tables for name in table)
+            names = [name for name in every if all(name in table for table in tables)]
+            if left := [name for name in every if name not in names]:
+                warnings.warn(f"{', '.join(left)} left out: not every file has it.", stacklevel=2)
         words = {}
         for name in names:
             held = [table[name] for table in tables if len(table.get(name, ()))]
@@ -225,7 +228,10 @@ def targets(item: Item, classes: Sequence[str], ignore: Sequence[str] = ()) -> T
         ValueError: There is no label, or one that is no class.
     """
     if item.found is None:
-        raise ValueError(f"{item.name} has no label, in the file, its folder or a table.")
+        raise ValueError(
+            f"{item.name} has no label: no folder is its class, no table says it, and what the file could "
+            f"give to `labels` is {', '.join(item.columns) or 'nothing'}."
+        )
     names, which = label_names(item.found, ignore)
     place: dict[str | None, int] = {None: -1, **{name: i for i, name in enumerate(classes)}}
     if strange := [name for name in names if name not in place]:

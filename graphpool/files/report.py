@@ -19,6 +19,7 @@ class Report:
         predicted: Classes ``[N]``.
         labels: True classes ``[N]``, -1 where there is none.
         classes: Names of the classes.
+        independent: Whether the items are, as files are and the points of one file are not.
 
     Attributes:
         counts: ``[K, K]``, a row for each true class.
@@ -30,11 +31,13 @@ class Report:
         75.0 % (3 of 4; 95 % interval 30 to 95), mean of the classes 75.0 %, largest class 50.0 %
     """
 
-    def __init__(self, predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
+    def __init__(
+        self, predicted: Tensor, labels: Tensor, classes: Sequence[str], independent: bool = True
+    ) -> None:
         used = labels >= 0
         if not bool(used.any()):
             raise ValueError("`labels` must hold a label; all are -1.")
-        self.classes, size = list(classes), len(classes)
+        self.classes, size, self.independent = list(classes), len(classes), independent
         cells = labels[used] * size + predicted[used]
         self.predicted, self.labels = predicted[used], labels[used]
         self.counts = cells.bincount(minlength=size * size).view(size, size)
@@ -43,7 +46,7 @@ class Report:
         self.macro = float(self.recall.nanmean())
 
     def interval(self, z: float = 1.96) -> tuple[float, float]:
-        """Wilson's interval for the accuracy, 95 % by default, if the items are independent draws."""
+        """Wilson's interval for the accuracy, 95 % by default; it asks for independent items."""
         n, p = int(self.counts.sum()), self.accuracy
         middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
@@ -51,9 +54,10 @@ class Report:
     def __str__(self) -> str:
         n, right = int(self.counts.sum()), int(self.counts.trace())
         low, high = (f"{100 * end:.0f}" for end in self.interval())
+        sure = f"; 95 % interval {low} to {high}" if self.independent else ""
         most = 100 * float(self.counts.sum(1).max()) / n
         return (
-            f"{100 * right / n:.1f} % ({right} of {n}; 95 % interval {low} to {high}), mean of the "
+            f"{100 * right / n:.1f} % ({right} of {n}{sure}), mean of the "
             f"classes {100 * self.macro:.1f} %, largest class {most:.1f} %"
         )
 

@@ -135,18 +135,19 @@ def train_files(
     """
     train, known = parts["train"], sum(parts.values(), [])
     classes = classes_among(known, files.ignore) if classes is None else list(classes)
-    if not train or len(classes) < 2:
+    labels = [targets(item, classes, files.ignore) for item in known][: len(train)]
+    if not train or len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(
-            f"`classes` must be at least two, and there must be training items; got {len(train)} items and "
-            f"classes {', '.join(classes) or 'nowhere'}."
+            f"`classes` must be at least two different names, and there must be training items; got "
+            f"{len(train)} items and classes {', '.join(classes)}."
         )
     name, files = settings.model or files.networks[0], files.fit(train)
     if name not in files.networks:
         raise ValueError(f"`model` must be one of {', '.join(files.networks)}; got {name!r}.")
     seed_everything(settings.seed)
     items = [files.data(item) for item in train]
-    for data, item in zip(items, train, strict=True):
-        data.y = targets(item, classes, files.ignore)
+    for data, y in zip(items, labels, strict=True):
+        data.y = y
     try:
         model = files.network(name, len(classes), items[0], settings.pool, settings.arguments)
     except TypeError as error:
@@ -189,7 +190,7 @@ def judge(predictor: Predictor, items: Sequence[Item]) -> Report:
     files, classes = predictor.reading()
     guesses = [predictor.scores(item).argmax(-1).reshape(-1) for item in items]
     labels = [targets(item, classes, files.ignore) for item in items]
-    return Report(torch.cat(guesses), torch.cat(labels), classes)
+    return Report(torch.cat(guesses), torch.cat(labels), classes, files.labels is None)
 
 
 def seed_everything(seed: int) -> None:

@@ -153,6 +153,26 @@ def test_evaluate_counts_what_predict_says(made, tmp_path, capsys):
     assert sum(int(table[i][i]) for i in (1, 2)) == sum(right)
 
 
+def test_other_columns_and_empty_bags(made, tmp_path, capsys):
+    data, run = made("bags"), tmp_path / "run"
+    assert main(["train", "bags", str(data), "--epochs", "1", "--out", str(run)]) == 0
+    np.save(tmp_path / "wide.npy", np.ones((3, 4)))
+    np.save(tmp_path / "none.npy", np.ones((0, 3)))
+    np.savetxt(tmp_path / "text.csv", np.load(data / "3.npy"), delimiter=",", fmt="%.17g")
+    (tmp_path / "named.csv").write_text("a,b,c\n1,2,3\n")
+    assert main(["predict", str(run / "model.pt"), str(tmp_path / "wide.npy")]) == 2
+    assert (
+        "wide.npy has 4 columns of features; the network was made for 3" in capsys.readouterr().err
+    )
+    assert main(["predict", str(run / "model.pt"), str(tmp_path / "named.csv")]) == 2
+    assert "has no 'x' of the" in capsys.readouterr().err
+    model = graphpool.load(run / "model.pt")
+    (empty,) = model.predict(tmp_path / "none.npy")
+    assert bool(empty.probabilities.isfinite().all())
+    (text,), (array,) = model.predict(tmp_path / "text.csv"), model.predict(data / "3.npy")
+    assert torch.equal(text.probabilities, array.probabilities)
+
+
 CLOUDS = ["train", "points", "{data}"]
 ERRORS = {
     "missing folder": (["train", "points", "{data}/none"], "There is no folder"),
@@ -170,6 +190,9 @@ ERRORS = {
     "one class": ([*CLOUDS, "--ignore", "ball"], "--classes must be at least two"),
     "no files": (["train", "bags", "{data}/.."], "lacks|expected|no file|must be|table"),
     "checkpoint": (["predict", "{data}/ball/scan 0.csv", "{data}/ball"], "scan 0.csv"),
+    "device": ([*CLOUDS, "--device", "cuda:77"], "--device 'cuda:77' cannot be used"),
+    "class twice": ([*CLOUDS, "--classes", "ball,stick,ball"], "--classes must be at least two different"),
+    "labels": ([*CLOUDS, "--labels", "kind"], "could give to --labels is color"),
     "module": ([*CLOUDS, "--import", "no_such_module"], "no_such_module"),
     "table": ([*CLOUDS, "--table", "{data}/none.csv"], "none.csv"),
 }  # fmt: skip
