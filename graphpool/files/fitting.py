@@ -17,6 +17,9 @@ from tqdm import tqdm
 from graphpool.io import load_tensors
 from graphpool.train import cross_entropy, recalibrate
 
+#: Where an epoch is a step or two, judging each would cost more than training.
+_JUDGED = 30
+
 
 def train_network(
     model: nn.Module,
@@ -51,7 +54,8 @@ def train_network(
         generators: Those that order and augment the data: with their states in the checkpoint, a run that
             was interrupted ends like one that was not.
         settings: What a run that goes on must agree on with the one that it continues, in plain values.
-        score: Judges the network after each epoch, largest is best; the network ends as it was then.
+        score: Judges the network after each epoch (of more than 30, after as many), largest is best; the
+            network ends as it was then.
         parameters: What is trained, as an optimizer takes it; all parameters if ``None``.
 
     Returns:
@@ -106,12 +110,14 @@ def train_network(
             right += int((logits.argmax(1) == batch.y).sum())
         if not math.isfinite(total):
             raise FloatingPointError(f"The loss became {total} in epoch {epoch + 1}; lower `lr`.")
-        if score is not None or epoch + 1 == epochs:
+        last = epoch + 1 == epochs
+        judged = score is not None and ((epoch + 1) % max(epochs // _JUDGED, 1) == 0 or last)
+        if judged or last:
             recalibrate(model, loader, lambda network, batch: forward(network, batch.to(device)))
         spent += time.process_time() - begin
         mean, share = (amount / max(seen, 1) for amount in (total, right))
         line = f"epoch {epoch + 1:3d}  loss {mean:.4f}  train accuracy {share:.4f}"
-        if score is not None:
+        if judged and score is not None:
             scores.append(score(model))
             line += f"  validation {scores[-1]:.4f}"
             if scores[-1] >= max(scores):

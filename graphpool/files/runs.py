@@ -24,7 +24,7 @@ from graphpool.files.report import Report
 from graphpool.train import class_weights
 
 #: Fewer steps teach little; where they are not said, there are as many epochs as it takes.
-_STEPS, _EPOCHS = 400, 30
+_STEPS, _EPOCHS = 200, 30
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Settings:
             ``gin``, ``sage``, ``gatv2`` or ``edge`` for graphs.
         pool: Its pool: a name, or several, which are concatenated.
         arguments: Further arguments of the network.
-        epochs: Passes over the training set; 30 or more, until there are 400 steps, if not given.
+        epochs: Passes over the training set; 30 or more, until there are 200 steps, if not given.
         batch_size: Items in a step.
         lr: The largest learning rate.
         smoothing: Share of the target that is spread over all classes.

@@ -138,6 +138,22 @@ def test_labelled_elements_become_coloured_files_and_pictures(made, tmp_path):
     assert np.abs(cloud.fields["color"] - colors).max() < 1 / 255
 
 
+def test_faces_that_cleaning_drops_are_labelled_too(made, tmp_path):
+    data, run = made("labelled faces"), tmp_path / "run"
+    options = ["--labels", "files", "--epochs", "1", "--out", str(run)]
+    assert main(["train", "meshes", str(data), *options]) == 0
+    whole = graphpool.load(run / "model.pt").predict(data / "0.obj")[0].probabilities
+    text = (data / "0.obj").read_text()
+    faces = [line for line in text.split("\n") if line.startswith("f ")]
+    corner = faces[3].split()[1]
+    doubled = text.replace(faces[3], f"{faces[3]}\n{faces[3]}\nf {corner} {corner} {corner}")
+    (tmp_path / "doubled.obj").write_text(doubled)
+    more = graphpool.load(run / "model.pt").predict(tmp_path / "doubled.obj")[0].probabilities
+    assert len(more) == len(faces) + 2
+    assert torch.equal(more[[i for i in range(len(more)) if i not in (4, 5)]], whole)
+    assert torch.equal(more[4], whole[3])
+
+
 def test_evaluate_counts_what_predict_says(made, tmp_path, capsys):
     data = made("bags")
     run = tmp_path / "run"
