@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool._recorded import savable
-from graphpool.aggr.pyg import resolve_pool
+from graphpool.aggr.registry import resolve_pool
 from graphpool.conv import EdgeConv
 from graphpool.ops.neighbors import knn_groups
 from graphpool.points.inputs import (

@@ -15,8 +15,9 @@ from graphpool.segments import Segments
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
-    """The precision in which ``x`` is accumulated."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+    """The precision in which ``x`` is accumulated; integers stay what they are."""
+    exact = x.dtype == torch.float64 or not x.is_floating_point()
+    return x.dtype if exact else torch.float32
 
 
 def working_array(x: Tensor) -> np.ndarray:

@@ -57,6 +57,8 @@ class FusedOp:
             gathered, and in the precision of the others.
         reads: What ``backward`` reads out of inputs and outputs; everything if absent.
         options: Values that the option may have, for the tests.
+        indices: Those of the outputs that are int64.
+        integers: Whether the rows may be integers, which have no derivative.
 
     Example (the whole of a new op)::
 
@@ -80,6 +82,8 @@ class FusedOp:
         *,
         reads: str | None = None,
         options: tuple[str, ...] = (),
+        indices: str = "",
+        integers: bool = False,
     ) -> None:
         self.name, self.shapes, self.options = name, shapes, options
         self.dimensions = {
@@ -87,6 +91,7 @@ class FusedOp:
             for argument, letters in re.findall(r"(\w+)\[([^]]+)\]", inputs)
         }
         self.inputs, self.outputs = tuple(self.dimensions), tuple(outputs.split())
+        self.indices, self.integers = indices.split(), integers
         (self._row,) = (i for i, d in enumerate(self.dimensions.values()) if d[0] == "R")
         self._forward, self._backward, self._composed = forward, backward, composed
         saved = self.inputs + self.outputs
@@ -134,9 +139,20 @@ class FusedOp:
         *option: str,
     ) -> Tensor:
         """The first output; inputs are contiguous and have the dimensions that they were declared with."""
+        return self.results(inputs, segments, weight, gather, *option)[0]
+
+    def results(
+        self,
+        inputs: tuple[Tensor, ...],
+        segments: Segments,
+        weight: Tensor | None,
+        gather: Gather | None,
+        *option: str,
+    ) -> tuple[Tensor, ...]:
+        """All outputs; only the first has a derivative."""
         layout = layout_of(segments, weight, gather, inputs, inputs[self._row])
         out = self._op(*inputs, *option, *layout)
-        return out if isinstance(out, Tensor) else out[0]
+        return (out,) if isinstance(out, Tensor) else out
 
     def composed(self, *args: Any) -> Tensor:
         """What :meth:`__call__` computes, by plain operations; takes what the operator takes."""
@@ -154,7 +170,8 @@ class FusedOp:
         inputs, option, layout = self._split(args)
         x = inputs[self._row]
         shapes = self.shapes(*inputs, *option, layout)
-        return _few([x.new_empty(s, dtype=working_dtype(x)) for s in shapes])
+        dtypes = [torch.long if v in self.indices else working_dtype(x) for v in self.outputs]
+        return _few([x.new_empty(s, dtype=d) for s, d in zip(shapes, dtypes, strict=True)])
 
     def _on_cpu(self, *args: Any) -> Any:
         inputs, option, layout = self._split(args)

@@ -42,12 +42,12 @@ def test_exact_attention(against_oracle):
 
 def test_running_mean_of_the_smoothed_maximum():
     """Value and gradient of the published estimator, in the plain domain."""
-    pool = aggr.MIDAMLogSumExp(3, tau=0.7, num_bags=5, gamma=0.6).double().train()
+    pool = aggr.MIDAMLogSumExp(3, tau=0.7, num_segments=5, gamma=0.6).double().train()
     state = torch.zeros(5, 3, dtype=torch.float64)
     seen = torch.zeros(5, dtype=torch.bool)
     for seed in range(4):
         x = sample(seed)
-        y = pool(x, INDEX, dim_size=2, bag_id=IDS)
+        y = pool(x, INDEX, dim_size=2, segment_index=IDS)
         inner = torch.stack([(x[s == INDEX] / 0.7).exp().mean(0) for s in range(2)])
         new = torch.where(seen[IDS, None], 0.4 * state[IDS] + 0.6 * inner, inner).detach()
         state[IDS], seen[IDS] = new, True
@@ -59,11 +59,11 @@ def test_running_mean_of_the_smoothed_maximum():
 
 
 def test_running_quotient_of_the_attention():
-    pool = aggr.MIDAMAttention(3, num_bags=5, gamma=0.3).double().train()
+    pool = aggr.MIDAMAttention(3, num_segments=5, gamma=0.3).double().train()
     numerator, denominator = torch.zeros(2, 5, 1, dtype=torch.float64)
     for seed in range(4):
         x = sample(seed)
-        y = pool(x, INDEX, dim_size=2, bag_id=IDS)
+        y = pool(x, INDEX, dim_size=2, segment_index=IDS)
         weight, delta = pool.gate(x).exp(), pool.delta(x)
         top = torch.stack([(weight * delta)[s == INDEX].mean(0) for s in range(2)])
         bottom = torch.stack([weight[s == INDEX].mean(0) for s in range(2)])
@@ -83,57 +83,57 @@ def test_running_quotient_of_the_attention():
 @pytest.mark.parametrize("cls", [aggr.MIDAMLogSumExp, aggr.MIDAMAttention])
 class TestMemory:
     def test_scores_of_any_size(self, cls):
-        pool = cls(1, num_bags=2).train()
+        pool = cls(1, num_segments=2).train()
         if cls is aggr.MIDAMAttention:
             pool.gate = torch.nn.Identity()
         for value in (0.0, 500.0, -500.0):
             x = torch.full((3, 1), value, requires_grad=True)
-            y = pool(x, torch.zeros(3).long(), dim_size=1, bag_id=torch.tensor([0]))
+            y = pool(x, torch.zeros(3).long(), dim_size=1, segment_index=torch.tensor([0]))
             (grad,) = torch.autograd.grad(y.sum(), x)
             assert y.isfinite().all() and grad.isfinite().all()
 
     def test_survives_the_state_dict(self, cls):
-        pool, other = cls(3, num_bags=5).double(), cls(3, num_bags=5).double()
-        pool(sample(0), INDEX, dim_size=2, bag_id=IDS)
+        pool, other = cls(3, num_segments=5).double(), cls(3, num_segments=5).double()
+        pool(sample(0), INDEX, dim_size=2, segment_index=IDS)
         other.load_state_dict(pool.state_dict())
         torch.testing.assert_close(other.estimate(IDS), pool.estimate(IDS))
-        a = pool(sample(1), INDEX, dim_size=2, bag_id=IDS)
-        torch.testing.assert_close(other(sample(1), INDEX, dim_size=2, bag_id=IDS), a)
+        a = pool(sample(1), INDEX, dim_size=2, segment_index=IDS)
+        torch.testing.assert_close(other(sample(1), INDEX, dim_size=2, segment_index=IDS), a)
 
     def test_evaluation_is_exact_and_writes_nothing(self, cls):
-        pool = cls(3, num_bags=5).double().eval()
+        pool = cls(3, num_segments=5).double().eval()
         exact = pool(sample(0), INDEX, dim_size=2)
-        torch.testing.assert_close(pool(sample(0), INDEX, dim_size=2, bag_id=IDS), exact)
+        torch.testing.assert_close(pool(sample(0), INDEX, dim_size=2, segment_index=IDS), exact)
         assert not pool.visited.any()
 
     def test_the_estimate_comes_nearer_than_samples(self, cls):
         """The error of the running estimate of a fixed bag is below that of single samples."""
         torch.manual_seed(0)
-        pool, x = cls(1, num_bags=1, gamma=0.1).double(), torch.randn(1000, 1).double()
+        pool, x = cls(1, num_segments=1, gamma=0.1).double(), torch.randn(1000, 1).double()
         exact = pool(x).detach()
         single, running = [], []
         for _ in range(300):
             rows = x[torch.randint(1000, (20,))]
-            running.append(pool(rows, bag_id=torch.tensor([0])).detach() - exact)
+            running.append(pool(rows, segment_index=torch.tensor([0])).detach() - exact)
             single.append(pool(rows).detach() - exact)
         running, single = torch.cat(running[50:]), torch.cat(single[50:])
         assert running.square().mean() < 0.5 * single.square().mean()
 
     def test_unseen_and_wrong_ids_are_errors(self, cls):
-        pool = cls(3, num_bags=5).double()
+        pool = cls(3, num_segments=5).double()
         with pytest.raises(ValueError, match="Bag 1 has never been pooled"):
             pool.estimate(torch.tensor([1]))
         with pytest.raises(ValueError, match=r"\[0, 5\); got 5 at position 1"):
-            pool(sample(0), INDEX, dim_size=2, bag_id=torch.tensor([0, 5]))
+            pool(sample(0), INDEX, dim_size=2, segment_index=torch.tensor([0, 5]))
         with pytest.raises(ValueError, match="each bag once"):
-            pool(sample(0), INDEX, dim_size=2, bag_id=torch.tensor([3, 3]))
+            pool(sample(0), INDEX, dim_size=2, segment_index=torch.tensor([3, 3]))
         with pytest.raises(ValueError, match=r"shape \(2,\)"):
-            pool(sample(0), INDEX, dim_size=2, bag_id=torch.tensor([3]))
-        with pytest.raises(TypeError, match="int64"):
-            pool(sample(0), INDEX, dim_size=2, bag_id=torch.tensor([1.0, 2.0]))
+            pool(sample(0), INDEX, dim_size=2, segment_index=torch.tensor([3]))
+        with pytest.raises(TypeError, match="integer tensor"):
+            pool(sample(0), INDEX, dim_size=2, segment_index=torch.tensor([1.0, 2.0]))
         with pytest.raises(ValueError, match="at least one sampled element"):
-            pool(sample(0), INDEX, dim_size=3, bag_id=torch.tensor([0, 1, 2]))
-        pool(sample(0), INDEX, dim_size=2, bag_id=IDS)
+            pool(sample(0), INDEX, dim_size=3, segment_index=torch.tensor([0, 1, 2]))
+        pool(sample(0), INDEX, dim_size=2, segment_index=IDS)
         pool.forget()
         with pytest.raises(ValueError, match="never been pooled"):
             pool.estimate(IDS)
