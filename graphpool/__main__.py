@@ -145,6 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             text = text.replace(f"`{name}`", f"--{name.replace('_', '-')}")
         print(f"{parser.prog} {args.command}: {text}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog} {args.command}: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -217,24 +220,21 @@ def _predict(args: argparse.Namespace) -> None:
         raise ValueError(
             f"`ply` needs a network that labels each {files.element}; got one class per file."
         )
-    entries = [
-        e
-        for path in args.data
-        for e in (list_files(path, files) if path.is_dir() else [Located(path)])
-    ]
-    found: list[Prediction] = []
-    if args.ply is not None and len({entry.file.stem for entry in entries}) < len(entries):
+    listed = [list_files(path, files) if path.is_dir() else [Located(path)] for path in args.data]
+    paths = [entry.file for entries in listed for entry in entries]
+    if args.ply is not None and len({path.stem for path in paths}) < len(paths):
         raise ValueError("`ply` needs files of different names, for it writes all into one folder.")
-    for entry in entries:
-        found += (new := predictor.predict(entry.file))
+    found: list[Prediction] = []
+    for path in paths:
+        found += (new := predictor.predict(path))
         if args.ply is not None:
-            target = args.ply / f"{entry.file.stem}.ply"
-            files.write_ply(entry.file, new[0].label.numpy(), target, len(classes))
+            target = args.ply / f"{path.stem}.ply"
+            files.write_ply(path, new[0].label.numpy(), target, len(classes))
     _write(found, args.out, files)
     if args.pictures is not None:
         args.pictures.parent.mkdir(parents=True, exist_ok=True)
         shown = found[:12]
-        items = [item for e in entries[:12] for item in files.read(e.file)][: len(shown)]
+        items = [item for path in paths[:12] for item in files.read(path)][: len(shown)]
         said = ["" if files.labels else f"\n{p.word} {p.probabilities.max():.0%}" for p in shown]
         titles = [Path(p.name).name + text for p, text in zip(shown, said, strict=True)]
         files.draw(items, titles, [p.label for p in shown], args.pictures)
@@ -259,11 +259,16 @@ def _write(found: Sequence[Prediction], out: Path | None, files: Files) -> None:
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
-        write_csv(out, [head, *rows])
-    else:
-        out.write_text(
-            json.dumps([dict(zip(head, row, strict=True)) for row in rows]), encoding="utf-8"
-        )
+        return write_csv(out, [head, *rows])
+    own = 3 + len(each)
+    said = [
+        {
+            **dict(zip(head[:own], row[:own], strict=True)),
+            "probabilities": dict(zip(head[own:], row[own:], strict=True)),
+        }
+        for row in rows
+    ]
+    out.write_text(json.dumps(said), encoding="utf-8")
 
 
 def _info(args: argparse.Namespace) -> None:
