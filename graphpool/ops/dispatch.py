@@ -87,8 +87,10 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
         return Path(composed, f"{op} has no fused kernel")
     if not x.is_floating_point() and not OPERATORS[FUSED[op].operator].integers:
         return Path(composed, f"the kernels take floating point; x is {x.dtype}")
-    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
-        return Path(composed, "the kernels have no derivative with respect to the weight")
+    learned = weight is not None and weight.requires_grad and torch.is_grad_enabled()
+    learns = x.device.type == "cpu" and OPERATORS[FUSED[op].operator].learns_weight
+    if learned and not learns:
+        return Path(composed, f"the kernel of {op} has no derivative with respect to the weight")
     if x.device.type == "cpu":
         kind = "floating point" if x.is_floating_point() else "integers"
         return Path("numba", f"{kind} on the CPU")

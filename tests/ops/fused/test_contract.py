@@ -28,6 +28,37 @@ def test_derivatives_of_both_orders(call, problem, gathered, weighted):
     assert torch.autograd.gradgradcheck(fn, inputs)
 
 
+@pytest.mark.parametrize("gathered", [False, True])
+def test_derivatives_with_respect_to_the_weight(learner, problem, gathered):
+    x, segments, weight, gather = problem(gathered, True)
+    inputs = learner.inputs(x, segments.num_elements)
+    # Where weights are 0 an extremum jumps.
+    weight = (weight + 0.5).requires_grad_()
+
+    def fn(weight, *inputs):
+        return learner.fused(inputs, segments, weight, gather)
+
+    assert torch.autograd.gradcheck(fn, (weight, *inputs))
+    assert torch.autograd.gradgradcheck(fn, (weight, *inputs))
+
+
+def test_absent_elements_have_the_derivative_of_the_composed_form(learner, problem):
+    x, segments, weight, _ = problem(weighted=True)
+    # One that is absent lies far above, or below, all others of its bag.
+    x[weight == 0] *= 1e6
+    inputs = learner.inputs(x, segments.num_elements)
+    weight.requires_grad_()
+    y = learner.fused(inputs, segments, weight, None)
+    reference = learner.composed(inputs, segments, weight, None)
+    direction = torch.randn_like(y)
+    found = torch.autograd.grad(y, weight, direction, allow_unused=True)
+    expected = torch.autograd.grad(reference, weight, direction, allow_unused=True)
+    if expected[0] is None:
+        assert not found[0].any()
+    else:
+        torch.testing.assert_close(found, expected)
+
+
 class Swallow(torch.autograd.Function):
     """Hands on its input, and no gradient to it."""
 

@@ -28,6 +28,9 @@ MAX_CHUNKS = 128
 PIECE = 1 << 17
 _ROWS_PER_SUM = 64
 
+NO_LIMIT = int(np.iinfo(np.int64).max)
+"""The length above which a bag is long, of pieces."""
+
 kernel = partial(_compiled.kernel, fastmath=FLAGS)
 """Compiles with :data:`FLAGS`."""
 
