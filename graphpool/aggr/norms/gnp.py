@@ -9,23 +9,178 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphpool import _debug
+from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.norms.negative_elements import apply_policy, check_policy
 from graphpool.aggr.registry import register
-from graphpool.ops import Gather, segment_power
+from graphpool.ops import Gather, segment_mean, segment_power, working
 from graphpool.segments import Segments
 
+FORMS = ("mixed", "paper")
 SIGNS = ("both", "plus", "minus")
 STARTS = ("random", "average")
+P_MAX = 1000.0
+"""Beyond it float32 no longer tells a power mean from the extremum."""
+START, GAIN = 8.0, 2.0
+"""Exponents at the start, and how far a step of their parameter moves their logarithm."""
+GROWTH = 0.25
 
 
 @register("gnp")
 class GNP(Aggregation):
-    r"""Generalised norm-based pooling with learnable exponents, per channel:
+    r"""Generalised norm pooling: which elements count, and how the result grows with the bag, is learned.
+
+    Three power means of the bag, mixed per channel, times a power of its size ``n``:
+
+    .. math::
+        y = n^g \Big[ (1 - s) \big( (1 - t)\, M_{p_1} + t\, M_{-p_2} \big) + s\, M_1 \Big],
+        \qquad M_p(x) = m_p(x^+) - m_p(x^-), \quad
+        m_p(v) = \Big( \frac{1}{n} \sum_e v_e^p \Big)^{1/p}
+
+    with :math:`x^\pm = \max(\pm x, 0)`. The exponents :math:`p_1, p_2 \ge 1` and the growth ``g`` are shared by
+    all channels, ``s`` and ``t`` are weights of each: ``2 C + 3`` parameters. A bag ``k`` times as large, of
+    like elements, gives :math:`k^g` times the result.
+
+    =============== ========= ========================= ==================================
+    pool            s and t   exponent and growth       of elements
+    =============== ========= ========================= ==================================
+    sum             1, any    g = 1                     of any sign
+    mean            1, any    g = 0                     of any sign
+    L2 norm         0, 0      p1 = 2, g = 1/2           not negative
+    maximum         0, 0      p1 -> inf, g = 0          not negative
+    minimum         0, 1      p2 -> inf, g = 0          not negative
+    harmonic mean   0, 1      p2 = 1, g = 0             not negative
+    =============== ========= ========================= ==================================
+
+    Of elements that are not negative, such as outputs of a ReLU, :math:`n^g M_p` is the norm of the paper,
+    :math:`n^{-q} (\sum_e x_e^p)^{1/p}` with :math:`q = 1/p - g`. Signs are kept: ``GNP(-x) = -GNP(x)``, so
+    that of a bag with both signs :math:`M_\infty` is the maximum plus the minimum, and :math:`M_{-p}` is 0.
+
+    It is meant to be one word in a network that is trained with ``Adam(model.parameters(), lr)`` and nothing
+    else: a step of the ordinary rate moves each parameter by a sensible amount. The first norm starts near the
+    maximum and the second near the minimum (p = 8). ``s`` starts between 0 and 1 and ``t`` between -1/2 and
+    1/2, spread over the channels in a fixed pattern: the layer behind finds all of it at once, and the
+    exponents, which can wait, need not chase the scale of the output. No derivative to an element exceeds
+    :math:`n^{g - 1/p_1}`, :math:`n^{g + 1/p_2}` and :math:`n^{g - 1}`, of the three norms, so there is nothing to
+    clip. Weight decay pulls towards the mean.
+
+    Ko, Kwon, Shin, Lee, "Learning to pool in graph neural networks for extrapolation", 2021, map two norms,
+    of :math:`p > 0` and :math:`p < 0`, to ``C`` channels linearly, :math:`2 C^2` weights. ``form="paper"`` is
+    that, see :class:`PaperGNP`, which takes further arguments. The state of one form does not fit the other.
+
+    Args:
+        channels: Number of channels.
+        form: ``"mixed"`` or ``"paper"``.
+
+    Attributes:
+        p: The exponents as they are now, ``[3, 1]``: ``p1``, ``-p2`` and 1.
+        q: Likewise, :math:`1/p - g`.
+        growth: The parameter ``g``, ``[1]``.
+        shares: ``[3, C]``: the weights of the three norms, which add up to 1.
+
+    Raises:
+        TypeError: An argument of ``form="paper"`` is given without it.
+        ValueError: ``form`` is unknown, or ``channels`` is missing.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> pool, x = aggr.GNP(2), torch.tensor([[1.0, -2.0], [3.0, 4.0]])
+        >>> torch.equal(pool(-x), -pool(x))
+        True
+        >>> with torch.no_grad():
+        ...     pool.s.fill_(1), pool.growth.fill_(1), pool(x)[0].tolist()[0]
+        (Parameter containing:
+        tensor([1., 1.], requires_grad=True), Parameter containing:
+        tensor([1.], requires_grad=True), 4.0)
+    """
+
+    learnable = True
+    multiplicity_aware = True
+    supports_gather = True
+
+    def __new__(cls, *args: Any, form: str = "mixed", **kwargs: Any) -> Any:
+        # Copies and pickles name the class of the form themselves.
+        return super().__new__(PaperGNP if cls is GNP and form == "paper" else cls)
+
+    def __init__(self, channels: int | None = None, *, form: str = "mixed", **paper: Any) -> None:
+        if form not in FORMS:
+            raise ValueError(f"`form` must be one of {FORMS}; got {form!r}.")
+        if paper:
+            raise TypeError(
+                f"GNP takes {', '.join(f'`{name}`' for name in sorted(paper))} in the form of the paper only: "
+                f"say GNP(..., form='paper')."
+            )
+        if channels is None:
+            raise ValueError("`channels` is needed for GNP; give -1 to infer it.")
+        super().__init__(channels)
+
+    def build(self, channels: int) -> None:
+        self.exponents = torch.nn.Parameter(torch.empty(2))
+        self.growth = torch.nn.Parameter(torch.empty(1))
+        self.s = torch.nn.Parameter(torch.empty(channels))
+        self.t = torch.nn.Parameter(torch.empty(channels))
+
+    def reset_parameters(self) -> None:
+        # Multiples of two irrational numbers: even in both weights, however many channels there are.
+        count = torch.arange(1, self.s.numel() + 1, dtype=torch.float64)
+        with torch.no_grad():
+            self.exponents.fill_(math.acosh(START) / GAIN)
+            self.growth.fill_(GROWTH)
+            self.s.copy_((0.5 + 0.7548776662466927 * count) % 1)
+            self.t.copy_((0.5 + 0.6180339887498949 * count) % 1 - 0.5)
+
+    @property
+    def p(self) -> Tensor:
+        # cosh is 1 at its smallest, which the parameter can pass through, and grows as exp does.
+        bound = math.acosh(P_MAX) / GAIN
+        sharp, blunt = (GAIN * self.exponents.clamp(-bound, bound)).cosh().split(1)
+        return torch.stack([sharp, -blunt, torch.ones_like(sharp)])
+
+    @property
+    def q(self) -> Tensor:
+        return 1 / self.p - self.growth
+
+    @property
+    def shares(self) -> Tensor:
+        return torch.stack([(1 - self.s) * (1 - self.t), (1 - self.s) * self.t, self.s])
+
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        parts = [(x.relu(), 1)]
+        # Half of the work is saved behind a ReLU, where values can be looked at.
+        if not _debug.values_are_checked(x.device) or bool((x < 0).any()):
+            parts.append(((-x).relu(), -1))
+        shares = self.shares
+        y = shares[2] * working(segment_mean(x, segments, weight, gather))
+        for p, share in zip(self.p[:2], shares[:2], strict=True):
+            for part, sign in parts:
+                mean = working(segment_power(part, segments, p, 1 / p, weight, gather))
+                y = y + sign * share * mean
+        return (y * segment_sizes(segments, weight, y) ** self.growth).to(x.dtype)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if prefix + "a" in state_dict:
+            raise ValueError(
+                f"The state of {prefix.rstrip('.') or 'this pool'} is that of GNP in the form of the paper, the "
+                f"only one there was before: load it into GNP(channels, form='paper')."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class PaperGNP(GNP):
+    r"""GNP in the form of its paper, made by ``GNP(..., form="paper")``, per channel:
 
     .. math:: f_{p,q}(s) = n_s^{-q} \left( \sum_{e \in s} |x_e|^p \right)^{1/p}
 
-    On non-negative elements sum is ``p = 1, q = 0``, mean ``p = 1, q = 1``, the L2 norm ``p = 2, q = 0``,
+    It sees absolute values unless told otherwise, and wants care: exponents at a rate of their own
+    (:func:`exponent_parameter_groups`) that stand still at first, and in long runs a clipped gradient. On
+    non-negative elements sum is ``p = 1, q = 0``, mean ``p = 1, q = 1``, the L2 norm ``p = 2, q = 0``,
     a power mean ``q = 1/p``, the harmonic mean ``p = q = -1``; ``q = 0`` with ``p -> inf`` is the maximum and
     with ``p -> -inf`` the minimum. Because it also learns how the result depends on the size of the bag,
     a network that pools with it can extrapolate to larger bags.
@@ -52,7 +207,7 @@ class GNP(Aggregation):
         sign: ``"plus"``, ``"minus"``, or ``"both"``.
         shared: One ``p`` and ``q`` for all channels, or one for each.
         p: Size of the exponent at the start, in ``[p_min, p_max]``. At ``p = p_min`` exactly it is not
-            learned (``GNP(p=1.0, q=0.0, sign="plus")`` is the sum and stays so in ``p``).
+            learned (with ``q=0.0`` and ``sign="plus"`` it is the sum and stays so in ``p``).
         q: Exponent of the size at the start; ``None`` to give ``growth`` instead.
         growth: :math:`1/p - q` at the start, where ``q`` is ``None``. 0 suits a readout, 0.5 a pool over
             neighbours; the default lies between.
@@ -78,33 +233,32 @@ class GNP(Aggregation):
 
     Example:
         >>> from graphpool import aggr
-        >>> pool = aggr.GNP(sign="plus", p=2.0, q=0.0)
+        >>> pool = aggr.GNP(form="paper", sign="plus", p=2.0, q=0.0)
         >>> pool(torch.tensor([[3.0], [4.0]])).detach()
         tensor([[5.]])
         >>> pool.p.detach()
         tensor([[2.]])
     """
 
-    learnable = True
-    multiplicity_aware = True
-    supports_gather = True
-
     def __init__(
         self,
         channels: int | None = None,
         *,
+        form: str = "paper",
         sign: str = "both",
         shared: bool = True,
         p: float = 8.0,
         q: float | None = None,
         growth: float = 0.25,
         p_min: float = 1.0,
-        p_max: float = 1000.0,
+        p_max: float = P_MAX,
         offset: float = 0.0,
         negative: str = "abs",
         combine: str = "random",
     ) -> None:
-        super().__init__(channels)
+        if form != "paper":
+            raise ValueError(f"`form` of PaperGNP is 'paper'; got {form!r}.")
+        Aggregation.__init__(self, channels)
         if sign not in SIGNS:
             raise ValueError(f"`sign` must be one of {SIGNS}; got {sign!r}.")
         if combine not in STARTS:
@@ -208,15 +362,19 @@ class GNP(Aggregation):
         offset = f", offset={self.offset}" if self.offset else ""
         start = "" if self.initial_combine == "random" else f", combine={self.initial_combine!r}"
         return (
-            f"{channels}sign={self.sign!r}, shared={self.shared}, p={self.initial_p}, {size}"
+            f"{channels}form='paper', sign={self.sign!r}, shared={self.shared}, p={self.initial_p}, {size}"
             f"{offset}, negative={self.negative!r}{start}"
         )
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        # That of the form is asked of GNP.
+        super(GNP, self)._load_from_state_dict(state_dict, prefix, *args)
 
 
 def exponent_parameter_groups(
     model: torch.nn.Module, lr: float, exponent_lr: float | None = None, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer: exponents of pools apart from everything else.
+    """Parameter groups for an optimizer: exponents of :class:`PaperGNP` apart from everything else.
 
     Args:
         model: Any module; every submodule with ``exponent_parameters()`` is found.
@@ -227,7 +385,7 @@ def exponent_parameter_groups(
 
     Example:
         >>> from graphpool import aggr
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), aggr.GNP(4))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), aggr.GNP(4, form="paper"))
         >>> groups = aggr.exponent_parameter_groups(model, lr=0.01)
         >>> [(len(g["params"]), g["lr"]) for g in groups]
         [(3, 0.01), (2, 0.1)]
