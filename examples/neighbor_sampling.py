@@ -54,14 +54,6 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def make_pool(name: str, channels: int) -> torch.nn.Module:
-    """A pool by name. GNP clamps, as GeM does: the norm of absolute values would mistake a negative
-    message for a large one. It starts with no growth, because all nodes have equally many neighbours."""
-    if name == "gnp":
-        return pools.GNP(channels, sign="plus", p=3.0, growth=0.0, negative="clamp")
-    return pools.resolve(name, channels=channels)
-
-
 def run(args: argparse.Namespace, data: Data, aggr: tuple[str, ...], name: str) -> dict:
     seed_everything(args.seed)
     model = GraphModel(
@@ -70,7 +62,7 @@ def run(args: argparse.Namespace, data: Data, aggr: tuple[str, ...], name: str) 
         1,
         num_layers=2,
         conv="sage",
-        aggr=[make_pool(pool, args.hidden) for pool in aggr],
+        aggr=[pools.resolve(pool, args.hidden) for pool in aggr],
         readout=None,
         encoder="mlp",
     ).to(args.device)
