@@ -7,8 +7,8 @@
 For every task, pool and seed the pool stands at every site of the network, over neighbours, groups or
 clusters and as the readout, and is trained with Adam, at a rate that falls to 0 along a cosine: the same for
 all pools, without groups of parameters, clipping or choice of an epoch. What is finished is in the file of
---out at once, and an interrupted run goes on from there. Tasks that need files (TU, ModelNet10, SHREC) look for
-them under --data, and are left out, with a note, where they are not. --part val is for choosing
+--out at once, and an interrupted run goes on from there. Tasks that need files (TU, ModelNet10, SHREC) look
+for them under --data, and are left out, with a note, where they are not. --part val is for choosing
 recipes: other draws of generated data, and parts of the training data instead of the test data.
 """
 
@@ -172,10 +172,12 @@ def report(runs: list[Run], pools: list[str]) -> str:
     place = ranks(rows)
     kinds = {m: kind for task in TASKS.values() for m, kind in task.measures.items()}
     seeds = {m: len({r["seed"] for r in runs if m in TASKS[r["task"]].measures}) for m in rows}
+    digits = {"accuracy": ".1f", "error": ".3g"}
+    units = {"accuracy": "%", "error": "error"}
     cells = [
-        [f"{m}, {'%' if kinds[m] == 'accuracy' else 'error'}", seeds[m], *(f"{row[p]:.3g}" if kinds[m] == "error" else f"{row[p]:.1f}" for p in pools)]
+        [f"{m}, {units[kinds[m]]}", seeds[m], *(format(row[p], digits[kinds[m]]) for p in pools)]
         for m, row in rows.items()
-    ]  # fmt: skip
+    ]
     means = [f"{statistics.mean(place[m][p] for m in place):.1f}" for p in pools]
     text = table([*cells, ["**mean rank**", "", *means]], ["measure", "seeds", *pools])
     if set(FIXED) | {"gnp"} <= set(pools):
@@ -205,9 +207,11 @@ def report(runs: list[Run], pools: list[str]) -> str:
             if other["pool"] == "mean" and (r["task"], r["seed"]) == (other["task"], other["seed"])
             if "parameters" in r and "parameters" in other
         ]
-        lines.append([pool, len(mine), sum(bool(r["diverged"]) for r in mine),
-                      f"{max(r['gradient'] for r in mine):.3g}", f"{statistics.median(r['gradient'] for r in mine):.3g}",
-                      max(more, default="")])  # fmt: skip
+        norms = [r["gradient"] for r in mine]
+        diverged = sum(bool(r["diverged"]) for r in mine)
+        middle = statistics.median(norms)
+        beyond = max(more, default="")
+        lines.append([pool, len(mine), diverged, f"{max(norms):.3g}", f"{middle:.3g}", beyond])
     header = [
         "pool",
         "runs",
@@ -238,7 +242,8 @@ def draw(runs: list[Run], pools: list[str], path: Path) -> None:
     for i, row in enumerate(cells):
         for j, value in enumerate(row):
             colour = "white" if value < 0.5 * len(order) else "black"
-            axes.text(j, i, f"{value:.1f}".removesuffix(".0"), ha="center", va="center", color=colour, fontsize=9)  # fmt: skip
+            style = {"ha": "center", "va": "center", "color": colour, "fontsize": 9}
+            axes.text(j, i, f"{value:.1f}".removesuffix(".0"), **style)
     axes.axhline(len(place) - 0.5, color="white", lw=3)
     axes.set_xticks(range(len(order)), order, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)

@@ -52,8 +52,8 @@ class GNP(Aggregation):
     harmonic mean   0, 1      p2 = 1, g = 0             not negative
     =============== ========= ========================= ==================================
 
-    Of elements that are not negative, such as outputs of a ReLU, ``r`` is 1, and :math:`n^g m_p` is the norm of
-    the paper, :math:`n^{-q} (\sum_e x_e^p)^{1/p}` with :math:`q = 1/p - g`. Signs are kept, ``GNP(-x) =
+    Of elements that are not negative, such as outputs of a ReLU, ``r`` is 1, and :math:`n^g m_p` is the norm
+    of the paper, :math:`n^{-q} (\sum_e x_e^p)^{1/p}` with :math:`q = 1/p - g`. Signs are kept, ``GNP(-x) =
     -GNP(x)``: of a bag with both signs the norms say how large its elements are, and ``r`` which sign
     outweighs the other. The maximum of such elements is not among these pools.
 
