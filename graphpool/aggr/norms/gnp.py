@@ -21,9 +21,8 @@ SIGNS = ("both", "plus", "minus")
 STARTS = ("random", "average")
 P_MAX = 1000.0
 """Beyond it float32 no longer tells a power mean from the extremum."""
-START, GAIN = 8.0, 2.0
-"""Exponents at the start, and how far a step of their parameter moves their logarithm."""
-GROWTH = 0.25
+START, GROWTH = 8.0, 0.25
+"""Exponents and growth where training starts."""
 
 
 @register("gnp")
@@ -61,7 +60,8 @@ class GNP(Aggregation):
     else: a step of the ordinary rate moves each parameter by a sensible amount. The first norm starts near
     the maximum and the second near the minimum (p = 8). ``s`` starts between 0 and 1 and ``t`` between -1/2
     and 1/2, spread over the channels in a fixed pattern: the layer behind finds all of it at once, and the
-    exponents, which can wait, need not chase the scale of the output. No derivative to an element exceeds
+    exponents need not chase the scale of the output. They move slowly near their start and the faster the
+    farther away: what the first steps do while that scale is wrong is little, what all agree on is much. No derivative to an element exceeds
     :math:`3 n^{g - 1/p_1}`, :math:`3 n^{g + 1/p_2}` and :math:`n^{g - 1}`, of the three means, so there is
     nothing to clip. Weight decay pulls towards the mean.
 
@@ -76,7 +76,7 @@ class GNP(Aggregation):
     Attributes:
         p: The exponents as they are now, ``[3, 1]``: ``p1``, ``-p2`` and 1.
         q: Likewise, :math:`1/p - g`.
-        growth: The parameter ``g``, ``[1]``.
+        growth: ``g``, ``[1]``.
         shares: ``[3, C]``: the weights of the three means, which add up to 1.
 
     Raises:
@@ -89,9 +89,9 @@ class GNP(Aggregation):
         >>> torch.equal(pool(-x), -pool(x))
         True
         >>> with torch.no_grad():
-        ...     _ = pool.s.fill_(1), pool.growth.fill_(1)
-        ...     pool(x)
-        tensor([[4., 2.]])
+        ...     _ = pool.s.fill_(1)
+        ...     pool(x) / 2**pool.growth
+        tensor([[2., 1.]])
     """
 
     learnable = True
@@ -116,7 +116,7 @@ class GNP(Aggregation):
 
     def build(self, channels: int) -> None:
         self.exponents = torch.nn.Parameter(torch.empty(2))
-        self.growth = torch.nn.Parameter(torch.empty(1))
+        self.size = torch.nn.Parameter(torch.empty(1))
         self.s = torch.nn.Parameter(torch.empty(channels))
         self.t = torch.nn.Parameter(torch.empty(channels))
 
@@ -124,17 +124,23 @@ class GNP(Aggregation):
         # Multiples of two irrational numbers: even in both weights, however many channels there are.
         count = torch.arange(1, self.s.numel() + 1, dtype=torch.float64)
         with torch.no_grad():
-            self.exponents.fill_(math.acosh(START) / GAIN)
-            self.growth.fill_(GROWTH)
+            self.exponents.zero_()
+            self.size.zero_()
             self.s.copy_((0.5 + 0.7548776662466927 * count) % 1)
             self.t.copy_((0.5 + 0.6180339887498949 * count) % 1 - 0.5)
 
     @property
     def p(self) -> Tensor:
         # cosh is 1 at its smallest, which the parameter can pass through, and grows as exp does.
-        bound = math.acosh(P_MAX) / GAIN
-        sharp, blunt = (GAIN * self.exponents.clamp(-bound, bound)).cosh().split(1)
-        return torch.stack([sharp, -blunt, torch.ones_like(sharp)])
+        bound = math.acosh(P_MAX)
+        start = math.acosh(START)
+        moved = (start + _hesitant(self.exponents, 1.0, 5.0)).clamp(-bound, bound)
+        large, small = moved.cosh().split(1)
+        return torch.stack([large, -small, torch.ones_like(large)])
+
+    @property
+    def growth(self) -> Tensor:
+        return GROWTH + _hesitant(self.size, 0.3, 2.0)
 
     @property
     def q(self) -> Tensor:
@@ -170,6 +176,11 @@ class GNP(Aggregation):
                 f"paper, the only one there was before: load it into GNP(channels, form='paper')."
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _hesitant(x: Tensor, slow: float, fast: float) -> Tensor:
+    """How far a parameter has moved: ``slow`` near 0, faster and faster beyond."""
+    return slow * x + fast * x * x.abs()
 
 
 class PaperGNP(GNP):
