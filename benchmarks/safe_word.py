@@ -89,7 +89,7 @@ def learned(model: torch.nn.Module) -> dict[str, dict[str, list[float]]]:
     return {
         site: {
             "p": pool.p.detach().mean(1).tolist(),
-            "growth": pool.growth.detach().flatten().tolist(),
+            "growth": pool.g.detach().tolist(),
             "shares": pool.shares.detach().mean(1).tolist(),
         }
         for site, pool in model.named_modules()

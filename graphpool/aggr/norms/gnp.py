@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from graphpool.segments import Segments
 
 FORMS = ("mixed", "paper")
 SIGNS = ("both", "plus", "minus")
-STARTS = ("random", "average")
 P_MAX = 1000.0
 """Beyond it float32 no longer tells a power mean from the extremum."""
 START, GROWTH = 8.0, 0.25
@@ -57,13 +55,13 @@ class GNP(Aggregation):
     outweighs the other. The maximum of such elements is not among these pools.
 
     It is meant to be one word in a network that is trained with ``Adam(model.parameters(), lr)`` and nothing
-    else: a step of the ordinary rate moves each parameter by a sensible amount. The first norm starts near
-    the maximum and the second near the minimum (p = 8). ``s`` starts between 0 and 1 and ``t`` between -1/2
-    and 1/2, spread over the channels in a fixed pattern: the layer behind finds all of it at once, and the
-    exponents need not chase the scale of the output. They move slowly near their start and the faster the
-    farther away: what the first steps do while that scale is wrong is little, what all agree on is much. No derivative to an element exceeds
-    :math:`3 n^{g - 1/p_1}`, :math:`3 n^{g + 1/p_2}` and :math:`n^{g - 1}`, of the three means, so there is
-    nothing to clip. Weight decay pulls towards the mean.
+    else. The first norm starts near the maximum and the second near the minimum (p = 8). ``s`` starts
+    between 0 and 1 and ``t`` between -1/2 and 1/2, spread over the channels in a fixed pattern: the layer
+    behind finds all of it at once. Exponents and growth move slowly near their start, and the faster the
+    farther away: the first steps, while the scale of the output is wrong, do little, and what many steps
+    agree on is much. No derivative to an element exceeds :math:`3 n^{g - 1/p_1}`, :math:`3 n^{g + 1/p_2}` and
+    :math:`n^{g - 1}`, of the three means, so there is nothing to clip. Weight decay pulls exponents and
+    growth towards their start.
 
     Ko, Kwon, Shin, Lee, "Learning to pool in graph neural networks for extrapolation", 2021, map two norms,
     of :math:`p > 0` and :math:`p < 0`, to ``C`` channels linearly, :math:`2 C^2` weights. ``form="paper"`` is
@@ -76,7 +74,7 @@ class GNP(Aggregation):
     Attributes:
         p: The exponents as they are now, ``[3, 1]``: ``p1``, ``-p2`` and 1.
         q: Likewise, :math:`1/p - g`.
-        growth: ``g``, ``[1]``.
+        g: The growth, ``[1]``.
         shares: ``[3, C]``: the weights of the three means, which add up to 1.
 
     Raises:
@@ -90,7 +88,7 @@ class GNP(Aggregation):
         True
         >>> with torch.no_grad():
         ...     _ = pool.s.fill_(1)
-        ...     pool(x) / 2**pool.growth
+        ...     pool(x) / 2**pool.g
         tensor([[2., 1.]])
     """
 
@@ -139,12 +137,12 @@ class GNP(Aggregation):
         return torch.stack([large, -small, torch.ones_like(large)])
 
     @property
-    def growth(self) -> Tensor:
+    def g(self) -> Tensor:
         return GROWTH + _hesitant(self.size, 0.3, 2.0)
 
     @property
     def q(self) -> Tensor:
-        return 1 / self.p - self.growth
+        return 1 / self.p - self.g
 
     @property
     def shares(self) -> Tensor:
@@ -167,7 +165,7 @@ class GNP(Aggregation):
         y = shares[2] * mean
         for p, share in zip(self.p[:2], shares[:2], strict=True):
             y = y + share * sign * working(segment_power(size, segments, p, 1 / p, weight, gather))
-        return (y * segment_sizes(segments, weight, y) ** self.growth).to(x.dtype)
+        return (y * segment_sizes(segments, weight, y) ** self.g).to(x.dtype)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         if prefix + "a" in state_dict:
@@ -188,9 +186,11 @@ class PaperGNP(GNP):
 
     .. math:: f_{p,q}(s) = n_s^{-q} \left( \sum_{e \in s} |x_e|^p \right)^{1/p}
 
-    It sees absolute values unless told otherwise, and wants care: exponents at a rate of their own
-    (:func:`exponent_parameter_groups`) that stand still at first, and in long runs a clipped gradient. On
-    non-negative elements sum is ``p = 1, q = 0``, mean ``p = 1, q = 1``, the L2 norm ``p = 2, q = 0``,
+    It sees absolute values unless told otherwise, and wants care: the parameters ``a`` and ``growth`` in a
+    group of their own, at about ten times the rate, without weight decay, and at rest in the first epochs;
+    in long runs a clipped gradient.
+
+    On non-negative elements sum is ``p = 1, q = 0``, mean ``p = 1, q = 1``, the L2 norm ``p = 2, q = 0``,
     a power mean ``q = 1/p``, the harmonic mean ``p = q = -1``; ``q = 0`` with ``p -> inf`` is the maximum and
     with ``p -> -inf`` the minimum. Because it also learns how the result depends on the size of the bag,
     a network that pools with it can extrapolate to larger bags.
@@ -204,10 +204,6 @@ class PaperGNP(GNP):
     *growth*: a bag ``k`` times as large, of like elements, gives :math:`k^g` times the result (sum 1; mean,
     maximum and minimum 0). ``a`` and ``g`` are what is learned: a step in ``p`` then changes which elements
     count and leaves the scale alone, where with ``p`` and ``q`` each step undoes part of the other's.
-
-    Hold the exponents still for the first epochs, with a rate of 0 for their group of
-    :func:`exponent_parameter_groups`: while the scale of the output is wrong they would correct that, and
-    leave the region from where they find the pool.
 
     Ko, Kwon, Shin, Lee, "Learning to pool in graph neural networks for extrapolation", 2021. The paper's
     initial values are not known to us; these were chosen by experiment, with this parametrisation.
@@ -228,10 +224,6 @@ class PaperGNP(GNP):
         negative: What becomes of negative elements: ``"abs"`` (as the formula says), ``"split"`` (an odd
             function, which is the signed sum or mean in those limits), ``"clamp"`` or ``"raise"``, see
             :func:`graphpool.aggr.norms.negative_elements.apply_policy`.
-        combine: Where the linear map of ``sign="both"`` starts: ``"random"``, as any linear layer, or
-            ``"average"``, the mean of both halves of each channel. That keeps non-negative elements
-            non-negative and adds no random layer to the network; three convolutions of width 256
-            trained faster with it (results page on extrapolation, shortest paths).
 
     Attributes:
         p: The exponents as they are now, ``[signs, 1 or C]``: GNP+ first.
@@ -264,15 +256,12 @@ class PaperGNP(GNP):
         p_max: float = P_MAX,
         offset: float = 0.0,
         negative: str = "abs",
-        combine: str = "random",
     ) -> None:
         if form != "paper":
             raise ValueError(f"`form` of PaperGNP is 'paper'; got {form!r}.")
         Aggregation.__init__(self, channels)
         if sign not in SIGNS:
             raise ValueError(f"`sign` must be one of {SIGNS}; got {sign!r}.")
-        if combine not in STARTS:
-            raise ValueError(f"`combine` must be one of {STARTS}; got {combine!r}.")
         if not p_min > 0:
             raise ValueError(f"`p_min` must be positive; got {p_min}.")
         if not p_min < p_max < math.inf:
@@ -295,7 +284,6 @@ class PaperGNP(GNP):
         self.p_min, self.p_max = float(p_min), float(p_max)
         self.offset = float(offset)
         self.negative = check_policy(negative)
-        self.initial_combine = combine
         if channels is None:
             self.build(1)
             self.reset_parameters()
@@ -326,11 +314,7 @@ class PaperGNP(GNP):
             else:
                 self.growth.copy_((1 / self.p - self.initial_q).expand_as(self.growth))
         if self.sign == "both":
-            # Drawn in any case: a seed starts the rest of a network alike with both choices.
             self.combine.reset_parameters()
-            if self.initial_combine == "average":
-                with torch.no_grad():
-                    self.combine.weight.copy_(torch.eye(self.combine.out_features).repeat(1, 2) / 2)
 
     @property
     def p(self) -> Tensor:
@@ -340,11 +324,6 @@ class PaperGNP(GNP):
     @property
     def q(self) -> Tensor:
         return 1 / self.p - self.growth
-
-    def exponent_parameters(self) -> Iterator[torch.nn.Parameter]:
-        """The parameters behind ``p`` and ``q``, which want a larger learning rate and no weight decay."""
-        yield self.a
-        yield self.growth
 
     def pool(
         self,
@@ -370,46 +349,11 @@ class PaperGNP(GNP):
         given = self.initial_q is not None
         size = f"q={self.initial_q}" if given else f"growth={self.initial_growth}"
         offset = f", offset={self.offset}" if self.offset else ""
-        start = "" if self.initial_combine == "random" else f", combine={self.initial_combine!r}"
         return (
             f"{channels}form='paper', sign={self.sign!r}, shared={self.shared}, p={self.initial_p}, {size}"
-            f"{offset}, negative={self.negative!r}{start}"
+            f"{offset}, negative={self.negative!r}"
         )
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         # That of the form is asked of GNP.
         super(GNP, self)._load_from_state_dict(state_dict, prefix, *args)
-
-
-def exponent_parameter_groups(
-    model: torch.nn.Module, lr: float, exponent_lr: float | None = None, weight_decay: float = 0.0
-) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer: exponents of :class:`PaperGNP` apart from everything else.
-
-    Args:
-        model: Any module; every submodule with ``exponent_parameters()`` is found.
-        lr: Learning rate of everything else.
-        exponent_lr: Learning rate of the exponents; ten times ``lr`` if absent.
-        weight_decay: For everything else. Exponents have none: it would pull them towards a value
-            that has nothing to recommend it.
-
-    Example:
-        >>> from graphpool import aggr
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), aggr.GNP(4, form="paper"))
-        >>> groups = aggr.exponent_parameter_groups(model, lr=0.01)
-        >>> [(len(g["params"]), g["lr"]) for g in groups]
-        [(3, 0.01), (2, 0.1)]
-    """
-    exponents = [
-        parameter
-        for module in model.modules()
-        if hasattr(module, "exponent_parameters")
-        for parameter in module.exponent_parameters()  # type: ignore[operator]
-    ]
-    known = {id(parameter) for parameter in exponents}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    groups: list[dict[str, Any]] = [{"params": others, "lr": lr, "weight_decay": weight_decay}]
-    if exponents:
-        rate = 10 * lr if exponent_lr is None else exponent_lr
-        groups.append({"params": exponents, "lr": rate, "weight_decay": 0.0})
-    return groups
