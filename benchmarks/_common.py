@@ -8,6 +8,7 @@ import json
 import platform
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,15 +19,13 @@ from torch import Tensor
 
 from graphpool import Segments
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+from _scripts import ScriptParser  # noqa: E402
 
-def make_parser(doc: str | None) -> argparse.ArgumentParser:
+
+def make_parser(doc: str | None) -> ScriptParser:
     """A parser that shows the script's own text, with what every benchmark of operations takes."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results")
+    parser = ScriptParser(doc)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import matplotlib
 import torch
 from _common import machine, make_parser, prepare, table, timed
+from _scripts import run as run_script
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
@@ -171,4 +172,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

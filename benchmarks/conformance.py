@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from _common import machine, make_parser, prepare, record, table
+from _scripts import run as run_script
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 from torch_geometric.nn import aggr as pyg
@@ -122,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import torch
 from _common import in_turn, machine, make_parser, peak_extra_memory, prepare, record, table
+from _scripts import run as run_script
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GINConv
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -15,6 +15,7 @@ import argparse
 import matplotlib
 import torch
 from _common import in_turn, keep_memory, machine, make_parser, prepare, table, warmed
+from _scripts import run as run_script
 
 from graphpool import Segments, ops
 
@@ -104,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

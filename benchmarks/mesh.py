@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from _common import make_parser, prepare, record, table, timed
+from _scripts import run as run_script
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
@@ -179,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from _common import in_turn, machine, make_parser, prepare, record, table
+from _scripts import run as run_script
 from torch import Tensor
 from tqdm import tqdm
 
@@ -189,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -13,6 +13,7 @@ from itertools import product
 
 import torch
 from _common import in_turn, machine, make_parser, peak_extra_memory, prepare, record, table, timed
+from _scripts import run as run_script
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GIN
@@ -104,10 +105,10 @@ def pooling(args: argparse.Namespace) -> str:
 
         def forward(model, batch=batch):
             with torch.no_grad():
-                return model(batch.x, batch.edge_index, batch.batch)
+                return model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
 
         def step(model, batch=batch):
-            return model(batch.x, batch.edge_index, batch.batch).sum().backward()
+            return model(batch.x, batch.edge_index, batch.batch, batch.num_graphs).sum().backward()
 
         for what, run in (("forward", forward), ("forward and backward", step)):
             times = in_turn(
@@ -136,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

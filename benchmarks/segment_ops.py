@@ -31,6 +31,7 @@ from _common import (
     table,
     warmed,
 )
+from _scripts import run as run_script
 from torch import Tensor
 from torch_geometric.nn import aggr as pyg
 from torch_geometric.utils import scatter, softmax
@@ -261,4 +262,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

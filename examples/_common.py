@@ -10,16 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from _scripts import ScriptParser
 
 
-def make_parser(description: str | None) -> argparse.ArgumentParser:
+def make_parser(description: str | None) -> ScriptParser:
     """A parser that prints the text of a script as it stands, with ``--seed --device --out --quick``."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results")
+    parser = ScriptParser(description)
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
     return parser
 

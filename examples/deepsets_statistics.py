@@ -23,6 +23,7 @@ from _common import (
     out_dir,
     seed_everything,
 )
+from _scripts import run as run_script
 from torch import Tensor
 from tqdm import tqdm
 
@@ -200,4 +201,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

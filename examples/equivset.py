@@ -19,6 +19,7 @@ import time
 
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
+from _scripts import run as run_script
 from torch import Tensor
 from tqdm import trange
 
@@ -150,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -53,6 +53,7 @@ from _expressive_training import (
     relabelled_classes,
     train,
 )
+from _scripts import run as run_script
 from torch import nn
 from tqdm import tqdm
 
@@ -311,4 +312,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
+from _scripts import run as run_script
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 from tqdm import tqdm
@@ -244,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

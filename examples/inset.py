@@ -16,6 +16,7 @@ import time
 
 import torch
 from _common import format_table, mean_and_spread, out_dir
+from _scripts import run as run_script
 from equivset import CHOSEN, EMBEDDINGS, ITEMS, SOURCES, train, training_parser
 
 NETWORKS = {"subset only": False, "subset and set (INSET)": True}
@@ -83,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -24,6 +24,7 @@ from _common import (
     recall_per_class,
     seed_everything,
 )
+from _scripts import run as run_script
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 from tqdm import tqdm
@@ -193,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

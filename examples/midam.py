@@ -24,6 +24,7 @@ from _common import (
     out_dir,
     seed_everything,
 )
+from _scripts import run as run_script
 from torch import Tensor
 from tqdm import trange
 
@@ -70,7 +71,7 @@ def make_bags(count: int, size: int, share: float, seed: int) -> tuple[Tensor, T
 class Model(torch.nn.Module):
     """Scores of instances, or features for the attention, and a stochastic pool."""
 
-    def __init__(self, kind: str, num_bags: int, gamma: float, width: int = 64) -> None:
+    def __init__(self, kind: str, num_segments: int, gamma: float, width: int = 64) -> None:
         super().__init__()
         self.trunk = torch.nn.Sequential(
             torch.nn.Linear(CHANNELS, width), torch.nn.ReLU(),
@@ -80,16 +81,16 @@ class Model(torch.nn.Module):
             self.head: torch.nn.Module = torch.nn.Sequential(
                 torch.nn.Linear(width, 1), torch.nn.Sigmoid()
             )
-            self.pool = aggr.MIDAMLogSumExp(1, tau=0.1, num_bags=num_bags, gamma=gamma)
+            self.pool = aggr.MIDAMLogSumExp(1, tau=0.1, num_segments=num_segments, gamma=gamma)
         else:
             self.head = torch.nn.Identity()
-            self.pool = aggr.MIDAMAttention(width, num_bags=num_bags, gamma=gamma)
+            self.pool = aggr.MIDAMAttention(width, num_segments=num_segments, gamma=gamma)
 
-    def forward(self, x: Tensor, bag_id: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, segment_index: Tensor | None = None) -> Tensor:
         count, size, channels = x.shape
         bags = Segments(ptr=torch.arange(0, count * size + 1, size, device=x.device))
         features = self.head(self.trunk(x.reshape(-1, channels)))
-        return self.pool(features, bags, bag_id=bag_id).squeeze(-1)
+        return self.pool(features, bags, segment_index=segment_index).squeeze(-1)
 
 
 def auc(score: Tensor, label: Tensor) -> float:
@@ -262,4 +263,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
+from _scripts import run as run_script
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.loader import NodeLoader
@@ -172,4 +173,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from _common import check_classes, format_table, make_parser, out_dir, seed_everything
 from _points import followed_by, predict, train
+from _scripts import run as run_script
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
@@ -213,7 +214,7 @@ def run_network(
     k = args.k or (8 if args.quick else 16)
     size, epochs = args.batch_size or 32, 1 if args.quick else args.epochs
     if len(train_set) < 2:
-        raise ValueError("a network needs at least two training clouds; got one.")
+        raise ValueError("a network needs two training clouds; got one. See --data and --limit.")
     weight = class_weights(train_set.y, len(train_set.classes)) if args.class_weights else None
     train_set = followed_by(
         train_set, Sample(points, generator=generator), Scale(generator=generator),
@@ -281,4 +282,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
 from _points import followed_by, predict, train
+from _scripts import run as run_script
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.datasets import ShapeNet
@@ -183,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

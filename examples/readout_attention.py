@@ -16,6 +16,7 @@ from pathlib import Path
 import matplotlib
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
+from _scripts import run as run_script
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 from tqdm import tqdm
@@ -125,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

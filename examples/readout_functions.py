@@ -19,6 +19,7 @@ from pathlib import Path
 import matplotlib
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
+from _scripts import run as run_script
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -198,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,6 +20,7 @@ import matplotlib
 import numpy as np
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
+from _scripts import run as run_script
 from torch import Tensor
 
 from graphpool import aggr, plot
@@ -108,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

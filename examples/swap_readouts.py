@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
+from _scripts import run as run_script
 from _swap_pictures import draw, draw_training
 from torch import Tensor
 from tqdm import tqdm
@@ -310,4 +311,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,4 +1,4 @@
-"""Numbers that an argument may be: one rule and one wording for all of the package."""
+"""What numbers and indices may be: one rule and one wording for all of the package."""
 
 from __future__ import annotations
 
@@ -7,6 +7,53 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+_INTEGERS = (
+    (torch.int64, torch.int32, torch.int16, torch.int8)
+    + (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+)  # fmt: skip
+
+
+def what_came(value: Any) -> str:
+    """A value in the words of a message."""
+    if isinstance(value, Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        article = "an" if dtype.startswith("i") else "a"
+        return f"{article} {dtype} tensor of shape {tuple(value.shape)}"
+    return type(value).__name__
+
+
+def as_indices(value: Any, name: str, expected: str = "an integer tensor") -> Tensor:
+    """``value`` as an int64 tensor, whatever its integers are: all of them fit, so that nothing changes.
+
+    Raises:
+        TypeError: It is no tensor, or one of floating point numbers or truth values.
+
+    Example:
+        >>> as_indices(torch.tensor([3, 1], dtype=torch.uint8), "batch")
+        tensor([3, 1])
+    """
+    # torch_geometric.Index and EdgeIndex; older versions of torch.compile cannot ask a plain tensor.
+    if type(value) is not Tensor and hasattr(value, "as_tensor"):
+        value = value.as_tensor()
+    if not isinstance(value, Tensor) or value.dtype not in _INTEGERS:
+        raise TypeError(f"`{name}` must be {expected}; got {what_came(value)}.")
+    return value.long()
+
+
+def as_edges(
+    value: Any, name: str = "edge_index", expected: str = "an integer tensor [2, E]"
+) -> Tensor:
+    """``value`` as an int64 tensor ``[2, E]``.
+
+    Raises:
+        TypeError: As in :func:`as_indices`.
+        ValueError: It has another shape.
+    """
+    edges = as_indices(value, name, expected)
+    if edges.dim() != 2 or edges.size(0) != 2:
+        raise ValueError(f"`{name}` must have shape [2, E]; got {tuple(edges.shape)}.")
+    return edges
 
 
 def as_integer(value: Any, name: str, expected: str = "an int") -> int:

@@ -71,11 +71,7 @@ def on_values(function: _Function) -> _Function:
             return function(*args, **kwargs)
         named = {**dict(zip(names, args, strict=False)), **kwargs}
         for name, value in named.items():
-            if is_vectorized(value):
-                raise ValueError(
-                    f"`{name}` is vectorised by torch.vmap, but what is computed here depends on its "
-                    "values, which may differ from one to the next. Call it for each in a loop."
-                )
+            refuse_vectorized(value, name)
             if isinstance(value, Tensor):
                 named[name] = unwrapped(value)
         with pyfunctorch.temporarily_clear_interpreter_stack():
@@ -84,11 +80,26 @@ def on_values(function: _Function) -> _Function:
     return cast("_Function", call)
 
 
+def refuse_vectorized(value: Any, name: str) -> None:
+    """Raises where a program would have to go one way for some of the many that ``value`` stands for.
+
+    Raises:
+        ValueError: ``value``, or what it holds, is vectorised by :func:`torch.vmap`.
+    """
+    if is_vectorized(value):
+        raise ValueError(
+            f"`{name}` is vectorised by torch.vmap, but what is computed here depends on its "
+            "values, which may differ from one to the next. Call it for each in a loop."
+        )
+
+
 def is_vectorized(x: Any) -> bool:
-    """Whether ``x`` is a tensor that stands for many at once."""
+    """Whether ``x`` is a tensor that stands for many at once, or holds one (``Segments``)."""
     functorch = torch._C._functorch
     if torch.compiler.is_compiling():
         return False
+    if hasattr(x, "held_tensors"):
+        return any(map(is_vectorized, x.held_tensors()))
     while isinstance(x, Tensor) and functorch.is_functorch_wrapped_tensor(x):
         if functorch.is_batchedtensor(x):
             return True
@@ -103,6 +114,20 @@ def unwrapped(x: Tensor) -> Tensor:
     while torch._C._functorch.is_functorch_wrapped_tensor(x):
         x = torch._C._functorch.get_unwrapped(x)
     return x
+
+
+def refuse_draws_apart() -> None:
+    """Raises inside of ``torch.vmap(..., randomness="different")``: what is drawn here is drawn once for all.
+
+    Raises:
+        ValueError: Random numbers are to differ.
+        RuntimeError: None are to be drawn; PyTorch says so.
+    """
+    if inside_vmap() and is_vectorized(torch.rand(1, generator=torch.Generator())):
+        raise ValueError(
+            "What is drawn here is the same for all that torch.vmap vectorises: take randomness='same', or "
+            "call it for each in a loop."
+        )
 
 
 #: Whether ``torch.export`` is at work; torch before 2.7 cannot tell it from ``torch.compile``.

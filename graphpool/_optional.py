@@ -61,7 +61,7 @@ def _load(name: str) -> ModuleType | ImportError:
     top = name.partition(".")[0]
     if top not in PACKAGES:
         raise ValueError(
-            f"`name` must be one of the optional packages {sorted(PACKAGES)}, got {name!r}"
+            f"`name` must be one of the optional packages {sorted(PACKAGES)}; got {name!r}."
         )
     if name not in _loaded:
         try:

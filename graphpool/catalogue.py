@@ -56,7 +56,7 @@ and say with `pos_dim` how many columns are positions. What comes out has no pos
 
 ## Further arguments
 
-Some pools take more in a call, passed on by name: `mask` (`inset`), `slot` (`dsvt`), `bag_id`
+Some pools take more in a call, passed on by name: `mask` (`inset`), `window_index` (`dsvt`), `segment_index`
 (`midam_lse`, `midam_attention`).
 
 ## Everything there is

@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric import nn as pyg
 
 from graphpool import _debug
+from graphpool._arguments import what_came
+
+
+def check_input(x: Any, name: str, channels: int, module: torch.nn.Module) -> None:
+    """Raises unless ``module`` can take ``x`` ``[..., channels]``, so that the message names the argument.
+
+    Args:
+        x: The features.
+        name: What the caller calls them.
+        channels: Their width; -1 where any will do.
+        module: What they go into, in a precision of its parameters, where it has any.
+
+    Raises:
+        TypeError: ``x`` is no tensor, or in another precision.
+        ValueError: It has another shape.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"`{name}` must be a tensor; got {what_came(x)}.")
+    if x.dim() < 2:
+        raise ValueError(f"`{name}` must have shape [..., rows, channels]; got {what_came(x)}.")
+    if channels > 0 and x.size(-1) != channels:
+        raise ValueError(
+            f"`{name}` must have {channels} channels, its last dimension; got {what_came(x)}."
+        )
+    other = None
+    for parameter in module.parameters():
+        if parameter.dtype == x.dtype:
+            return
+        other = parameter.dtype if other is None and parameter.is_floating_point() else other
+    if other is None or (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+        return
+    raise TypeError(
+        f"`{name}` must be {other}, as the parameters are; got {what_came(x)}. Convert it: "
+        f"`{name}.to({other})`."
+    )
 
 
 class Linear(pyg.Linear):

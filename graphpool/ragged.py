@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool import _debug
+
 
 def ragged_arange(counts: Tensor) -> tuple[Tensor, Tensor]:
     """``0..c-1`` for every count ``c``, one after the other.
@@ -32,6 +34,8 @@ def ragged_offsets(counts: Tensor) -> Tensor:
         >>> ragged_offsets(torch.tensor([2, 0, 3]))
         tensor([0, 2, 2, 5])
     """
+    if _debug.is_vectorized(counts):
+        return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     out = counts.new_zeros(counts.numel() + 1)
     torch.cumsum(counts, 0, out=out[1:])
     return out

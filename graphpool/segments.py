@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, as_indices, what_came
 from graphpool.ragged import ragged_offsets
 
 
@@ -21,8 +21,7 @@ def _kept(compute: Callable[[Segments], Any]) -> Callable[[Segments], Any]:
 
     @functools.wraps(compute)
     def get(self: Segments) -> Any:
-        differ = _debug.is_vectorized(self._index) or _debug.is_vectorized(self._ptr)
-        return compute(self) if differ else outside(self)
+        return compute(self) if _debug.is_vectorized(self) else outside(self)
 
     return get
 
@@ -38,17 +37,20 @@ class Segments:
 
     What follows from them (:attr:`counts`, :attr:`perm`, the other form) is computed on first use and
     kept, so that one object can serve every layer of a network, in training what was first used under
-    ``torch.inference_mode()`` too. The object copies ``index`` and ``ptr``: what is written to them
-    later changes nothing here. Do not write to what its properties return.
+    ``torch.inference_mode()`` too; a compiled program keeps nothing where gradients are off. The object
+    copies ``index`` and ``ptr``: what is written to them later changes nothing here. Do not write to what its
+    properties return.
 
     Args:
-        index: The bag of each element, an integer tensor ``[E]`` with values in ``[0, num_segments)``.
-        ptr: The offsets of the bags, an integer tensor ``[S + 1]`` that starts at 0 and never falls.
+        index: The bag of each element, a tensor ``[E]`` of integers of any kind, with values in
+            ``[0, num_segments)``.
+        ptr: The offsets of the bags, integers ``[S + 1]`` that start at 0 and never fall.
         num_segments: The number of bags ``S``, an integer of any kind (Python's, NumPy's, a tensor with
             one element). Required with ``index``: it is never guessed from the largest value, because
             empty bags at the end would vanish.
         num_elements: The number of elements, where it is known without reading ``ptr``.
         is_sorted: States that ``index`` is sorted; found out when ``None``.
+        name: What messages call ``index``: the argument that it came as.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -72,14 +74,16 @@ class Segments:
         *,
         num_elements: int | None = None,
         is_sorted: bool | None = None,
+        name: str = "index",
     ) -> None:
         if index is None and ptr is None:
             raise ValueError("Segments needs `index` (with `num_segments`) or `ptr`; got neither.")
-        self._index = None if index is None else _as_integers(index, "index")
+        self._index = None if index is None else _as_integers(index, name)
         self._ptr = None if ptr is None else _as_integers(ptr, "ptr")
         self._counts: Tensor | None = None
         self._perm: Tensor | None = None
         self._sorted = True if ptr is not None else is_sorted
+        self._own_of_program = torch.compiler.is_compiling()
         if num_segments is not None:
             num_segments = as_count(num_segments, "num_segments", least=0)
         if num_elements is not None:
@@ -108,10 +112,10 @@ class Segments:
             and self._index.numel() != num_elements
         ):
             raise ValueError(
-                f"`index` has {self._index.numel()} entries, but there are {num_elements} elements."
+                f"`{name}` has {self._index.numel()} entries, but there are {num_elements} elements."
             )
         if _debug.values_are_checked(self.device):
-            self._check_values()
+            self._check_values(name)
 
     @classmethod
     def from_padded(cls, mask: Tensor) -> Segments:
@@ -126,7 +130,7 @@ class Segments:
             tensor([0, 2, 2, 3])
         """
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.dim() != 2:
-            raise TypeError(f"`mask` must be a boolean tensor [S, N]; got {_describe(mask)}.")
+            raise TypeError(f"`mask` must be a boolean tensor [S, N]; got {what_came(mask)}.")
         return cls(ptr=ragged_offsets(mask.sum(1)))
 
     @classmethod
@@ -164,7 +168,8 @@ class Segments:
             counts = self.counts
             with _outlives_inference_mode():
                 bags = torch.arange(self.num_segments, device=self.device)
-                self._index = bags.repeat_interleave(counts, output_size=self.num_elements)
+                index = bags.repeat_interleave(counts, output_size=self.num_elements)
+            return self._keep(_index=index)
         return self._index  # type: ignore[return-value]
 
     @property
@@ -175,11 +180,9 @@ class Segments:
             traced = _debug.being_traced()
             if self.is_sorted and not traced:
                 with _outlives_inference_mode():
-                    self._ptr = torch._convert_indices_from_coo_to_csr(
-                        self.index, self.num_segments
-                    )
-            else:
-                self._sort()
+                    ptr = torch._convert_indices_from_coo_to_csr(self.index, self.num_segments)
+                return self._keep(_ptr=ptr)
+            return self._sort()[0]
         return self._pointer
 
     @property
@@ -189,18 +192,19 @@ class Segments:
         if _is_missing(self._counts):
             with _outlives_inference_mode():
                 if self._ptr is not None:
-                    self._counts = self._ptr[1:] - self._ptr[:-1]
+                    counts = self._ptr[1:] - self._ptr[:-1]
                 else:
                     zeros = self.index.new_zeros(self.num_segments)
-                    self._counts = zeros.scatter_add(0, self.index, torch.ones_like(self.index))
+                    counts = zeros.scatter_add(0, self.index, torch.ones_like(self.index))
+            return self._keep(_counts=counts)
         return self._counts  # type: ignore[return-value]
 
     @property
     def is_sorted(self) -> bool:
         """Whether the elements lie in the order of their bags."""
         if self._sorted is None:
-            if _debug.being_traced():
-                # A traced program may not depend on values: sorting what is sorted does no harm.
+            if _debug.being_traced() or _debug.is_vectorized(self):
+                # Such a program may not depend on values: sorting what is sorted does no harm.
                 return False
             index = self.index
             self._sorted = bool((index[1:] >= index[:-1]).all())
@@ -212,19 +216,31 @@ class Segments:
         """``[E]`` such that ``index[perm]`` is sorted (a stable sort), or ``None`` if it is already."""
         if self.is_sorted:
             return None
-        if _is_missing(self._perm):
-            self._sort()
-        return self._perm
+        return self._sort()[1] if _is_missing(self._perm) else self._perm
 
-    def _sort(self) -> None:
+    def _sort(self) -> tuple[Tensor, Tensor]:
         _debug.refuse_older_onnx("sorting the bags")
         from graphpool.sorting import sort_index
 
         with _outlives_inference_mode():
-            self._ptr, self._perm = sort_index(self.index, self.num_segments)
+            ptr, perm = sort_index(self.index, self.num_segments)
+        self._keep(_ptr=ptr, _perm=perm)
+        return ptr, perm
 
-    def bag_order(self, x: Tensor) -> Tensor:
-        """``x`` ``[E, ...]`` with its elements brought into the order of their bags."""
+    def _keep(self, **found: Tensor) -> Tensor:
+        """Keeps what was found, and returns the first of it.
+
+        Not what a compiled program makes without gradients: it may run in inference mode, which it cannot
+        ask, and a compiled program that trains could not tell what came of that. Bags that are made in the
+        program are its own.
+        """
+        if self._own_of_program or not torch.compiler.is_compiling() or torch.is_grad_enabled():
+            for name, value in found.items():
+                setattr(self, name, value)
+        return next(iter(found.values()))
+
+    def sort_elements(self, x: Tensor) -> Tensor:
+        """The elements ``x`` ``[E, ...]`` in the order of their bags."""
         perm = self.perm
         return x if perm is None else x.index_select(0, perm)
 
@@ -235,6 +251,9 @@ class Segments:
             for name, value in self.__dict__.items():
                 setattr(moved, name, value.to(device) if isinstance(value, Tensor) else value)
         return moved
+
+    def held_tensors(self) -> list[Tensor]:
+        return [t for t in (self._index, self._ptr) if t is not None]
 
     def __len__(self) -> int:
         return self.num_segments
@@ -247,14 +266,14 @@ class Segments:
             f"num_elements={self.num_elements}, sorted={order}{device})"
         )
 
-    def _check_values(self) -> None:
+    def _check_values(self, name: str) -> None:
         if self._index is not None and self._index.numel() > 0:
             low, high = (int(v) for v in self._index.aminmax())
             if low < 0 or high >= self.num_segments:
                 bad = (self._index < 0) | (self._index >= self.num_segments)
                 first = int(bad.nonzero()[0])
                 raise ValueError(
-                    f"`index` must lie in [0, num_segments) = [0, {self.num_segments}); "
+                    f"`{name}` must lie in [0, {self.num_segments}); "
                     f"got {int(self._index[first])} at position {first}."
                 )
             if self._sorted and self._ptr is None:
@@ -262,7 +281,7 @@ class Segments:
                 if falls.numel():
                     first = int(falls[0]) + 1
                     raise ValueError(
-                        f"`index` was said to be sorted, but it falls at position {first}."
+                        f"`{name}` was said to be sorted, but it falls at position {first}."
                     )
         if self._ptr is None:
             return
@@ -287,8 +306,8 @@ class Segments:
             if differ.numel():
                 first = int(differ[0])
                 raise ValueError(
-                    f"`index` and `ptr` disagree at position {first}: index says bag "
-                    f"{int(self._index[first])}, ptr says bag {int(expected[first])}."
+                    f"`{name}` and `ptr` disagree at position {first}: `{name}` says bag "
+                    f"{int(self._index[first])}, `ptr` says bag {int(expected[first])}."
                 )
 
 
@@ -309,11 +328,7 @@ def _outlives_inference_mode() -> AbstractContextManager[None]:
 
 
 def _as_integers(value: Any, name: str) -> Tensor:
-    # torch_geometric.Index; older versions of torch.compile cannot ask a plain tensor.
-    if type(value) is not Tensor and hasattr(value, "as_tensor"):
-        value = value.as_tensor()
-    if not isinstance(value, Tensor) or value.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"`{name}` must be an int64 or int32 tensor; got {_describe(value)}.")
+    value = as_indices(value, name)
     if value.dim() != 1:
         raise ValueError(f"`{name}` must have one dimension; got shape {tuple(value.shape)}.")
     # Kernels read the storage in order: a column of a matrix would be read across.
@@ -322,7 +337,42 @@ def _as_integers(value: Any, name: str) -> Tensor:
     return value if _debug.is_vectorized(value) else _debug.unwrapped(value)
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    return type(value).__name__
+def graph_segments(
+    batch: Tensor | Segments | None,
+    batch_size: Any,
+    num_nodes: int,
+    device: torch.device,
+) -> Segments:
+    """The graph of each node, from ``batch`` and ``batch_size``: one rule for all that takes them.
+
+    No ``batch`` is one graph, :class:`Segments` know their number, and a tensor comes with ``batch_size``:
+    the largest entry does not tell it, because the last graphs may be empty.
+
+    Raises:
+        TypeError: ``batch`` does not hold integers.
+        ValueError: ``batch_size`` is missing, or sizes or values do not fit.
+
+    Example:
+        >>> graph_segments(torch.tensor([0, 0, 2]), 4, 3, torch.device("cpu"))
+        Segments(num_segments=4, num_elements=3, sorted=True)
+    """
+    size = None if batch_size is None else as_count(batch_size, "batch_size", least=0)
+    if batch is None:
+        if size is not None and size != 1:
+            raise ValueError(f"`batch_size` is {size}, but without `batch` there is one graph.")
+        return Segments(ptr=torch.tensor([0, num_nodes], device=device), num_elements=num_nodes)
+    if not isinstance(batch, Segments):
+        if size is None:
+            raise ValueError(
+                "`batch_size`, the number of graphs, must be given with `batch`: the largest entry does "
+                "not tell how many there are, because the last may be empty. A mini-batch of PyTorch "
+                "Geometric knows it: `batch_size=data.num_graphs`."
+            )
+        batch = Segments(index=batch, num_segments=size, name="batch")
+    elif size is not None and size != batch.num_segments:
+        raise ValueError(f"`batch_size` is {size}, but `batch` has {batch.num_segments} graphs.")
+    if batch.num_elements != num_nodes:
+        raise ValueError(
+            f"`batch` must have one entry per node, {num_nodes}; got {batch.num_elements}."
+        )
+    return batch

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.abc
+import math
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,22 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def attention_block() -> Callable[..., torch.Tensor]:
+    """The multihead attention block of the Set Transformer, for one bag, head by head."""
+
+    def block(attention, query, bag, heads, scale):
+        q, k, v = attention.query(query), attention.key(bag), attention.value(bag)
+        width = q.size(1) // heads
+        parts = []
+        for h in range(heads):
+            c = slice(h * width, (h + 1) * width)
+            score = q[:, c] @ k[:, c].T / math.sqrt(q.size(1) if scale == "full" else width)
+            parts.append(q[:, c] + score.softmax(1) @ v[:, c])
+        residual = attention.residual
+        o = residual.norm0(torch.cat(parts, 1))
+        return residual.norm1(o + residual.out(o).relu())
+
+    return block

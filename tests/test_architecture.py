@@ -112,6 +112,20 @@ def offenders(broken: Callable[[Path, str], str | None]) -> list[str]:
     return found
 
 
+#: Folders of tests that belong to no folder of the package.
+ACROSS = {"distributed", "examples", "field", "interop"}
+
+
+def test_folders_of_tests_mirror_folders_of_code():
+    """Every part that is a folder has its tests in one of the same name, and no test stands elsewhere."""
+    tests = Path(__file__).parent
+    code = {file.parent.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py")} - {"."}
+    held = {file.parent.relative_to(tests).as_posix() for file in tests.rglob("test_*.py")} - {"."}
+    held = {folder for folder in held if folder.partition("/")[0] not in ACROSS}
+    assert sorted(held - code) == []
+    assert sorted({c.partition("/")[0] for c in code} - {h.partition("/")[0] for h in held}) == []
+
+
 def test_imports_point_down():
     def broken(file: Path, name: str) -> str | None:
         if name.split(".")[0] != "graphpool":

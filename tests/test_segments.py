@@ -85,7 +85,7 @@ def test_moves_without_looking_at_values():
         (
             {"ptr": torch.tensor([0, 1, 2]), "index": torch.tensor([0, 0])},
             ValueError,
-            "position 1: index says bag 0, ptr says bag 1",
+            "position 1: `index` says bag 0, `ptr` says bag 1",
         ),
         ({"index": torch.tensor([0]), "num_segments": 1, "num_elements": 2}, ValueError, "2 elem"),
         (

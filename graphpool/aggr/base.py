@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_integer
+from graphpool._arguments import as_indices, as_integer
 from graphpool.aggr.absent import absent_as_zero, some_may_be_absent
 from graphpool.aggr.lazy import ChannelModule
 from graphpool.ops import Gather, check_elements, gathered
@@ -114,8 +114,8 @@ class Aggregation(ChannelModule):
             max_num_elements: An upper bound on the size of a bag, which PyG's layers pass along; it is
                 checked, not needed.
             weight: ``[E]``: how often each element counts.
-            gather: ``[E]`` int64, or :class:`~graphpool.Segments` over the rows of ``x``: element ``e`` is
-                row ``gather[e]``. Pools that can (:attr:`supports_gather`) never make the elements.
+            gather: ``[E]``, integers, or :class:`~graphpool.Segments` over the rows of ``x``: element ``e``
+                is row ``gather[e]``. Pools that can (:attr:`supports_gather`) never make the elements.
             **kwargs: Whatever else :meth:`pool` of the subclass takes.
 
         Raises:
@@ -124,6 +124,8 @@ class Aggregation(ChannelModule):
         """
         if kwargs:
             self._check_names(kwargs)
+        if isinstance(gather, Tensor):
+            gather = as_indices(gather, "gather", "an integer tensor [E] or graphpool.Segments")
         x, moved = _elements_first(x, as_integer(dim, "dim"))
         if not (x.is_floating_point() or self.accepts_integers):
             raise TypeError(f"{type(self).__name__} takes floating point elements; got {x.dtype}.")
@@ -159,7 +161,15 @@ class Aggregation(ChannelModule):
             )
 
     def extra_repr(self) -> str:
-        return "" if self.channels is None else f"channels={self.channels}"
+        """The arguments that it was made with, as far as it keeps them by their names."""
+        kept = {
+            name: getattr(self, name, None) for name in inspect.signature(type(self)).parameters
+        }
+        return ", ".join(
+            f"{name}={value!r}"
+            for name, value in kept.items()
+            if isinstance(value, (int, float, str))
+        )
 
     def __repr__(self) -> str:
         return torch.nn.Module.__repr__(self)
@@ -226,6 +236,12 @@ def as_segments(
             raise ValueError(f"`dim_size` is {dim_size}, but without `index` there is one bag.")
         index, dim_size = torch.zeros(elements, dtype=torch.long, device=x.device), 1
     if index is not None and ptr is None and dim_size is None:
+        if _debug.is_vectorized(index):
+            raise ValueError(
+                "`dim_size` must be given where `index` is vectorised by torch.vmap: the largest index may "
+                "differ from one to the next."
+            )
+        index = as_indices(index, "index")
         dim_size = int(index.max()) + 1 if index.numel() else 0
     return Segments(index=index, ptr=ptr, num_segments=dim_size, num_elements=elements)
 
@@ -262,8 +278,7 @@ def _put_back(y: Any, dim: int | None) -> Any:
 
 def _check_bound(segments: Segments, bound: int | None) -> None:
     bound = None if bound is None else as_integer(bound, "max_num_elements")
-    traced = _debug.being_traced()
-    if bound is None or traced or segments.device.type != "cpu":
+    if bound is None or not _debug.values_are_checked(segments.device):
         return
     if segments.num_segments and int(segments.counts.max()) > bound:
         raise ValueError(

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from graphpool.aggr.base import as_segments
-from graphpool.aggr.pyg import one_vector_per_segment, pool
+from graphpool.aggr.pyg import pool
+from graphpool.aggr.registry import one_vector_per_segment
 from graphpool.ops import segment_sum, working
 from graphpool.segments import Segments
 

@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedParameter, is_lazy
 from torch_geometric.nn import aggr as pyg_aggr
 
 from graphpool._arguments import as_integer
+from graphpool.nn import reset
 
 
 class Finished(ABCMeta):
@@ -62,9 +63,12 @@ class ChannelModule(pyg_aggr.Aggregation, metaclass=Finished):
     def reset_parameters(self) -> None:
         """Restores the initial parameters. While they await the first input there is nothing to do.
 
+        All that it contains is reset: who holds parameters of its own resets them, too.
+
         Modules that were handed over, such as ``phi`` of :class:`~graphpool.aggr.DeepSets`, are reset as
         far as they can be: what they held is lost. Only this call does it, never the making of a pool.
         """
+        reset(*self.children())
 
     @property
     def needs_channels(self) -> bool:
@@ -166,8 +170,8 @@ class _Unbuilt(UninitializedParameter):
         # Optimizers ask this of every parameter they are given.
         raise ValueError(
             "A pool with channels=-1 has no parameters before its first input: run one batch before "
-            "making the optimizer, or give `channels`. (A pool of your own whose `build` makes no "
-            "parameters says so with `learnable = False`.)"
+            "making the optimizer, or give `channels`. A pool of your own whose `build` makes no "
+            "parameters says so with `learnable = False`."
         )
 
 

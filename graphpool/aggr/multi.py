@@ -12,8 +12,8 @@ from torch.nn.parameter import UninitializedParameter
 
 from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.pyg import one_vector_per_segment, pool
-from graphpool.aggr.registry import register, resolve
+from graphpool.aggr.pyg import pool
+from graphpool.aggr.registry import one_vector_per_segment, register, resolve
 from graphpool.aggr.statistics.moments import Moment
 from graphpool.ops import segment_moments, standard_deviation, working
 from graphpool.segments import Segments
@@ -167,7 +167,7 @@ class Multi(Aggregation):
             return y if self.mode == "cat" else self._project(y).to(x.dtype)
         if len({y.size(-1) for y in pooled}) > 1:
             widths = dict(zip(self.labels, (y.size(-1) for y in pooled), strict=True))
-            raise ValueError(f"mode={self.mode!r} needs members of equal width; got {widths}.")
+            raise ValueError(f"`mode`={self.mode!r} needs members of equal width; got {widths}.")
         if self.mode == "sum":
             return functools.reduce(torch.add, map(working, pooled)).to(x.dtype)
         if self.mode in _REDUCTIONS:

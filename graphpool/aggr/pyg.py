@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.registry import resolve
+from graphpool.aggr.matrix import MatrixAggregation
+from graphpool.nn import reset
 from graphpool.ops import gathered, use_backend
 from graphpool.segments import Segments
-
-
-def resolve_pool(query: Any, channels: int, **kwargs: Any) -> nn.Module:
-    """:func:`graphpool.aggr.resolve`, for pools that give one vector per bag.
-
-    Raises:
-        ValueError: If the pool gives smaller bags or more than one result, which no layer can use.
-    """
-    return one_vector_per_segment(resolve(query, channels=channels, **kwargs))
-
-
-def one_vector_per_segment(module: nn.Module) -> nn.Module:
-    """``module``, if it is a pool that gives one vector per bag and nothing else.
-
-    Raises:
-        ValueError: It gives smaller bags, or more than one result.
-    """
-    name = type(module).__name__
-    if getattr(module, "ragged", False):
-        raise ValueError(
-            f"{name} gives a smaller bag, not one vector, for each bag; it cannot stand for a neighbour "
-            "pool, a readout or one pool of several."
-        )
-    if getattr(module, "return_weights", False):
-        raise ValueError(
-            f"{name}(return_weights=True) gives its weights beside the vectors; it cannot stand for a "
-            "neighbour pool, a readout or one pool of several. Make it without, and ask "
-            "graphpool.attention for the weights."
-        )
-    return module
 
 
 def pool(
@@ -75,9 +46,38 @@ def pool(
             "and takes no `weight`."
         )
     # Several of them insist on a sorted index.
-    index = segments.bag_order(segments.index)
-    x = segments.bag_order(gathered(x.movedim(dim, 0), gather))
+    index = segments.sort_elements(segments.index)
+    x = segments.sort_elements(gathered(x.movedim(dim, 0), gather))
     return aggr(x, index, dim_size=segments.num_segments, dim=0).movedim(0, dim)
+
+
+class Deferred(MatrixAggregation):
+    """A pool of PyTorch Geometric that is made when the first input tells the number of channels.
+
+    Args:
+        channels: -1, to read it off the first input.
+        make: Makes the pool out of a number of channels.
+    """
+
+    invariant = False
+    multiplicity_aware = True
+
+    def __init__(self, channels: int, *, make: Callable[[int], nn.Module]) -> None:
+        super().__init__(channels)
+        self.make = make
+
+    def build(self, channels: int) -> None:
+        self.made = self.make(channels)
+
+    def reset_parameters(self) -> None:
+        reset(self.made)
+
+    @property
+    def out_channels(self) -> int | None:
+        return pooled_width(self.made, self.channels) if self._built else -1  # type: ignore[arg-type]
+
+    def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+        return pool(self.made, x, segments, weight)
 
 
 def pooled_width(aggr: nn.Module, channels: int) -> int:
@@ -96,7 +96,8 @@ def pooled_width(aggr: nn.Module, channels: int) -> int:
     if channels < 0:
         return -1
     try:
-        return _tried_width(aggr, channels)
+        with torch.no_grad():
+            return tried(aggr, channels).size(-1)
     # Whatever a stranger's pool raises, it has not told its width.
     except Exception as error:
         if hasattr(aggr, "get_out_channels"):
@@ -117,13 +118,16 @@ def keeps_width(aggr: nn.Module) -> bool:
     return all(pooled_width(aggr, width) == width for width in widths)
 
 
-def _tried_width(aggr: nn.Module, channels: int) -> int:
-    # A lazy pool must stay lazy, one with a memory keep it, and the random numbers their order.
+def tried(aggr: nn.Module, channels: int, weight: Tensor | None = None) -> Tensor:
+    """What a copy of a pool makes of three elements in two bags.
+
+    A lazy pool stays lazy, one with a memory keeps it, and the random numbers their order.
+    """
     trial = copy.deepcopy(aggr).eval()
     floats = (t for t in chain(trial.parameters(), trial.buffers()) if t.is_floating_point())
     like = next(floats, torch.empty(0))
-    elements = torch.ones(3, channels, dtype=like.dtype, device=like.device)
+    x = torch.arange(3.0 * channels, dtype=like.dtype, device=like.device).view(3, channels)
     bags = Segments(index=torch.tensor([0, 0, 1], device=like.device), num_segments=2)
     devices = [like.device] if like.is_cuda else []
-    with torch.random.fork_rng(devices), torch.no_grad(), use_backend("torch"):
-        return pool(trial, elements, bags).size(-1)
+    with torch.random.fork_rng(devices), use_backend("torch"):
+        return pool(trial, x, bags, None if weight is None else weight.to(like))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import torch
 from torch_geometric.nn import aggr as pyg_aggr
 
 from graphpool.aggr.base import Aggregation
+from graphpool.aggr.pyg import Deferred
 
 _REGISTRY: dict[str, type[Aggregation]] = {}
 _ALIASES: dict[str, str] = {}
@@ -88,7 +90,7 @@ def resolve(
             with ``+`` between them, whose results are added (``"max+mean"``).
         channels: Number of channels of the elements, -1 to infer it; passed on to classes that take it.
             Those of PyG that take ``in_channels`` get it by that name, and keep the width where they want
-            ``out_channels``, too, unless it is given.
+            ``out_channels``, too, unless it is given; with -1 they are made at the first input.
         **kwargs: Passed on to the class.
 
     Raises:
@@ -128,10 +130,43 @@ def resolve(
     return _make(query, channels, kwargs)
 
 
+def resolve_pool(query: Any, channels: int, **kwargs: Any) -> torch.nn.Module:
+    """:func:`graphpool.aggr.resolve`, for pools that give one vector per bag.
+
+    Raises:
+        ValueError: If the pool gives smaller bags or more than one result, which no layer can use.
+    """
+    return one_vector_per_segment(resolve(query, channels=channels, **kwargs))
+
+
+def one_vector_per_segment(module: torch.nn.Module) -> torch.nn.Module:
+    """``module``, if it is a pool that gives one vector per bag and nothing else.
+
+    Raises:
+        ValueError: It gives smaller bags, or more than one result.
+    """
+    name = type(module).__name__
+    if getattr(module, "ragged", False):
+        raise ValueError(
+            f"{name} gives a smaller bag, not one vector, for each bag; it cannot stand for a neighbour "
+            "pool, a readout or one pool of several."
+        )
+    if getattr(module, "return_weights", False):
+        raise ValueError(
+            f"{name}(return_weights=True) gives its weights beside the vectors; it cannot stand for a "
+            "neighbour pool, a readout or one pool of several. Make it without, and ask "
+            "graphpool.attention for the weights."
+        )
+    return module
+
+
 def _make(cls: type, channels: int | None, kwargs: dict[str, Any]) -> torch.nn.Module:
     parameters = dict(inspect.signature(cls.__init__).parameters)  # type: ignore[misc]
     parameters.pop("self")
-    kwargs = {**_channels_for(cls, parameters, channels, kwargs), **kwargs}
+    found = _channels_for(cls, parameters, channels, kwargs)
+    if -1 in found.values() and not issubclass(cls, Aggregation):
+        return Deferred(-1, make=functools.partial(_make, cls, kwargs=kwargs))
+    kwargs = {**found, **kwargs}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     unknown = [] if open_ended else sorted(set(kwargs) - set(parameters))
     if unknown:
@@ -173,10 +208,6 @@ def _channels_for(
         and name not in given
         and (ours or parameters[name].default is inspect.Parameter.empty)
     ]
-    if found and channels == -1 and not ours:
-        raise ValueError(
-            f"{cls.__name__} cannot infer its number of channels; give `channels` instead of -1."
-        )
     return dict.fromkeys(found, channels)
 
 

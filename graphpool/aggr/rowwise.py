@@ -11,8 +11,8 @@ from torch import Tensor
 from graphpool import _debug
 from graphpool.ops import differentiate_again
 
-_PIECE = 1 << 17
-"""Numbers of a piece of the widest input, so that what is made of it stays in the cache."""
+_CHUNK = 1 << 17
+"""Numbers of a chunk of the widest input, so that what is made of it stays in the cache."""
 
 RowFunction = Callable[..., Tensor]
 
@@ -44,7 +44,7 @@ class _Rowwise(torch.autograd.Function):
     def forward(ctx: Any, function: RowFunction, *inputs: Tensor) -> Tensor:
         ctx.function = function
         ctx.save_for_backward(*inputs)
-        first, *others = _pieces(inputs)
+        first, *others = _chunks(inputs)
         part = function(*(v[first] for v in inputs))
         if not others:
             return part
@@ -59,13 +59,13 @@ class _Rowwise(torch.autograd.Function):
         inputs, (grad,) = ctx.saved_tensors, grads
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled() or _debug.inside_transform():
-            # Pieces are written side by side, which has no derivative of its own.
+            # Chunks are written side by side, which has no derivative of its own.
             return (None, *differentiate_again(ctx.function, inputs, needed, grad))
         wanted = [i for i, need in enumerate(needed) if need]
         found: list[Tensor | None] = [None] * len(inputs)
         for i in wanted:
             found[i] = torch.empty_like(inputs[i])
-        for rows in _pieces(inputs):
+        for rows in _chunks(inputs):
             parts = [v[rows].detach().requires_grad_(i in wanted) for i, v in enumerate(inputs)]
             with torch.enable_grad():
                 y = ctx.function(*parts)
@@ -75,7 +75,7 @@ class _Rowwise(torch.autograd.Function):
         return (None, *found)
 
 
-def _pieces(inputs: tuple[Tensor, ...]) -> list[slice]:
+def _chunks(inputs: tuple[Tensor, ...]) -> list[slice]:
     size = inputs[0].size(0)
-    step = max(1, _PIECE // max(1, *(v[0].numel() for v in inputs)))
+    step = max(1, _CHUNK // max(1, *(v[0].numel() for v in inputs)))
     return [slice(start, start + step) for start in range(0, size, step)]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from graphpool import ops
+from graphpool import _debug, ops
 from graphpool.coarsen.select import Selection
 from graphpool.ops import check_edges, merge_edges, segment_outer
 from graphpool.segments import Segments
@@ -42,7 +42,7 @@ def connect(
     memberships have weight 0 does not exist.
 
     Args:
-        edge_index: ``[2, E]``, integers.
+        edge_index: ``[2, E]``, integers of any kind.
         selection: Who belongs where, of the nodes.
         directed: Keeps the two directions of an edge apart. Otherwise the smaller coarse node comes first.
         self_loops: Keeps edges inside a coarse node as loops, instead of dropping them.
@@ -99,7 +99,7 @@ def connect_by_products(
     of edges: time ``E K + N K^2`` for ``K`` clusters per graph.
 
     Args:
-        edge_index: ``[2, E]``, integers.
+        edge_index: ``[2, E]``, integers of any kind.
         selection: Made from a dense assignment.
         edge_weight: ``[E]``; 1 if absent.
         directed: As in :func:`connect`.
@@ -140,10 +140,9 @@ def connect_by_products(
 
 
 def _checked(edge_index: Tensor, selection: Selection) -> Tensor:
-    if hasattr(edge_index, "as_tensor"):  # torch_geometric.EdgeIndex
-        edge_index = edge_index.as_tensor()
-    check_edges(edge_index, selection.num_fine, "edge_index")
-    return edge_index.long()
+    _debug.refuse_vectorized(edge_index, "edge_index")
+    _debug.refuse_vectorized(selection, "selection")
+    return check_edges(edge_index, selection.num_fine, "edge_index")
 
 
 def _pairs_of_memberships(
@@ -151,7 +150,7 @@ def _pairs_of_memberships(
 ) -> tuple[Tensor, Tensor]:
     """The edge of every pair of memberships of its ends, ``[P]``, and the pair, ``[2, P]``."""
     fine = selection.transposed().coarse
-    order = fine.bag_order(torch.arange(fine.num_elements, device=fine.device))
+    order = fine.sort_elements(torch.arange(fine.num_elements, device=fine.device))
     first, second = fine.counts[edge_index]
     pairs = Segments.from_counts(first * second)
     if pairs.num_elements > limit:

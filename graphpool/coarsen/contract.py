@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool import _debug
 from graphpool.coarsen.connect import connect, connect_by_products
 from graphpool.coarsen.lift import lift
 from graphpool.coarsen.reduce import reduce
 from graphpool.coarsen.select import Selection, select
-from graphpool.segments import Segments
+from graphpool.segments import Segments, graph_segments
 
 
 class Coarsened(NamedTuple):
@@ -25,7 +24,8 @@ class Coarsened(NamedTuple):
         edge_attr: Their features.
         edges: Which fine edge belongs to which coarse one; ``None`` where it was not asked, because edges
             come from a product of matrices (a dense assignment, ``edge_pool="sum"``, no or finite
-            one-dimensional ``edge_attr``). :func:`~graphpool.coarsen.connect` tells it there, too.
+            one-dimensional ``edge_attr``, not vectorised by ``torch.vmap``).
+            :func:`~graphpool.coarsen.connect` tells it there, too.
     """
 
     x: Tensor
@@ -105,16 +105,17 @@ def contract(
         raise TypeError(
             f"`x` must be a tensor [N, C]; got {x if isinstance(x, Tensor) else type(x)}."
         )
+    _debug.refuse_vectorized(edge_index, "edge_index")
+    _debug.refuse_vectorized(cluster, "cluster")
     told = isinstance(cluster, Selection) and cluster.batch is not None
-    if batch is None and batch_size is None and not told:
-        batch = Segments.from_counts(torch.tensor([x.size(0)], device=x.device))
-    selection = select(cluster, num_clusters, _graphs(batch, batch_size))
+    graphs = None
+    if batch is not None or batch_size is not None or not told:
+        graphs = graph_segments(batch, batch_size, x.size(0), x.device)
+    selection = select(cluster, num_clusters, graphs)
     kinds: dict[str, bool] = {"directed": directed, "self_loops": self_loops}
     if edge_attr is not None and not isinstance(edge_attr, Tensor):
         raise TypeError(f"`edge_attr` must be a tensor; got {type(edge_attr).__name__}.")
-    # A product of matrices would spread an infinity or a NaN over the whole graph.
-    plain = edge_attr is None or (edge_attr.dim() == 1 and bool(edge_attr.isfinite().all()))
-    if selection.columns is not None and edge_pool == "sum" and plain:
+    if selection.columns is not None and edge_pool == "sum" and _spread_nothing(edge_attr):
         edge_index, edge_attr = connect_by_products(edge_index, selection, edge_attr, **kinds)
         return Coarsened(reduce(x, selection, pool), selection, edge_index, edge_attr)
     joined = connect(edge_index, selection, max_memberships=max_memberships, **kinds)
@@ -131,22 +132,9 @@ def contract(
     return Coarsened(reduce(x, selection, pool), selection, joined.edge_index, edge_attr, edges)
 
 
-def _graphs(batch: Tensor | Segments | None, size: int | None) -> Segments | None:
-    """The graph of each node as bags."""
-    if isinstance(batch, Segments):
-        if size is not None and as_count(size, "batch_size", least=0) != batch.num_segments:
-            raise ValueError(
-                f"`batch_size` is {size}, but `batch` has {batch.num_segments} graphs."
-            )
-        return batch
-    if batch is None and size is None:
-        return None
-    if batch is None or size is None:
-        raise ValueError(
-            "`batch` and `batch_size` go together: the largest index does not tell how many graphs "
-            "there are, because the last ones may be empty."
-        )
-    try:
-        return Segments(index=batch, num_segments=size)
-    except (TypeError, ValueError) as error:
-        raise type(error)(str(error).replace("`index`", "`batch`")) from None
+def _spread_nothing(weight: Tensor | None) -> bool:
+    """Whether edges weigh something finite: a product of matrices would spread an infinity or a NaN over the
+    whole graph. Of what is vectorised it is not known."""
+    if weight is None or weight.dim() != 1 or _debug.is_vectorized(weight):
+        return weight is None
+    return bool(weight.isfinite().all())

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from graphpool.aggr.pyg import one_vector_per_segment
 from graphpool.aggr.pyg import pool as run_pool
-from graphpool.aggr.registry import resolve
+from graphpool.aggr.pyg import tried
+from graphpool.aggr.registry import one_vector_per_segment, resolve
 from graphpool.coarsen.select import Selection
-from graphpool.ops import use_backend
-from graphpool.segments import Segments
 
 
 def reduce(x: Tensor, selection: Selection, pool: Any = "mean") -> Tensor:
@@ -85,15 +82,9 @@ def _refuse_where_weights_learn_nothing(module: nn.Module, channels: int) -> Non
 
 
 def _weights_learn(module: nn.Module, channels: int) -> bool:
-    """Whether a copy of the pool, tried on three elements, depends on their weights."""
-    trial = copy.deepcopy(module).eval()
-    like = next((p for p in trial.parameters() if p.is_floating_point()), torch.empty(0))
-    x = torch.arange(3.0 * channels, dtype=like.dtype, device=like.device).view(3, channels)
-    weight = torch.ones(3, dtype=like.dtype, device=like.device, requires_grad=True)
-    bags = Segments(index=torch.tensor([0, 0, 1], device=like.device), num_segments=2)
-    devices = [like.device] if like.is_cuda else []
-    with torch.random.fork_rng(devices), use_backend("torch"):
-        pooled = run_pool(trial, x, bags, weight)
+    """Whether what the pool gives depends on weights by their size."""
+    weight = torch.ones(3, requires_grad=True)
+    pooled = tried(module, channels, weight)
     if not pooled.requires_grad:
         return False
     return torch.autograd.grad(pooled.sum(), weight, allow_unused=True)[0] is not None

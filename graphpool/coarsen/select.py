@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool import _debug
+from graphpool._arguments import as_count, as_indices
+from graphpool.ops import distinct
 from graphpool.segments import Segments
-
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,33 +84,32 @@ class Selection:
             >>> Selection.from_cluster(labels, num_coarse=8).num_coarse
             8
         """
-        cluster = _plain(cluster)
-        if not isinstance(cluster, Tensor) or cluster.dtype not in _INTEGERS:
-            got = cluster.dtype if isinstance(cluster, Tensor) else type(cluster).__name__
-            raise TypeError(f"`cluster` must be an integer tensor [N]; got {got}.")
+        cluster = as_indices(cluster, "cluster", "an integer tensor [N]")
         if cluster.dim() != 1:
             raise ValueError(
                 f"`cluster` of integers must have shape [N] (weights [N, K] are floating point); got "
                 f"{tuple(cluster.shape)}."
             )
-        cluster, kept = cluster.long(), None
-        if may_vanish:
-            kept = (cluster != -1).nonzero().squeeze(1)
-            size, cluster = cluster.numel(), cluster.index_select(0, kept)
         limit = None if num_coarse is None else as_count(num_coarse, "num_coarse", least=0)
-        bad = cluster < 0 if limit is None else (cluster < 0) | (cluster >= limit)
-        if bool(bad.any()):
-            first = int(bad.nonzero()[0])
-            place = first if kept is None else int(kept[first])
-            span = ">= 0" if limit is None else f"in [0, {limit})"
-            raise ValueError(
-                f"`cluster` must be {span}; got {int(cluster[first])} at position {place}."
-            )
-        if limit is None:
-            labels, cluster = cluster.unique(return_inverse=True)
-            limit = labels.numel()
-        coarse = Segments(index=cluster, num_segments=limit)
-        return cls(coarse, None if kept is None else Segments(index=kept, num_segments=size))
+        fine = None
+        if limit is None or may_vanish:
+            _debug.refuse_vectorized(cluster, "cluster")
+            low, high = map(int, cluster.aminmax()) if cluster.numel() else (0, -1)
+            least, bound = -int(may_vanish), high + 1 if limit is None else limit
+            if low < least or high >= bound:
+                first = int(((cluster < least) | (cluster >= bound)).nonzero()[0])
+                span = f"be at least {least}" if limit is None else f"lie in [{least}, {limit})"
+                raise ValueError(
+                    f"`cluster` must {span}; got {int(cluster[first])} at position {first}."
+                )
+            if may_vanish:
+                kept = (cluster != -1).nonzero().squeeze(1)
+                fine = Segments(index=kept, num_segments=cluster.numel(), is_sorted=True)
+                cluster = cluster.index_select(0, kept)
+            if limit is None:
+                labels, cluster = distinct(cluster, bound)
+                limit = labels.numel()
+        return cls(Segments(index=cluster, num_segments=limit, name="cluster"), fine)
 
     @classmethod
     def from_memberships(
@@ -135,8 +134,8 @@ class Selection:
             tensor([1.5000, 4.0000])
         """
         return cls(
-            Segments(index=coarse, num_segments=num_coarse),
-            Segments(index=fine, num_segments=num_fine),
+            Segments(index=coarse, num_segments=num_coarse, name="coarse"),
+            Segments(index=fine, num_segments=num_fine, name="fine"),
             weight,
         )
 
@@ -175,21 +174,26 @@ class Selection:
             column = torch.arange(columns, device=device)
             coarse = (first + column).expand(rows, columns).reshape(-1)
             total = columns * (1 if batch is None else batch.num_segments)
-        with torch.no_grad():
-            bad = ~((weight >= 0) & weight.isfinite())
-        if bool(bad.any()):
-            m = int(bad.nonzero()[0])
-            k = int(coarse[m]) if sparse else m % columns
-            raise ValueError(
-                f"`assignment` must be finite and >= 0; got {float(weight[m])} in row "
-                f"{int(bags.index[m])}, column {k}."
-            )
+        # What is vectorised cannot be looked at.
+        if not _debug.is_vectorized(weight):
+            values = weight.detach()
+            bad = ~((values >= 0) & values.isfinite())
+            if bool(bad.any()):
+                m = int(bad.nonzero()[0])
+                k = int(coarse[m]) if sparse else m % columns
+                raise ValueError(
+                    f"`assignment` must be finite and >= 0; got {float(weight[m])} in row "
+                    f"{int(bags.index[m])}, column {k}."
+                )
         graphs = None
         if not sparse and batch is not None:
             counts = torch.full((batch.num_segments,), columns, device=device)
             graphs = Segments.from_counts(counts)
         selection = cls(Segments(index=coarse, num_segments=total), bags, weight, graphs)
         return selection if sparse else replace(selection, columns=columns)
+
+    def held_tensors(self) -> list[Tensor | Segments]:
+        return [part for part in (self.coarse, self.fine, self.weight) if part is not None]
 
     @property
     def num_fine(self) -> int:
@@ -237,6 +241,7 @@ class Selection:
         Raises:
             ValueError: A coarse element has members of two graphs, or none, so that it lies in no graph.
         """
+        _debug.refuse_vectorized(self.coarse, "cluster")
         if batch.num_elements != self.num_fine:
             raise ValueError(
                 f"`batch` must have one entry per fine element, {self.num_fine}; got "
@@ -322,8 +327,3 @@ def select(cluster: Any, num_coarse: int | None = None, batch: Segments | None =
             f"got {got}."
         )
     return selection if batch is None else selection.with_batch(batch)
-
-
-def _plain(value: Any) -> Any:
-    """The tensor itself of :class:`torch_geometric.Index` and its like."""
-    return value.as_tensor() if hasattr(value, "as_tensor") else value

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric import nn as pyg
 from torch_geometric.utils import is_sparse
 
-from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
+from graphpool._arguments import what_came
+from graphpool.aggr.pyg import pool, pooled_width
+from graphpool.aggr.registry import resolve_pool
 from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods
-from graphpool.nn import Linear
+from graphpool.nn import Linear, check_input
+from graphpool.ops import check_weight
 
 Nodes = Tensor | tuple[Tensor, Tensor | None]
 Width = int | tuple[int, int]
@@ -81,7 +84,7 @@ class PoolingConv(pyg.MessagePassing):
             TypeError: If an argument has the wrong type.
             ValueError: If numbers of nodes, edges or channels do not fit; the message names the argument.
         """
-        nodes = self._nodes(x)
+        nodes = checked_nodes(self, x)
         counts = self._counts(nodes, edge_index, size)
         if is_sparse(edge_index) and self.flow == "target_to_source":
             raise ValueError(
@@ -97,31 +100,12 @@ class PoolingConv(pyg.MessagePassing):
             raise ValueError(
                 "The features of the nodes that send, in `x`, must be a tensor; got None."
             )
-        if edge_weight is not None and edge_weight.shape != (edges.num_edges,):
-            raise ValueError(
-                f"`edge_weight` must be [{edges.num_edges}], one weight per edge; "
-                f"got shape {tuple(edge_weight.shape)}."
-            )
+        if edge_weight is not None:
+            check_weight(edge_weight, edges.num_edges, "edge_weight")
         edge_attr = edge_features(
-            edge_attr, self.edge_dim, edges.num_edges, senders.dim(), self.node_dim
+            self, edge_attr, self.edge_dim, edges.num_edges, senders.dim(), self.node_dim
         )
         return Incoming(senders, receivers, edges, edge_attr, edge_weight)
-
-    def _nodes(self, x: Nodes) -> tuple[Tensor | None, Tensor | None]:
-        """Features of the nodes in row 0 and in row 1 of ``edge_index``: one tensor plays both parts."""
-        nodes = (x, x) if isinstance(x, Tensor) else tuple(x)
-        if len(nodes) != 2 or all(part is None for part in nodes):
-            raise ValueError(f"`x` must be a tensor, or a pair of them; got {_shapes(nodes)}.")
-        given = [part for part in nodes if part is not None]
-        if any(part.dim() < 2 for part in given):
-            raise ValueError(f"`x` must be [num_nodes, channels]; got shape {_shapes(nodes)}.")
-        for part, width in zip(nodes, width_pair(self.in_channels), strict=True):
-            if part is not None and width > 0 and part.size(-1) != width:
-                raise ValueError(
-                    f"`x` must have {self.in_channels} channels (`in_channels`); "
-                    f"got shape {_shapes(nodes)}."
-                )
-        return nodes
 
     def _counts(
         self, nodes: tuple[Tensor | None, Tensor | None], edge_index: Any, size: Size
@@ -139,7 +123,7 @@ class PoolingConv(pyg.MessagePassing):
             count = said[i] if part is None else part.size(self.node_dim)
             if part is not None and said[i] is not None and said[i] != count:
                 raise ValueError(
-                    f"`size` says {tuple(said)} nodes, but `x` has shape {_shapes(nodes)}."
+                    f"`size` says {tuple(said)} nodes, but part {i} of `x` has {count}."
                 )
             if count is None:
                 count = known[i]
@@ -190,29 +174,55 @@ class PoolingConv(pyg.MessagePassing):
         return pooled_width(self.aggr_module, channels)
 
 
+def checked_nodes(layer: Any, x: Nodes) -> tuple[Tensor | None, Tensor | None]:
+    """Features of the nodes in row 0 and in row 1 of ``edge_index``: one tensor plays both parts.
+
+    Raises:
+        TypeError: If a part is no tensor, or not in the precision of the layer.
+        ValueError: If there is none, or one has not the width that the layer was made for.
+    """
+    several = isinstance(x, (tuple, list))
+    nodes = tuple(x) if several else (x, x)
+    if len(nodes) != 2 or all(part is None for part in nodes):
+        got = ", ".join(map(what_came, nodes))
+        raise ValueError(f"`x` must be a tensor, or a pair of them; got {got}.")
+    for i, (part, width) in enumerate(zip(nodes, width_pair(layer.in_channels), strict=True)):
+        if part is not None:
+            check_input(part, f"x[{i}]" if several else "x", width, layer)
+    return nodes
+
+
 def edge_features(
-    edge_attr: Tensor | None, edge_dim: int | None, num_edges: int, dims: int = 2, node_dim: int = 0
+    layer: nn.Module,
+    edge_attr: Tensor | None,
+    edge_dim: int | None,
+    num_edges: int,
+    dims: int = 2,
+    node_dim: int = 0,
 ) -> Tensor | None:
     """``edge_attr`` laid out like nodes of ``dims`` dimensions.
 
     Raises:
+        TypeError: If it is no tensor, or not in the precision of the layer.
         ValueError: Unless it has a row for each edge, exactly if the layer was made for it.
     """
     if edge_dim is None and edge_attr is not None:
-        raise ValueError("`edge_attr` was given, but the layer was made without `edge_dim`.")
+        raise ValueError(
+            f"`edge_attr` was given, but {type(layer).__name__} was made without `edge_dim`."
+        )
     if edge_dim is None:
         return None
     if (
-        edge_attr is None
+        not isinstance(edge_attr, Tensor)
         or not 2 <= edge_attr.dim() <= dims
         or edge_attr.size(-1) != edge_dim
         or edge_attr.size(0 if edge_attr.dim() == 2 else node_dim) != num_edges
     ):
-        got = "none" if edge_attr is None else f"shape {tuple(edge_attr.shape)}"
         raise ValueError(
             f"`edge_attr` must be [num_edges, {edge_dim}] (`edge_dim`), here [{num_edges}, {edge_dim}]; "
-            f"got {got}."
+            f"got {what_came(edge_attr)}."
         )
+    check_input(edge_attr, "edge_attr", edge_dim, layer)
     if edge_attr.dim() < dims:
         shape = [1] * dims
         shape[node_dim], shape[-1] = edge_attr.shape
@@ -230,11 +240,6 @@ def _values_of(
     if (edge_weight if name == "edge_weight" else edge_attr) is not None:
         raise ValueError(f"`{name}` was given, but the sparse adjacency holds values of its own.")
     return (edge_attr, edges.values) if name == "edge_weight" else (edges.values, edge_weight)
-
-
-def _shapes(nodes: tuple[Tensor | None, ...]) -> str:
-    shapes = [None if part is None else tuple(part.shape) for part in nodes]
-    return str(shapes[0] if len(nodes) == 2 and nodes[0] is nodes[1] else tuple(shapes))
 
 
 def width_pair(in_channels: Width) -> tuple[int, int]:

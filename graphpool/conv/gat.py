@@ -6,16 +6,17 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch_geometric import EdgeIndex
 from torch_geometric import nn as pyg
 from torch_geometric.nn.dense.linear import is_uninitialized_parameter
 from torch_geometric.typing import OptTensor, PairTensor
 from torch_geometric.utils import is_sparse
 
+from graphpool._arguments import what_came
 from graphpool.aggr.lazy import kept
-from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
-from graphpool.conv.base import edge_features
-from graphpool.conv.neighborhoods import Neighborhoods, neighborhoods, sparse_entries
+from graphpool.aggr.pyg import pool, pooled_width
+from graphpool.aggr.registry import resolve_pool
+from graphpool.conv.base import checked_nodes, edge_features
+from graphpool.conv.neighborhoods import neighborhoods, sparse_entries
 from graphpool.segments import Segments
 
 
@@ -99,33 +100,29 @@ class GATv2Conv(pyg.GATv2Conv):
         """
         if edge_weight is not None:
             raise ValueError("GATv2Conv takes no `edge_weight`: the attention weights the edges.")
-        parts = (x,) if isinstance(x, Tensor) else tuple(x)
-        if any(part is None or part.dim() != 2 for part in parts):
-            shapes = [None if part is None else tuple(part.shape) for part in parts]
+        parts = checked_nodes(self, x)
+        senders, receivers = parts
+        if senders is None or receivers is None or {p.dim() for p in (senders, receivers)} != {2}:
             raise ValueError(
-                "GATv2Conv needs `x` [num_nodes, channels] of senders and of receivers; "
-                f"got {shapes[0] if len(shapes) == 1 else tuple(shapes)}."
+                "`x` must be [num_nodes, channels] of senders and of nodes that receive for GATv2Conv; got "
+                f"{', '.join(map(what_came, parts))}."
             )
-        self._build(parts[0], parts[-1])
-        values, edges = None, None
-        if isinstance(edge_index, Neighborhoods):
-            neighborhoods(edge_index, parts[0].size(0), parts[-1].size(0))
-            values, edge_index = edge_index.values, edge_index.edge_index
-        elif isinstance(edge_index, EdgeIndex):
-            edge_index = edge_index.as_tensor()
-        elif is_sparse(edge_index):
+        self._build(senders, receivers)
+        values = None
+        if is_sparse(edge_index):
             source, _, values = sparse_entries(edge_index)
             edges = source.numel()
+        else:
+            # The largest node is not looked for in each layer: the graph is kept.
+            graph = neighborhoods(edge_index, senders.size(0), receivers.size(0))
+            values, edge_index, edges = graph.values, graph.edge_index, graph.num_edges
         if values is not None and (edge_attr is not None or values.dim() != 2):
             raise ValueError(
                 "Of a sparse adjacency GATv2Conv takes values [num_edges, edge_dim] as `edge_attr`, "
                 f"in place of it; got values of shape {tuple(values.shape)}."
             )
-        edge_attr = edge_features(
-            edge_attr if values is None else values,
-            self.edge_dim,
-            edge_index.size(-1) if edges is None else edges,
-        )
+        given = edge_attr if values is None else values
+        edge_attr = edge_features(self, given, self.edge_dim, edges)
         return super().forward(x, edge_index, edge_attr, return_attention_weights)
 
     def _build(self, senders: Tensor, receivers: Tensor) -> None:

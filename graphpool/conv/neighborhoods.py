@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.utils import is_sparse, is_torch_sparse_tensor, to_edge_index
 
 from graphpool import _debug
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, as_edges
 from graphpool.segments import Segments
 
 
@@ -25,7 +25,7 @@ class Neighborhoods:
     written to ``edge_index`` later changes nothing here.
 
     Args:
-        edge_index: ``[2, E]``, senders in row 0 and receivers in row 1, in any order; a
+        edge_index: ``[2, E]``, integers, senders in row 0 and receivers in row 1, in any order; a
             :class:`torch_geometric.EdgeIndex` too. Or a sparse adjacency ``[receivers, senders]``
             (``adj_t`` in PyG): ``torch.sparse`` COO, CSR or CSC, or ``torch_sparse.SparseTensor``.
         num_senders: Number of nodes that may send.
@@ -65,9 +65,9 @@ class Neighborhoods:
                 )
             source, target, self.values = sparse_entries(edge_index)
         else:
-            source, target = _rows(edge_index)
-        self.receivers = Segments(index=target, num_segments=num_receivers)
-        self.senders = Segments(index=source, num_segments=num_senders)
+            source, target = _edges(edge_index)
+        self.receivers = Segments(index=target, num_segments=num_receivers, name="edge_index[1]")
+        self.senders = Segments(index=source, num_segments=num_senders, name="edge_index[0]")
 
     @property
     def num_edges(self) -> int:
@@ -99,7 +99,7 @@ class Neighborhoods:
         """Whether these are the edges of ``edge_index`` ``[2, E]``, in the same order."""
         if edge_index.device != self.device or edge_index.shape != (2, self.num_edges):
             return False
-        source, target = (row.long() for row in _rows(edge_index))
+        source, target = _edges(edge_index)
         return torch.equal(source, self.senders.index) and torch.equal(target, self.receivers.index)
 
     def __repr__(self) -> str:
@@ -109,19 +109,11 @@ class Neighborhoods:
         )
 
 
-def _rows(edge_index: Any) -> tuple[Tensor, Tensor]:
-    if hasattr(edge_index, "as_tensor"):  # torch_geometric.EdgeIndex
-        edge_index = edge_index.as_tensor()
-    if not isinstance(edge_index, Tensor):
-        raise TypeError(
-            "`edge_index` must be an integer tensor [2, num_edges], a sparse adjacency "
-            f"or Neighborhoods; got {type(edge_index).__name__}."
-        )
-    if edge_index.dim() != 2 or edge_index.size(0) != 2:
-        raise ValueError(
-            f"`edge_index` must have shape [2, num_edges]; got {tuple(edge_index.shape)}."
-        )
-    return edge_index[0], edge_index[1]
+def _edges(edge_index: Any) -> Tensor:
+    return as_edges(
+        edge_index,
+        expected="an integer tensor [2, E], a sparse adjacency or Neighborhoods",
+    )
 
 
 def sparse_entries(adjacency: Any) -> tuple[Tensor, Tensor, Tensor | None]:

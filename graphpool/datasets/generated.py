@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ class GeneratedDataset(InMemoryDataset):
         ValueError: If ``split`` is unknown or ``seed`` negative.
     """
 
+    #: (range of sizes, number of graphs) of each split, where they have one.
+    defaults: ClassVar[dict[str, Any]] = {}
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -67,6 +70,16 @@ class GeneratedDataset(InMemoryDataset):
         if "edge_index" in data:
             data["edge_index"] = data["edge_index"].long()
         self.data, self.slices = Data.from_dict(data), slices
+
+    @classmethod
+    def drawn(cls, split: str, sizes: tuple[int, int] | None, count: int | None) -> dict[str, Any]:
+        """The settings ``sizes`` and ``num_graphs`` as given, or what ``defaults`` say of the split."""
+        default_sizes, default_count = cls.defaults.get(split, ((0, 0), 0))
+        low, high = default_sizes if sizes is None else sizes
+        return {
+            "num_graphs": default_count if count is None else int(count),
+            "sizes": (int(low), int(high)),
+        }
 
     @staticmethod
     def _stored(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

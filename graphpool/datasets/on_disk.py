@@ -19,26 +19,33 @@ def visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__")))
 
 
-def class_names(
-    root: Path,
-    classes: Sequence[str] | None = None,
-    is_class: Callable[[Path], bool] = lambda folder: True,
-) -> list[str]:
+def folders_in(folder: Path) -> list[Path]:
+    """The visible folders in a folder, by name; none where it does not exist."""
+    return [path for path in visible(folder) if path.is_dir()] if folder.is_dir() else []
+
+
+def existing(folder: str | os.PathLike[str]) -> Path:
+    """``folder`` as a path, or a ``FileNotFoundError``."""
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    return Path(folder)
+
+
+def class_names(root: Path, found: list[str], classes: Sequence[str] | None = None) -> list[str]:
     """The classes of a data set with a folder for each; a label is a position in this list.
 
     Args:
-        root: The folder that holds the class folders; hidden ones (``.*``, ``__*``) are none.
+        root: The folder of the data set, for messages.
+        found: The names of the class folders, in order.
         classes: The classes, where they are known from elsewhere: a split that lacks one would number
             the others differently.
-        is_class: Whether a folder is a class.
 
     Returns:
-        ``classes``, or the names of the folders in alphabetical order.
+        ``classes``, or ``found``.
 
     Raises:
         ValueError: There is no class folder, or one that is not in ``classes``, or a name twice.
     """
-    found = [path.name for path in visible(root) if path.is_dir() and is_class(path)]
     if not found:
         raise ValueError(f"{root} has no subfolders; there must be one for each class.")
     if classes is None:
@@ -52,6 +59,51 @@ def class_names(
             f"`classes` = {names}."
         )
     return names
+
+
+def class_files(
+    root: Path, split: str, classes: Sequence[str] | None, files_in: Callable[[Path], list[Path]]
+) -> tuple[list[str], list[list[Path]]]:
+    """The classes of all splits, and for each the files of one split.
+
+    They lie in ``root/<class>/<split>`` or in ``root/<split>/<class>``, whichever there is.
+
+    Args:
+        root: The folder of the data set.
+        split: The name of the split.
+        classes: See :func:`class_names`.
+        files_in: The files in a folder that are read; none where it does not exist.
+
+    Raises:
+        ValueError: There are files in both ways, or the classes are wrong (see :func:`class_names`).
+    """
+    inside = [path for path in folders_in(root) if files_in(path / split)]
+    outside = [path for path in folders_in(root / split) if files_in(path)]
+    if inside and outside:
+        raise ValueError(
+            f"{root} has both {inside[0].name}/{split} and {split}/{outside[0].name}: which of them is the "
+            f"class cannot be told. Rename one, or move it elsewhere."
+        )
+    parts = [
+        (path, [child for child in folders_in(path) if files_in(child)])
+        for path in folders_in(root)
+    ]
+    if outside:
+        found = sorted({child.name for _, children in parts for child in children})
+    else:
+        found = [path.name for path, children in parts if children]
+    names = class_names(root, found, classes)
+    files = [files_in(root / split / n if outside else root / n / split) for n in names]
+    return names, files
+
+
+def nothing_of(split: str, root: Path) -> str:
+    """What an error says where :func:`class_files` finds nothing."""
+    there = ", ".join(path.name for path in folders_in(root))
+    return (
+        f"{root}/<class>/{split} has no file that is read, nor has {root}/{split}/<class>; there are the "
+        f"folders {there}."
+    )
 
 
 def check_cache(folder: Path, names: Sequence[str] = ("*.pt",)) -> None:

@@ -57,7 +57,7 @@ class SetStatistics(GeneratedDataset):
         ValueError: If a setting is unknown or a range is empty.
     """
 
-    defaults: dict[str, tuple[tuple[int, int], int]] = {
+    defaults = {
         "train": ((20, 30), 5000),
         "val": ((20, 30), 1000),
         "test": ((50, 100), 2500),

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpool.mesh.shapes import cross_of
+
 Array = NDArray[np.float64]
 Surface = tuple[Array, NDArray[np.int64]]
 
@@ -32,7 +34,7 @@ def sample_surface(
         (True, [0, 0, 0, 0, 0])
     """
     a, b, c = (vertices[faces[:, i]] for i in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    area = double_areas((vertices, faces))
     total = area.sum()
     if not (np.isfinite(total) and total > 0):
         raise ValueError(
@@ -43,6 +45,12 @@ def sample_surface(
     outside = u + v > 1
     u, v = np.where(outside, 1 - u, u), np.where(outside, 1 - v, v)
     return a[face] + u * (b - a)[face] + v * (c - a)[face], face
+
+
+def double_areas(surface: Surface) -> Array:
+    """Twice the area of each triangle ``[F]``."""
+    vertices, faces = surface
+    return np.linalg.norm(cross_of(vertices[faces]), axis=1)
 
 
 def grid(f: Callable[[Array, Array], Array], nu: int = 32, nv: int = 16) -> Surface:

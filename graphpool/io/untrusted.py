@@ -60,6 +60,8 @@ def read_text(path: Path, encoding: str = "ascii", strict: bool = True) -> str:
         ValueError: A byte does not belong to the encoding.
     """
     data = path.read_bytes().removeprefix(_BOM)
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
     try:
         text = data.decode(encoding, errors="strict" if strict else "replace")
     except UnicodeDecodeError as error:
@@ -92,27 +94,66 @@ def read_table(
         ValueError: A word is not a number, or rows differ in length; ``what`` says what was expected.
     """
     # Comments may be in any encoding; a replaced byte is in no number.
-    return parse_table(read_text(path, strict=False).split("\n"), path, what, comments, delimiter)
+    lines = read_text(path, strict=False).split("\n")
+    return parse_table(numbered_lines(lines, comments), path, what, delimiter)
+
+
+def numbered_lines(lines: Sequence[str], comments: Sequence[str]) -> list[tuple[int, str]]:
+    """What stands in front of comments, with the numbers of the lines; blank ones are left out."""
+    used = []
+    for number, line in enumerate(lines, start=1):
+        for mark in comments:
+            line = line.partition(mark)[0]
+        if line := line.strip():
+            used.append((number, line))
+    return used
 
 
 def parse_table(
-    lines: Sequence[str],
-    path: Path,
-    what: str,
-    comments: Sequence[str] = ("#",),
-    delimiter: str | None = None,
+    lines: Sequence[tuple[int, str]], path: Path, what: str, delimiter: str | None = None
 ) -> np.ndarray:
-    """:func:`read_table` of lines that were read from ``path``."""
-    marks = tuple(comments)
-    used = [line for line in lines if (text := line.strip()) and not text.startswith(marks or "\n")]
-    if not used:
+    """:func:`read_table` of :func:`numbered_lines` of ``path``."""
+    if not lines:
         return np.zeros((0, 0))
     try:
-        return np.loadtxt(
-            used, dtype=np.float64, ndmin=2, comments=marks or None, delimiter=delimiter
-        )
+        text = [line for _, line in lines]
+        return np.loadtxt(text, dtype=np.float64, ndmin=2, comments=None, delimiter=delimiter)
     except ValueError as error:
-        raise ValueError(f"{path}: expected {what}: {error}") from None
+        reason = _fault(lines, delimiter) or error
+        raise ValueError(f"{path}: expected {what}: {reason}") from None
+
+
+def is_number(word: str) -> bool:
+    """Whether a word is a number as Python reads it."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _fault(lines: Sequence[tuple[int, str]], delimiter: str | None) -> str:
+    """What is wrong with the first line that is no row of numbers as long as the others."""
+    first, width = lines[0][0], len(lines[0][1].split(delimiter))
+    for number, line in lines:
+        words = line.split(delimiter)
+        for column, word in enumerate(words, start=1):
+            if not word.strip():
+                return f"line {number} has nothing in column {column}. Fill it, or leave the column out."
+            if not (is_number(word) and word.isascii() and "_" not in word):
+                numerals = word.replace(",", " ").split()
+                is_decimal = len(numerals) > 1 and all(map(is_number, numerals))
+                hint = (
+                    " Numbers take a point, not a comma, and one separator in all lines."
+                    * is_decimal
+                )
+                return f"line {number} has {word.strip()[:40]!r} in column {column}.{hint}"
+        if len(words) != width:
+            return (
+                f"line {number} has {len(words)} numbers, line {first} has {width}. All lines must have as "
+                f"many; put '#' in front of those that are none."
+            )
+    return ""
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -15,7 +15,6 @@ from graphpool.mesh.dual.pool import (
     cluster_faces,
 )
 from graphpool.mesh.dual.selection import select_edges
-from graphpool.mesh.dual.standardize import MeshStandardizer
 from graphpool.mesh.dual.topology import MeshTopology
 from graphpool.mesh.edges.conv import MeshConv
 from graphpool.mesh.edges.graph import EdgeGraph, edge_graph
@@ -25,6 +24,7 @@ from graphpool.mesh.repair.cleaning import CleaningReport, CleanMesh, clean
 from graphpool.mesh.repair.decimation import DecimatedMesh, decimate
 from graphpool.mesh.repair.nearest import nearest_faces, project_labels
 from graphpool.mesh.shapes import icosphere
+from graphpool.mesh.standardize import EdgeStandardizer, MeshStandardizer
 
 __all__ = [
     "CleanMesh",
@@ -33,6 +33,7 @@ __all__ = [
     "EdgeCollapsePool",
     "EdgeCollapses",
     "EdgeGraph",
+    "EdgeStandardizer",
     "EdgeTopology",
     "FaceClusterPool",
     "FaceClusterUnpool",

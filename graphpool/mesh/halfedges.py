@@ -27,6 +27,12 @@ class HalfEdges(NamedTuple):
     edge_of: Tensor
     sides: Tensor
 
+    def disagreeing(self, faces: Tensor) -> Tensor:
+        """``[E]``, whether both faces at an edge traverse it in the same direction."""
+        first, second = self.sides.unbind(1)
+        start = faces.reshape(-1)
+        return (second >= 0) & (start[first] == start[second.clamp(min=0)])
+
 
 def half_edges(faces: Tensor, num_vertices: int) -> HalfEdges:
     """Pairs up the half-edges of ``faces`` ``[F, 3]``.

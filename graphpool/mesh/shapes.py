@@ -6,7 +6,12 @@ import numpy as np
 
 from graphpool.io.meshes.formats import MeshArrays
 
-__all__ = ["icosphere"]
+__all__ = ["cross_of", "icosphere"]
+
+
+def cross_of(corners: np.ndarray) -> np.ndarray:
+    """Twice the area of each triangle ``[F, 3, 3]`` along its normal, ``[F, 3]``."""
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
 def icosphere(subdivisions: int = 2, radius: float = 1.0) -> MeshArrays:

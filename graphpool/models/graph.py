@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch_geometric.utils import is_sparse
 
-from graphpool._arguments import as_count
-from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
+from graphpool.aggr.pyg import pool, pooled_width
+from graphpool.aggr.registry import resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
-from graphpool.conv.base import PoolingConv, Width
+from graphpool.conv.base import PoolingConv, Width, edge_features, width_pair
 from graphpool.conv.neighborhoods import neighborhoods
-from graphpool.nn import LayerNorm, Linear, perceptron, reset
-from graphpool.segments import Segments
+from graphpool.nn import LayerNorm, Linear, check_input, perceptron, reset
+from graphpool.ops import check_weight
+from graphpool.segments import Segments, graph_segments
 
 #: Convolutions that :class:`GraphModel` knows by name.
 CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {
@@ -125,7 +127,7 @@ class GraphModel(nn.Module):
             )
         self.in_channels, self.out_channels = in_channels, out_channels
         self.jumping, self.activation, self.node_dim = jumping, activation, node_dim
-        self.takes_edges = edge_dim is not None
+        self.edge_dim = edge_dim
         # A module, which notices train() and eval() where the model is traced.
         self.dropout = nn.Dropout(dropout)
         more: dict[str, Any] = {} if aggr_kwargs is None else {"aggr_kwargs": aggr_kwargs}
@@ -133,7 +135,15 @@ class GraphModel(nn.Module):
             more["node_dim"] = node_dim
 
         hidden = hidden_channels
-        self.encoder, width = _encoder(encoder, in_channels, hidden)
+        self._encoder_given = isinstance(encoder, nn.Module)
+        self.encoder: nn.Module = nn.Identity()
+        width = in_channels
+        if encoder is not None:
+            if not isinstance(in_channels, int):
+                raise ValueError(
+                    f"`in_channels` may be a pair only where encoder=None; got {in_channels}."
+                )
+            self.encoder, width = _network(encoder, "encoder", in_channels, hidden, hidden), hidden
         make = CONVOLUTIONS[conv] if isinstance(conv, str) else conv
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
         widths: list[int] = []
@@ -145,7 +155,7 @@ class GraphModel(nn.Module):
             self.norms.append(_norm(norm, width))
             widths.append(width)
         if jumping in ("sum", "max") and len(set(widths)) > 1:
-            raise ValueError(f"jumping={jumping!r} needs layers of equal width; got {widths}.")
+            raise ValueError(f"`jumping`={jumping!r} needs layers of equal width; got {widths}.")
         width = sum(widths) if jumping == "cat" else widths[-1]
 
         self.node_mlp: nn.Module = nn.Identity()
@@ -158,12 +168,11 @@ class GraphModel(nn.Module):
                 copy.deepcopy(readout), channels=width, **(readout_kwargs or {})
             )
             width = pooled_width(self.readout, width)
-        self.head = _head(head, width, hidden, out_channels)
+        self.head = _network(head, "head", width, hidden, out_channels)
 
     def reset_parameters(self) -> None:
         """Restores the initial parameters of all parts, as far as they can."""
-        for part in self.children():
-            reset(part)
+        reset(*self.children())
 
     def pools(self) -> dict[str, nn.Module]:
         """Every pool of the model by its site: ``"conv 1"``, ``"conv 2"``, ..., ``"readout"``."""
@@ -184,20 +193,15 @@ class GraphModel(nn.Module):
         edge_weight: Tensor | None = None,
     ) -> Tensor:
         """The node vectors that the readout pools."""
+        graph = self._checked(x, edge_index, edge_attr)
         h = self.encoder(x)
-        graph = self._sorted_once(edge_index, x)
         states: list[Tensor] = []
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            if isinstance(conv, PoolingConv | GATv2Conv):
-                extra = {"edge_attr": edge_attr, "edge_weight": edge_weight}
-                edges = graph
-            else:
+            extra: dict[str, Any] = {"edge_attr": edge_attr, "edge_weight": edge_weight}
+            edges = graph
+            if not isinstance(conv, PoolingConv | GATv2Conv):
                 edges = graph.edge_index if isinstance(graph, Neighborhoods) else graph
-                extra = {}
-                if self.takes_edges and edge_attr is not None:
-                    extra["edge_attr"] = edge_attr
-                if edge_weight is not None:
-                    extra["edge_weight"] = edge_weight
+                extra = {name: value for name, value in extra.items() if value is not None}
             h = norm(conv(h, edges, **extra))
             if self.activation:
                 h = h.relu()
@@ -205,12 +209,22 @@ class GraphModel(nn.Module):
             states.append(h)
         return self.node_mlp(_jump(self.jumping, states))
 
-    def _sorted_once(self, edge_index: Any, x: Tensor) -> Any:
-        """The edges as neighbourhoods for all layers to share, where there are layers that read them."""
-        # What traces the model has no tensor here.
-        if not isinstance(x, Tensor) or not any(isinstance(c, PoolingConv) for c in self.convs):
+    def _checked(self, x: Tensor, edge_index: Any, edge_attr: Tensor | None) -> Any:
+        """The edges, as neighbourhoods for all layers to share where there are layers that read them."""
+        # What traces the model has no tensors here.
+        if isinstance(x, fx.Proxy):
             return edge_index
-        return neighborhoods(edge_index, x.size(self.node_dim))
+        if not self._encoder_given:
+            first = self.convs[0] if isinstance(self.encoder, nn.Identity) else self.encoder
+            check_input(x, "x", width_pair(self.in_channels)[0], first)
+        graph = edge_index
+        if not is_sparse(edge_index) or any(isinstance(c, PoolingConv) for c in self.convs):
+            graph = neighborhoods(edge_index, x.size(self.node_dim))
+            if graph.values is None:
+                edge_features(
+                    self, edge_attr, self.edge_dim, graph.num_edges, x.dim(), self.node_dim
+                )
+        return graph
 
     def forward(
         self,
@@ -239,71 +253,25 @@ class GraphModel(nn.Module):
         Raises:
             ValueError: If ``batch_size`` is missing, or sizes do not fit; the message names the argument.
         """
-        if isinstance(edge_attr, Tensor) and not self.takes_edges:
-            raise ValueError("`edge_attr` was given, but the model was made without `edge_dim`.")
         h = self.embed(x, edge_index, edge_attr, edge_weight)
         if self.readout is None:
             if isinstance(node_weight, Tensor):
                 raise ValueError("`node_weight` weights the nodes in the readout; there is none.")
             return self.head(h)
-        nodes = _as_segments(batch, batch_size, h.size(self.node_dim), h.device)
-        if node_weight is not None and node_weight.shape != (nodes.num_elements,):
-            raise ValueError(
-                f"`node_weight` must be [{nodes.num_elements}], one weight per node; "
-                f"got shape {tuple(node_weight.shape)}."
-            )
+        nodes = graph_segments(batch, batch_size, h.size(self.node_dim), h.device)
+        if node_weight is not None:
+            check_weight(node_weight, nodes.num_elements, "node_weight")
         return self.head(pool(self.readout, h, nodes, node_weight, dim=self.node_dim))
 
 
-def _as_segments(
-    batch: Tensor | Segments | None, batch_size: int | None, num_nodes: int, device: torch.device
-) -> Segments:
-    if isinstance(batch, Segments):
-        given, graphs = batch.num_elements, batch.num_segments
-    elif batch is None:
-        given, graphs = num_nodes, 1
-    elif batch_size is None:
-        raise ValueError(
-            "`batch_size` must be given with `batch`: the largest index does not tell how many graphs "
-            "there are."
-        )
-    else:
-        given, graphs = batch.numel(), as_count(batch_size, "batch_size", least=0)
-    if given != num_nodes:
-        raise ValueError(f"`batch` must have one entry per node, {num_nodes}; got {given}.")
-    if batch_size is not None and graphs != as_count(batch_size, "batch_size", least=0):
-        raise ValueError(f"`batch_size` is {batch_size}, but `batch` makes {graphs} graphs.")
-    if isinstance(batch, Segments):
-        return batch
-    if batch is None:
-        return Segments(ptr=torch.tensor([0, num_nodes], device=device), num_elements=num_nodes)
-    return Segments(index=batch, num_segments=graphs)
-
-
-def _encoder(
-    encoder: str | nn.Module | None, in_channels: Width, hidden: int
-) -> tuple[nn.Module, Width]:
-    if encoder is None:
-        return nn.Identity(), in_channels
-    if isinstance(encoder, nn.Module):
-        return encoder, hidden
-    if not isinstance(in_channels, int):
-        raise ValueError(f"`in_channels` may be a pair only where encoder=None; got {in_channels}.")
-    if encoder == "linear":
-        return Linear(in_channels, hidden), hidden
-    if encoder == "mlp":
-        return perceptron(in_channels, hidden, hidden), hidden
-    raise ValueError(f"`encoder` must be 'linear', 'mlp', a module or None; got {encoder!r}.")
-
-
-def _head(head: str | nn.Module, width: int, hidden: int, out_channels: int) -> nn.Module:
-    if isinstance(head, nn.Module):
-        return head
-    if head == "linear":
-        return Linear(width, out_channels)
-    if head == "mlp":
-        return perceptron(width, hidden, out_channels)
-    raise ValueError(f"`head` must be 'linear', 'mlp' or a module; got {head!r}.")
+def _network(query: str | nn.Module, name: str, *widths: int) -> nn.Module:
+    if isinstance(query, nn.Module):
+        return query
+    if query == "linear":
+        return Linear(widths[0], widths[-1])
+    if query == "mlp":
+        return perceptron(*widths)
+    raise ValueError(f"`{name}` must be 'linear', 'mlp' or a module; got {query!r}.")
 
 
 def _norm(norm: str | None, width: int) -> nn.Module:

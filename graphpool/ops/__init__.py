@@ -14,12 +14,20 @@ from graphpool.ops.components import (
     check_edges,
     connected_components,
     contract_edges,
+    distinct,
     merge_edges,
 )
 from graphpool.ops.derivatives import differentiate_again
 from graphpool.ops.dispatch import explain
 from graphpool.ops.gather import segment_cumsum, segment_gather
-from graphpool.ops.inputs import Gather, align, check_elements, gathered, working
+from graphpool.ops.inputs import (
+    Gather,
+    align,
+    check_elements,
+    check_weight,
+    gathered,
+    working,
+)
 from graphpool.ops.order import (
     INTERPOLATIONS,
     segment_median,
@@ -54,11 +62,13 @@ __all__ = [
     "align",
     "backend",
     "check_elements",
+    "check_weight",
     "connected_components",
     "check_edges",
     "contract_edges",
     "merge_edges",
     "differentiate_again",
+    "distinct",
     "explain",
     "fused_is_allowed",
     "gathered",

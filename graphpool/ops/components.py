@@ -7,9 +7,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool import _debug
+from graphpool._arguments import as_count, as_edges, as_indices
 
-__all__ = ["Contraction", "check_edges", "connected_components", "contract_edges", "merge_edges"]
+__all__ = [
+    "Contraction",
+    "check_edges",
+    "connected_components",
+    "contract_edges",
+    "distinct",
+    "merge_edges",
+]
 
 
 class Contraction(NamedTuple):
@@ -47,7 +55,7 @@ def connected_components(edges: Tensor, num_nodes: int, method: str = "auto") ->
         tensor([0, 1, 2, 1, 1, 3])
     """
     num_nodes = as_count(num_nodes, "num_nodes", least=0)
-    check_edges(edges, num_nodes)
+    edges = check_edges(edges, num_nodes)
     if method not in ("auto", "scipy", "propagation"):
         raise ValueError(f"`method` must be 'auto', 'scipy' or 'propagation'; got {method!r}.")
     if num_nodes == 0:
@@ -113,12 +121,12 @@ def contract_edges(edges: Tensor, cluster: Tensor, directed: bool = False) -> Co
         Contraction(edges=tensor([[0, 0, 1],
                 [1, 2, 2]]), assignment=tensor([-1,  0,  2,  1,  0]))
     """
-    check_edges(edges, cluster.numel())
+    # Pairs of clusters are told apart by a number that int32 cannot hold.
+    cluster = as_indices(cluster, "cluster")
+    edges = check_edges(edges, cluster.numel())
     if cluster.numel() and int(cluster.min()) < 0:
         first = int((cluster < 0).nonzero()[0])
         raise ValueError(f"`cluster` must be >= 0; got {int(cluster[first])} at position {first}.")
-    # Pairs of clusters are told apart by a number that int32 cannot hold.
-    cluster = cluster.long()
     count = int(cluster.max()) + 1 if cluster.numel() else 0
     return merge_edges(cluster[edges], count, directed)
 
@@ -144,14 +152,14 @@ def merge_edges(
         a, b = torch.minimum(a, b), torch.maximum(a, b)
     kept = torch.arange(a.numel(), device=a.device) if self_loops else (a != b).nonzero().squeeze(1)
     divisor = max(num_nodes, 1)
-    key, inverse = _distinct(a[kept] * divisor + b[kept], divisor * divisor)
+    key, inverse = distinct(a[kept] * divisor + b[kept], divisor * divisor)
     assignment = edges.new_full((edges.size(1),), -1)
     assignment[kept] = inverse
     new = torch.stack([key.div(divisor, rounding_mode="floor"), key % divisor])
     return Contraction(new, assignment)
 
 
-def _distinct(key: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+def distinct(key: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     """The distinct ones of integers in ``[0, limit)``, ascending, and the place of each."""
     if limit > key.numel():
         return torch.unique(key, return_inverse=True)
@@ -160,14 +168,15 @@ def _distinct(key: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     return occurs.nonzero().squeeze(1), (occurs.cumsum(0) - 1)[key]
 
 
-def check_edges(edges: Tensor, num_nodes: int, name: str = "edges") -> None:
-    """Raises unless ``edges`` are integers ``[2, M]`` in ``[0, num_nodes)`` (looked at on the CPU only)."""
-    if not isinstance(edges, Tensor) or edges.dtype not in (torch.int64, torch.int32):
-        got = f"a {edges.dtype} tensor" if isinstance(edges, Tensor) else type(edges).__name__
-        raise TypeError(f"`{name}` must be an int64 or int32 tensor [2, M]; got {got}.")
-    if edges.dim() != 2 or edges.size(0) != 2:
-        raise ValueError(f"`{name}` must have shape [2, M]; got {tuple(edges.shape)}.")
-    if edges.device.type == "cpu" and edges.numel():
+def check_edges(edges: Tensor, num_nodes: int, name: str = "edges") -> Tensor:
+    """``edges`` as int64 ``[2, M]``, which lie in ``[0, num_nodes)`` (looked at on the CPU only).
+
+    Raises:
+        TypeError: They are no integers.
+        ValueError: They have another shape, or name a node that is not there.
+    """
+    edges = as_edges(edges, name)
+    if _debug.values_are_checked(edges.device) and edges.numel():
         low, high = (int(value) for value in edges.aminmax())
         if low < 0 or high >= num_nodes:
             position = int(((edges < 0) | (edges >= num_nodes)).any(0).nonzero()[0])
@@ -175,3 +184,4 @@ def check_edges(edges: Tensor, num_nodes: int, name: str = "edges") -> None:
                 f"`{name}` must join nodes in [0, {num_nodes}); edge {position} is "
                 f"({int(edges[0, position])}, {int(edges[1, position])})."
             )
+    return edges

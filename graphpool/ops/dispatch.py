@@ -85,12 +85,15 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
         return Path(composed, trouble)
     if op not in FUSED:
         return Path(composed, f"{op} has no fused kernel")
-    if not x.is_floating_point():
+    if not x.is_floating_point() and not OPERATORS[FUSED[op].operator].integers:
         return Path(composed, f"the kernels take floating point; x is {x.dtype}")
-    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
-        return Path(composed, "the kernels have no derivative with respect to the weight")
+    learned = weight is not None and weight.requires_grad and torch.is_grad_enabled()
+    learns = x.device.type == "cpu" and OPERATORS[FUSED[op].operator].learns_weight
+    if learned and not learns:
+        return Path(composed, f"the kernel of {op} has no derivative with respect to the weight")
     if x.device.type == "cpu":
-        return Path("numba", "floating point on the CPU")
+        kind = "floating point" if x.is_floating_point() else "integers"
+        return Path("numba", f"{kind} on the CPU")
     if x.device.type == "cuda":
         if not _optional.has("triton"):
             return Path(composed, "triton is not installed")
@@ -141,7 +144,7 @@ def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = Non
     """
     name = op if isinstance(op, str) else getattr(op, "__name__", None)
     if not isinstance(name, str) or not isinstance(x, Tensor):
-        raise TypeError(f"explain() takes an op or its name, and a tensor; got {op!r}, {x!r}.")
+        raise TypeError(f"`explain` takes an op or its name, and a tensor; got {op!r}, {x!r}.")
     path = choose(name, x, weight)
     line = f"{name}: {_PATHS[path.name]}, because {path.reason}"
     if path.name != "numba":

@@ -38,8 +38,7 @@ def segment_gather(y: Tensor, segments: Segments) -> Tensor:
         )
     if y.dim() == 0 or y.size(0) != segments.num_segments:
         raise ValueError(
-            f"`y` must have one row per bag: expected {segments.num_segments} rows, "
-            f"got shape {tuple(y.shape)}."
+            f"`y` must have one row per bag, {segments.num_segments}; got shape {tuple(y.shape)}."
         )
     return gather_segments(y, segments)
 

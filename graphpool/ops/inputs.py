@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool._arguments import what_came
 from graphpool.segments import Segments
 
 Gather = Tensor | Segments
@@ -25,7 +26,7 @@ def check_elements(
     integers: bool = False,
     signed_weight: bool = False,
 ) -> None:
-    """Raises unless the arguments describe elements that lie in bags.
+    """Raises unless the arguments what_came elements that lie in bags.
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
@@ -46,11 +47,17 @@ def check_elements(
         _check_gather(gather, x, segments, name)
     elif x.size(0) != segments.num_elements:
         raise ValueError(
-            f"`{name}` must have one row per element: expected {segments.num_elements} rows, "
+            f"`{name}` must have one row per element, {segments.num_elements}; "
             f"got shape {tuple(x.shape)}."
         )
     if weight is not None:
-        _check_weight(weight, x, segments, signed_weight)
+        check_weight(weight, segments.num_elements, signed=signed_weight)
+        if weight.device != x.device:
+            raise ValueError(f"`weight` is on {weight.device}, but `{name}` on {x.device}.")
+        if weight.is_floating_point() and not x.is_floating_point():
+            raise TypeError(
+                f"`weight` must be integers where `{name}` is {x.dtype}; got {weight.dtype}."
+            )
 
 
 def _check_gather(gather: Gather, x: Tensor, segments: Segments, name: str) -> None:
@@ -63,7 +70,9 @@ def _check_gather(gather: Gather, x: Tensor, segments: Segments, name: str) -> N
         entries = gather.num_elements
     else:
         if not isinstance(gather, Tensor) or gather.dtype != torch.int64 or gather.dim() != 1:
-            raise TypeError("`gather` must be an int64 tensor [E] or graphpool.Segments.")
+            raise TypeError(
+                f"`gather` must be an int64 tensor [E] or graphpool.Segments; got {what_came(gather)}."
+            )
         entries = gather.numel()
         if _debug.values_are_checked(x.device) and entries:
             low, high = (int(v) for v in gather.aminmax())
@@ -75,18 +84,19 @@ def _check_gather(gather: Gather, x: Tensor, segments: Segments, name: str) -> N
         raise ValueError(f"`gather` has {entries} entries, expected {segments.num_elements}.")
 
 
-def _check_weight(weight: Tensor, x: Tensor, segments: Segments, signed: bool) -> None:
+def check_weight(weight: Tensor, count: int, name: str = "weight", signed: bool = False) -> None:
+    """Raises unless there is a weight for each of ``count`` elements, finite and, unless signed, >= 0.
+
+    Raises:
+        TypeError: It is no real tensor.
+        ValueError: It has another shape, or a value is out of range; the message says where.
+    """
     if not isinstance(weight, Tensor) or weight.is_complex():
-        raise TypeError(f"`weight` must be a real tensor [E]; got {type(weight).__name__}.")
-    if weight.shape != (segments.num_elements,):
+        raise TypeError(f"`{name}` must be a real tensor [E]; got {what_came(weight)}.")
+    if weight.shape != (count,):
         raise ValueError(
-            f"`weight` must have shape ({segments.num_elements},), one weight per element; "
-            f"got {tuple(weight.shape)}."
+            f"`{name}` must have shape ({count},), one weight per element; got {tuple(weight.shape)}."
         )
-    if weight.device != x.device:
-        raise ValueError(f"`weight` is on {weight.device}, but `x` on {x.device}.")
-    if weight.is_floating_point() and not x.is_floating_point():
-        raise TypeError(f"`weight` must be integers where `x` is {x.dtype}; got {weight.dtype}.")
     if signed or not weight.numel() or not _debug.values_are_checked(weight.device):
         return
     low, high = (float(v) for v in weight.detach().aminmax())
@@ -94,7 +104,7 @@ def _check_weight(weight: Tensor, x: Tensor, segments: Segments, signed: bool) -
         bad = ~((weight.detach() >= 0) & weight.detach().isfinite())
         first = int(bad.nonzero()[0])
         raise ValueError(
-            f"`weight` must be finite and >= 0; got {float(weight[first])} at position {first}."
+            f"`{name}` must be finite and >= 0; got {float(weight[first])} at position {first}."
         )
 
 
@@ -132,8 +142,10 @@ def working_weight(weight: Tensor | None, x: Tensor) -> Tensor | None:
     return weight.to(working(x).dtype)
 
 
-def channel_parameter(value: float | Tensor, x: Tensor, name: str) -> Tensor:
+def channel_parameter(value: float | Tensor, x: Tensor, name: str, rows: bool = False) -> Tensor:
     """A number, or one per channel (the last dimension of ``x``), in the precision of ``working(x)``.
+
+    With ``rows`` also several of them, ``[K, 1]`` or ``[K, C]``.
 
     Raises:
         TypeError: It is neither a number nor a floating point tensor.
@@ -145,11 +157,14 @@ def channel_parameter(value: float | Tensor, x: Tensor, name: str) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise TypeError(f"`{name}` must be a number or a floating point tensor; got {value!r}.")
     channels = x.size(-1) if x.dim() > 1 else 1
+    if rows and value.dim() == 2 and value.shape[0] and value.shape[1] in (1, channels):
+        return value.to(x.dtype)
     if value.numel() == 1:
         return value.reshape(()).to(x.dtype)
     if value.shape != (channels,):
         raise ValueError(
-            f"`{name}` must have one value or one per channel, ({channels},); "
+            f"`{name}` must have {'rows [K, 1] or [K, C], ' if rows else ''}one value or one per channel, "
+            f"({channels},); "
             f"got shape {tuple(value.shape)}."
         )
     return value.to(x.dtype)

@@ -45,7 +45,7 @@ def segment_product(
         n = n.new_zeros(n.shape).index_add(0, segments.index, (weight != 0).long())
     if x.size(0) == 0:
         return x.new_zeros(segments.num_segments, *x.shape[1:]).to(dtype) + 0 * x.sum().to(dtype)
-    x, bags = segments.bag_order(x), Segments(ptr=segments.ptr, num_elements=x.size(0))
+    x, bags = segments.sort_elements(x), Segments(ptr=segments.ptr, num_elements=x.size(0))
     place = torch.arange(x.size(0), device=x.device) - bags.ptr[bags.index]
     # How long the longest bag is must not be looked at everywhere; steps beyond it change nothing.
     known = _debug.values_are_checked(x.device)

@@ -122,7 +122,9 @@ def segment_second_moment(
     elements = working(x)
     w = None if weight is None else weight.to(elements.dtype)
     if center:
-        elements = elements - gather_segments(segment_mean(elements, segments, w), segments)
+        # Twice: far from 0 the first mean is rounded by as much as the elements differ.
+        for _ in range(2):
+            elements = elements - gather_segments(segment_mean(elements, segments, w), segments)
     moment = segment_outer(elements, elements, segments, w)
     if mean:
         n = align(sizes(segments, w, elements.dtype), moment)

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphpool._optional import require
 
-__all__ = ["GRAY", "HUES", "PALETTE_SIZE", "label_colors", "label_map", "label_positions"]
+__all__ = ["GRAY", "HUES", "PALETTE_SIZE", "camera", "label_colors", "label_map", "label_positions"]
 
 #: Okabe and Ito, "Color universal design" (2008), the most different ones first.
 HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#555555")
@@ -71,6 +71,15 @@ def label_colors(
         else:
             colors = table(names % table.N)[..., :3]
     return np.where(free[..., None], GRAY, colors)
+
+
+def camera(view: tuple[float, float]) -> np.ndarray:
+    """Unit vectors ``[3, 3]`` to the right, up, and towards a camera; elevation and azimuth in degrees."""
+    elevation, azimuth = np.radians(view)
+    right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
+    flat = np.cos(elevation)
+    toward = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
+    return np.stack([right, np.cross(toward, right), toward])
 
 
 def label_positions(labels: Any, num_classes: int | None = None) -> np.ndarray:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from graphpool._optional import require
 from graphpool.io import write_mesh
-from graphpool.plot.colors import GRAY, label_colors
+from graphpool.mesh.shapes import cross_of
+from graphpool.plot.colors import GRAY, camera, label_colors
 
 __all__ = ["cluster_colors", "export_ply", "face_colors", "mesh", "mesh_sheet", "show_mesh"]
 
@@ -106,18 +107,9 @@ def mesh(
         figure = require("matplotlib.figure", purpose="drawing meshes")
         ax = figure.Figure(figsize=(4, 4), layout="constrained").add_subplot()
 
-    elevation, azimuth = np.radians(view)
-    toward = np.array(
-        [
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.sin(elevation),
-        ]
-    )
-    right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
-    up = np.cross(toward, right)
+    right, up, toward = camera(view)
     triangles = points[corners]
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    normals = cross_of(triangles)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     light = toward + 0.5 * up - 0.4 * right
     # Both sides are lit, so that holes and flipped faces do not come out black.

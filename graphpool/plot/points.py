@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool._optional import require
-from graphpool.plot.colors import PALETTE_SIZE, label_map, label_positions
+from graphpool.plot.colors import PALETTE_SIZE, camera, label_map, label_positions
 
 __all__ = ["cloud", "cloud_gallery", "confusion_matrix"]
 
@@ -49,11 +49,7 @@ def cloud(
     if points.ndim != 2 or points.shape[1] != 3:
         hint = "; pass its transpose" if points.ndim == 2 and len(points) == 3 else ""
         raise ValueError(f"`pos` must have shape [N, 3]; got {points.shape}{hint}.")
-    elevation, azimuth = np.radians(view)
-    right = np.array([-np.sin(azimuth), np.cos(azimuth), 0])
-    toward = np.array([
-        np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)
-    ])  # fmt: skip
+    right, up, toward = camera(view)
     depth = points @ toward
     order = depth.argsort()
     color: np.ndarray = depth
@@ -70,15 +66,8 @@ def cloud(
             color = label_positions(color, num_values)
             color = np.where(color < 0, -1, color % PALETTE_SIZE)
             options = {"cmap": label_map(), "vmin": 0, "vmax": PALETTE_SIZE - 1}
-    up = np.cross(toward, right)
-    ax.scatter(
-        (points @ right)[order],
-        (points @ up)[order],
-        c=color[order],
-        s=size,
-        linewidths=0,
-        **options,
-    )
+    across, along = points @ right, points @ up
+    ax.scatter(across[order], along[order], c=color[order], s=size, linewidths=0, **options)
     ax.set_aspect("equal")
     ax.axis("off")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphpool.ops.neighbors.clouds import check_positive_int
+from graphpool._arguments import as_count
 from graphpool.ops.neighbors.sampling import fps
 from graphpool.ops.neighbors.search import largest_cloud, search
 from graphpool.segments import Segments
@@ -67,8 +67,8 @@ def build_levels(
         start: First pick; see :func:`graphpool.ops.neighbors.fps`.
         generator: Source of randomness for ``start="random"``.
     """
-    check_positive_int(steps, "steps")
-    check_positive_int(k, "k")
+    steps = as_count(steps, "steps")
+    k = as_count(k, "k")
     sizes = halvings(segments.counts, steps)
     levels: list[Level] = []
     centre = fps(pos, segments, sizes[0], start=start, generator=generator)

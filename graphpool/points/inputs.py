@@ -58,7 +58,11 @@ def cloud_segments(
     batch_size: int | None,
     device: torch.device,
 ) -> Segments:
-    """The clouds of ``count`` points, from the arguments that PyG's modules take."""
+    """The clouds of ``count`` points, from the arguments that PyG's modules take.
+
+    Only a ``batch`` tensor without ``batch_size`` leaves their number open: it is the largest entry plus
+    one, as in PyG, without empty clouds at the end.
+    """
     if batch is not None and ptr is not None:
         raise ValueError("Pass `batch` or `ptr`, not both.")
     if isinstance(batch, Segments):
@@ -71,6 +75,10 @@ def cloud_segments(
         segments = Segments(ptr=ptr)
     else:
         segments = Segments(ptr=torch.tensor([0, count], device=device))
+    if batch_size is not None and batch_size != segments.num_segments:
+        raise ValueError(
+            f"`batch_size` is {batch_size}, but `batch` or `ptr` describes {segments.num_segments} clouds."
+        )
     if segments.num_elements != count:
         raise ValueError(
             f"`batch` or `ptr` describes {segments.num_elements} points, but `pos` has {count}."
@@ -90,7 +98,7 @@ def sorted_clouds(
         pos = pos.float()
     check_coordinates(pos, "pos")
     segments = cloud_segments(pos.size(0), batch, ptr, batch_size, pos.device)
-    return segments.bag_order(pos), Segments(ptr=segments.ptr), segments.perm
+    return segments.sort_elements(pos), Segments(ptr=segments.ptr), segments.perm
 
 
 def parameter_dtype(module: torch.nn.Module) -> torch.dtype:
@@ -102,24 +110,34 @@ def absolute(pos: Tensor, segments: Segments, dtype: torch.dtype) -> Tensor:
     """Positions as features of a network that computes in ``dtype``.
 
     Raises:
-        ValueError: A cloud lies so far from the origin for its size that ``dtype`` (or float32, where that
-            is finer) cannot tell its points apart.
+        ValueError: A cloud lies so far from the origin for its size, or is so small, that ``dtype`` (or
+            float32, where that is finer) cannot tell its points apart.
     """
+    check_resolution(pos, segments, dtype, torch.finfo(_at_least_float(dtype)).eps)
+    return pos.to(dtype)
+
+
+def _at_least_float(dtype: torch.dtype) -> torch.dtype:
     # Half precision is what its user asked for; nothing is expected of it beyond float32's bounds.
-    step = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def check_resolution(pos: Tensor, segments: Segments, dtype: torch.dtype, eps: float = 0.0) -> None:
+    """Raises where steps of ``eps`` of the coordinates, or the smallest number, are large for a cloud."""
+    precision = torch.finfo(_at_least_float(dtype))
     low, high = ops.segment_moments(pos.detach(), segments, ("min", "max"))
     extent = (high - low).amax(1)
     largest = torch.maximum(low.abs(), high.abs()).amax(1)
-    lost = (largest * step > _TOLERANCE * extent) & (extent > 0)
+    step = (largest * eps).clamp_min(precision.tiny * precision.eps)
+    lost = (step > _TOLERANCE * extent) & (extent > 0)
     if bool(lost.any()):
         c = int(lost.nonzero()[0])
         raise ValueError(
             f"`pos`: cloud {c} has coordinates of {float(largest[c]):.4g}, but an extent of only "
             f"{float(extent[c]):.3g}, and the network computes in {dtype}, in steps of "
-            f"{float(largest[c]) * step:.1g} there. Take the offset away first, in float64, for example "
-            f"by graphpool.points.transforms.Normalize, which keeps it."
+            f"{float(step[c]):.1g} there. Take the offset away first, in float64, for example "
+            f"by graphpool.points.transforms.Normalize, which keeps it and the scale."
         )
-    return pos.to(dtype)
 
 
 def one_hot(category: Any, segments: Segments, classes: int, dtype: torch.dtype) -> Tensor:

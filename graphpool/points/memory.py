@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphpool._arguments import as_count
 from graphpool.io import load_tensors
-from graphpool.ops.neighbors.clouds import check_positive_int, full_precision, unit_vectors
+from graphpool.ops.neighbors.clouds import full_precision, unit_vectors
 
 #: Sharpnesses that leave-one-out chooses from: half powers of two from 1 to 8192, and the nearest neighbour.
 GAMMAS: tuple[float, ...] = (*(round(2 ** (i / 2), 4) for i in range(27)), torch.inf)
@@ -64,7 +65,7 @@ class MemoryBank(torch.nn.Module):
             )
         self.chosen = gamma is None
         self.gammas = tuple(sorted(gammas))
-        self.chunk = check_positive_int(chunk, "chunk")
+        self.chunk = as_count(chunk, "chunk")
         self.register_buffer("keys", torch.empty(0, 0))
         self.register_buffer("values", torch.empty(0, 0))
         self.register_buffer(

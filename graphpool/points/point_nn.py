@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool import ops
-from graphpool.ops.neighbors.clouds import check_positive_int
+from graphpool._arguments import as_count
 from graphpool.points.encoding import position_encoding
 from graphpool.points.hierarchy import Level, build_levels
 from graphpool.points.inputs import absolute, sorted_clouds
@@ -75,13 +75,13 @@ class PointNN(torch.nn.Module):
         start: int | str = 0,
     ) -> None:
         super().__init__()
-        if check_positive_int(channels, "channels") % 6:
+        if as_count(channels, "channels") % 6:
             raise ValueError(f"`channels` must be a multiple of 6; got {channels}.")
         if statistics not in _STATISTICS:
             raise ValueError(f"`statistics` must be 'cloud' or 'batch'; got {statistics!r}.")
         self.channels = channels
-        self.stages = check_positive_int(stages, "stages")
-        self.k = check_positive_int(k, "k")
+        self.stages = as_count(stages, "stages")
+        self.k = as_count(k, "k")
         self.alpha, self.beta = alpha, beta
         self.statistics, self.start = statistics, start
         self.out_channels = channels * 2**stages
@@ -99,8 +99,8 @@ class PointNN(torch.nn.Module):
             pos: Points ``[N, 3]``.
             batch: The cloud of each point, in any order, or a :class:`graphpool.Segments`.
             ptr: Instead of ``batch``: the offsets of the clouds.
-            batch_size: The number of clouds; with a ``batch`` tensor and ``None`` it is the largest entry
-                plus one, as in PyG.
+            batch_size: The number of clouds. With a ``batch`` tensor and ``None`` it is the largest entry
+                plus one, as in PyG: empty clouds at the end exist only where it is given.
         """
         pos, segments, _ = sorted_clouds(pos, batch, ptr, batch_size)
         if self.statistics == "batch":

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.pyg import pool, pooled_width, resolve_pool
+from graphpool.aggr.pyg import pool, pooled_width
+from graphpool.aggr.registry import resolve_pool
 from graphpool.segments import Segments
 
 

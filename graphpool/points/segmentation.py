@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool import ops
-from graphpool.ops.neighbors.clouds import check_positive_int
+from graphpool._arguments import as_count
 from graphpool.ops.neighbors.interpolation import interpolate
 from graphpool.points.inputs import check_per_point, sorted_clouds
 from graphpool.points.memory import MemoryBank
@@ -88,7 +88,7 @@ class PartMemory(torch.nn.Module):
 
     def __init__(self, num_parts: int, gamma: float = 300.0) -> None:
         super().__init__()
-        self.num_parts = check_positive_int(num_parts, "num_parts")
+        self.num_parts = as_count(num_parts, "num_parts")
         self.register_buffer("gamma", MemoryBank(gamma=gamma).gamma)
         self.banks = torch.nn.ModuleDict()
 

@@ -14,6 +14,7 @@ from graphpool.points.inputs import (
     absolute,
     check_features,
     check_positions,
+    check_resolution,
     cloud_segments,
     parameter_dtype,
 )
@@ -85,6 +86,8 @@ class SetAbstraction(torch.nn.Module):
         clouds = Segments(index=segments.index[centre], num_segments=segments.num_segments)
         groups = self._groups(pos, centre_pos, segments, clouds)
         dtype = parameter_dtype(self.network)
+        if self.radius is None and dtype != pos.dtype:
+            check_resolution(pos, segments, dtype)
         offset = pos.index_select(0, groups.index)
         offset = offset - centre_pos.index_select(0, groups.segments.index)
         elements = (offset / (self.radius or 1.0)).to(dtype)

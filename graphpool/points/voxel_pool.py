@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool import aggr, ops
-from graphpool.coarsen import Coarsened, Selection
+from graphpool.coarsen import Coarsened, Selection, reduce
 from graphpool.ops.neighbors.voxel import Voxels, voxel_grid
 from graphpool.points.inputs import check_features
 from graphpool.points.pooling import Pool
@@ -87,7 +87,7 @@ class VoxelPool(torch.nn.Module):
         """
         check_features(x, pos.size(0), self.channels)
         if self.with_positions and pos.size(1) != 3:
-            raise ValueError(f"pool='dsvt' needs `pos` [N, 3]; got {tuple(pos.shape)}.")
+            raise ValueError(f"`pool`='dsvt' needs `pos` [N, 3]; got {tuple(pos.shape)}.")
         voxels = voxel_grid(pos, self.size, segments)
         clouds = 1 if segments is None else segments.num_segments
         # Relative to a point of the cell: as exact far from the origin as near it.
@@ -97,12 +97,9 @@ class VoxelPool(torch.nn.Module):
         # The last rounding of a mean may leave the points it is the mean of, and with them the cell.
         mean = mean + (mean.detach().clamp(low, high) - mean.detach())
         elements = torch.cat([place.to(x.dtype), x], 1) if self.with_positions else x
-        return Pooled(
-            self.pool(elements, voxels.segments),
-            mean,
-            Segments(index=voxels.cloud, num_segments=clouds, is_sorted=True),
-            voxels,
-        )
+        pooled = self.pool.project(reduce(elements, Selection(voxels.segments), self.pool.aggr))
+        cells = Segments(index=voxels.cloud, num_segments=clouds, is_sorted=True)
+        return Pooled(pooled, mean, cells, voxels)
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, size={self.size}"

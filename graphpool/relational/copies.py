@@ -15,8 +15,8 @@ from graphpool.relational.labelings import Labelings
 # A table over all nodes of all copies finds nodes fastest; above this size sorted keys take its place.
 _TABLE_LIMIT = 1 << 26
 
-# Entries written per piece of work; below this a second thread does not pay.
-_LEAST_PIECE = 1 << 16
+# Entries written per chunk of work; below this a second thread does not pay.
+_LEAST_CHUNK = 1 << 16
 
 
 @dataclass
@@ -289,8 +289,8 @@ def _write_whole_copies(
     inputs = (graph, node_ptr, edge_ptr, node_start, edge_start, source, target, edge_id)
     arrays = [t.contiguous().numpy() for t in (*inputs, *out, edge_index, edge)]
     copies = graph.numel()
-    pieces = max(1, min((nodes + edges) // _LEAST_PIECE, copies, 8))
-    bounds = [copies * i // pieces for i in range(pieces + 1)]
+    chunks = max(1, min((nodes + edges) // _LEAST_CHUNK, copies, 8))
+    bounds = [copies * i // chunks for i in range(chunks + 1)]
     parallel_for(
         lambda first, last: _write_entries(first, last, *arrays),
         list(zip(bounds[:-1], bounds[1:], strict=True)),

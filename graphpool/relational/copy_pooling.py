@@ -11,7 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from graphpool import _debug
+from graphpool._arguments import what_came
 from graphpool.aggr import Aggregation, resolve
+from graphpool.nn import reset
+from graphpool.relational.explain import masks_of_copies
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.rectangular import (
     Slices,
@@ -47,7 +51,7 @@ class CopyUnion:
 
 
 class Plan(ABC):
-    """The copies of a batch, in either form, made piece by piece."""
+    """The copies of a batch, in either form, made part by part."""
 
     graphs: GraphBatch
     graph: Tensor
@@ -62,8 +66,8 @@ class Plan(ABC):
         """Features ``[N, last - first, d]`` of consecutive slices in the rectangular form."""
 
     def root_of_copies(self) -> Tensor:
-        """First labelled node of every copy ``[M]``."""
-        raise ValueError("These copies have no labelled node.")
+        """First labelled node of every copy ``[M]``, where nodes have labels."""
+        raise NotImplementedError
 
     @property
     def fits_rectangle(self) -> bool:
@@ -72,7 +76,7 @@ class Plan(ABC):
 
 
 class CopyPooling(nn.Module):
-    """The common part of all poolings over copies: forms, pieces, and the inner pool.
+    """The common part of all poolings over copies: forms, parts, and the inner pool.
 
     Args:
         gnn: The network, ``gnn(x, edge_index) -> [num_nodes, d]``; with edge features it is called with
@@ -116,10 +120,7 @@ class CopyPooling(nn.Module):
 
     def reset_parameters(self) -> None:
         """Restores the initial parameters of the network and of the pools, where they can."""
-        for module in self.children():
-            reset = getattr(module, "reset_parameters", None)
-            if reset is not None:
-                reset()
+        reset(*self.children())
 
     def _call(self, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]) -> Tensor:
         # Of most networks of PyG; -1 where it is inferred.
@@ -150,7 +151,7 @@ class CopyPooling(nn.Module):
             if accepts_copy_axis(self.gnn):
                 raise
             raise ValueError(
-                f"form='rectangular' runs the network on features {list(x.shape)}, which "
+                f"`form`='rectangular' runs the network on features {list(x.shape)}, which "
                 f"{type(self.gnn).__name__} does not take; use form='ragged'."
             ) from error
 
@@ -162,7 +163,7 @@ class CopyPooling(nn.Module):
         if self.form == "rectangular":
             if not plan.fits_rectangle:
                 raise ValueError(
-                    "form='rectangular' needs copies with all nodes and edges of their graph; "
+                    "`form`='rectangular' needs copies with all nodes and edges of their graph; "
                     "use form='ragged'."
                 )
             if weighted:
@@ -179,7 +180,6 @@ class CopyPooling(nn.Module):
         self,
         plan: Plan,
         x: Tensor,
-        edge_index: Tensor,
         edge_attr: Tensor | None,
         edge_weight: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -189,8 +189,15 @@ class CopyPooling(nn.Module):
         """
         given = {"edge_attr": edge_attr, "edge_weight": edge_weight}
         edges = {name: value for name, value in given.items() if value is not None}
+        count = plan.graphs.edge_index.size(1)
+        for name, value in edges.items():
+            if value.shape[:1] != (count,):
+                raise ValueError(
+                    f"`{name}` must have one row per edge, {count}; got shape {tuple(value.shape)}."
+                )
+        x = plan.graphs.sort_nodes(x)
         if self._uses_rectangle(plan, edges):
-            values, node, copy = self._embed_rectangle(plan, x, edge_index, edges)
+            values, node, copy = self._embed_rectangle(plan, x, edges)
         else:
             values, node, copy = self._embed_union(plan, x, edges)
         return values if self.between is None else self.between(values), node, copy
@@ -198,14 +205,9 @@ class CopyPooling(nn.Module):
     def _embed_union(
         self, plan: Plan, x: Tensor, edges: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        if any(getattr(layer, "explain", None) for layer in self.gnn.modules()):
-            raise ValueError(
-                "An explainer masks the edges of the graph, and the ragged form runs the network on "
-                "copies of them; use form='rectangular', or an explainer of node features."
-            )
         total = plan.graph.numel()
         step = self.max_copies or max(total, 1)
-        pieces = []
+        parts = []
         for first in range(0, max(total, 1), step):
             rows = slice(first, min(first + step, total))
 
@@ -214,7 +216,8 @@ class CopyPooling(nn.Module):
                 of_edges = {
                     name: value.index_select(0, union.edge_id) for name, value in edges.items()
                 }
-                h = self._call(union.x, union.edge_index, of_edges)
+                with masks_of_copies(self.gnn, union.edge_id):
+                    h = self._call(union.x, union.edge_index, of_edges)
                 if self.node_output:
                     return h, union.node, union.copy + rows.start
                 copies = torch.arange(rows.start, rows.stop, device=h.device)
@@ -222,21 +225,21 @@ class CopyPooling(nn.Module):
                     return h[union.roots], copies, copies
                 return self.inner(h, union.copy, dim_size=union.num_copies), copies, copies
 
-            pieces.append(_in_pieces(run, x, edges, total > step))
-        values, node, copy = (torch.cat(part) for part in zip(*pieces, strict=True))
+            parts.append(_one_part(run, x, edges, total > step))
+        values, node, copy = (torch.cat(part) for part in zip(*parts, strict=True))
         return values, node, copy
 
     def _embed_rectangle(
-        self, plan: Plan, x: Tensor, edge_index: Tensor, edges: dict[str, Tensor]
+        self, plan: Plan, x: Tensor, edges: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        graphs = plan.graphs
+        graphs, edge_index = plan.graphs, plan.graphs.edge_index
         slices = Slices(graphs, plan.graph)
         total = slices.num_slices
         step = max(total, 1)
         if self.max_copies is not None:
             step = max(1, self.max_copies // max(graphs.num_graphs, 1))
         edges = {name: value.unsqueeze(1) for name, value in edges.items()}
-        pieces = []
+        parts = []
         for first in range(0, max(total, 1), step):
             last = min(first + step, total)
 
@@ -249,8 +252,8 @@ class CopyPooling(nn.Module):
                     return (h,)
                 return (self._inner_rectangle(h, graphs),)
 
-            pieces.append(_in_pieces(run, x, edges, total > step)[0])
-        h = torch.cat(pieces, dim=1)
+            parts.append(_one_part(run, x, edges, total > step)[0])
+        h = torch.cat(parts, dim=1)
         if self.node_output:
             valid = slices.valid(0, total)
             return h[valid], valid.nonzero()[:, 0], slices.copy(0, total)[valid]
@@ -270,18 +273,10 @@ class CopyPooling(nn.Module):
         return pooled.unflatten(0, (width, graphs.num_graphs)).transpose(0, 1)
 
 
-def checked_batch(
-    x: Tensor, edge_index: Tensor, batch: Tensor | None, batch_size: int | None
-) -> GraphBatch:
-    """The mini-batch that ``forward`` was given.
-
-    Raises:
-        TypeError: If an index is not an int64 tensor.
-        ValueError: If shapes or values do not fit.
-    """
-    if x.dim() != 2:
-        raise ValueError(f"`x` must be [N, d]; got {list(x.shape)}.")
-    return GraphBatch(edge_index, x.size(0), batch, batch_size)
+def check_node_features(x: Tensor) -> None:
+    """Raises unless there is a row of features for each node."""
+    if not isinstance(x, Tensor) or x.dim() != 2:
+        raise ValueError(f"`x` must be a tensor [N, d]; got {what_came(x)}.")
 
 
 def weighted_pool(
@@ -302,11 +297,11 @@ def weighted_pool(
     return pool(values, index, dim_size=size, weight=weight.to(values.dtype))
 
 
-def _in_pieces(
+def _one_part(
     run: Callable[..., tuple[Tensor, ...]], x: Tensor, edges: dict[str, Tensor], several: bool
 ) -> tuple[Tensor, ...]:
-    # Only one piece is held at a time if backward computes each again.
-    if several and torch.is_grad_enabled():
+    # Only one part is held at a time if backward computes each again, which torch.func cannot.
+    if several and torch.is_grad_enabled() and not _debug.inside_transform():
         return checkpoint(run, x, edges, use_reentrant=False)
     return run(x, edges)
 

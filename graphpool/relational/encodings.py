@@ -111,7 +111,7 @@ def resolve_encoding(
     if encoding == "distance":
         if hops is None:
             raise ValueError(
-                "encoding='distance' needs `hops`; without it, give "
+                "`encoding`='distance' needs `hops`; without it, give "
                 "graphpool.relational.Distance(max_distance)."
             )
         return Distance(hops)

@@ -7,19 +7,26 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from graphpool._arguments import as_edges
 from graphpool.ragged import ragged_gather, ragged_offsets
+from graphpool.segments import Segments, graph_segments
 
 
 class GraphBatch:
     """A mini-batch of graphs.
 
     Args:
-        edge_index: ``[2, E]`` int64, source and target of every edge.
+        edge_index: ``[2, E]``, source and target of every edge.
         num_nodes: Number of nodes of the whole batch, N.
-        batch: Graph of every node ``[N]``, sorted; ``None`` for a single graph.
-        batch_size: Number of graphs; ``None`` to take the largest entry of ``batch`` plus one.
+        batch: Graph of every node ``[N]``, in any order, or :class:`~graphpool.Segments`; ``None`` for a
+            single graph. Here nodes are numbered in the order of their graphs.
+        batch_size: Number of graphs, required with a tensor ``batch``.
 
     Attributes:
+        order: The caller's number of each node ``[N]``; ``None`` where nodes came in the order of their
+            graphs.
+        edge_index: The edges, in their order.
+        batch: Graph of each node, sorted.
         counts: Nodes of each graph ``[B]``.
         ptr: First node of each graph ``[B + 1]``.
         source: Source of each edge, edges sorted by target, then source ``[E]``.
@@ -28,60 +35,46 @@ class GraphBatch:
         in_order: Whether the edges came in this order.
 
     Raises:
-        TypeError: If an index is not an int64 tensor.
-        ValueError: If shapes or values do not fit, ``batch`` is not sorted, or an edge joins two graphs.
+        TypeError: If an index is no integer tensor.
+        ValueError: If shapes or values do not fit, or an edge joins two graphs.
     """
 
     def __init__(
         self,
         edge_index: Tensor,
         num_nodes: int,
-        batch: Tensor | None = None,
+        batch: Tensor | Segments | None = None,
         batch_size: int | None = None,
     ) -> None:
-        if batch is None:
-            batch = torch.zeros(num_nodes, dtype=torch.long, device=edge_index.device)
-            batch_size = 1 if batch_size is None else batch_size
-        for name, value in (("edge_index", edge_index), ("batch", batch)):
-            if value.dtype != torch.long:
-                raise TypeError(f"`{name}` must be an int64 tensor; got {value.dtype}.")
-        if edge_index.dim() != 2 or edge_index.size(0) != 2:
-            raise ValueError(f"`edge_index` must be [2, E]; got {list(edge_index.shape)}.")
-        if batch.shape != (num_nodes,):
-            raise ValueError(
-                f"`batch` must hold one entry for each of {num_nodes} nodes; got {list(batch.shape)}."
-            )
-        if num_nodes and bool((batch[1:] < batch[:-1]).any()):
-            first = int((batch[1:] < batch[:-1]).nonzero()[0]) + 1
-            raise ValueError(f"`batch` must be sorted, but it falls at node {first}.")
-        found = int(batch[-1]) + 1 if num_nodes else 0
-        if num_nodes and int(batch[0]) < 0:
-            raise ValueError(f"`batch` must not be negative; got {int(batch[0])} at node 0.")
-        if batch_size is not None and batch_size < found:
-            raise ValueError(f"`batch_size` is {batch_size}, but `batch` names graph {found - 1}.")
-        self.num_nodes = num_nodes
-        self.num_graphs = found if batch_size is None else batch_size
-        self.batch = batch
-        self.counts = torch.bincount(batch, minlength=self.num_graphs)
-        self.ptr = ragged_offsets(self.counts)
+        edge_index = as_edges(edge_index)
+        bags = graph_segments(batch, batch_size, num_nodes, edge_index.device)
+        self.order = bags.perm
+        self.num_nodes, self.num_graphs = num_nodes, bags.num_segments
+        self.batch, self.counts, self.ptr = self.sort_nodes(bags.index), bags.counts, bags.ptr
         self._sort_edges(edge_index)
 
     def _sort_edges(self, edge_index: Tensor) -> None:
-        source, target = edge_index
-        if source.numel():
+        if edge_index.numel():
             low, high = edge_index.aminmax()
             if int(low) < 0 or int(high) >= self.num_nodes:
                 raise ValueError(
-                    f"`edge_index` must name nodes in 0..{self.num_nodes - 1}, "
-                    f"got {int(low)}..{int(high)}."
+                    f"`edge_index` must lie in [0, {self.num_nodes}), the nodes of `x`; "
+                    f"got values from {int(low)} to {int(high)}."
                 )
-            crossing = (self.batch[source] != self.batch[target]).nonzero()
-            if crossing.numel():
-                edge = int(crossing[0])
-                raise ValueError(
-                    f"Edge {edge} joins nodes {int(source[edge])} and {int(target[edge])} "
-                    "of different graphs."
-                )
+        if self.order is not None:
+            place = torch.empty_like(self.order)
+            place[self.order] = torch.arange(self.num_nodes, device=place.device)
+            edge_index = place[edge_index]
+        self.edge_index = edge_index
+        source, target = edge_index
+        crossing = (self.batch[source] != self.batch[target]).nonzero()
+        if crossing.numel():
+            edge = int(crossing[0])
+            ends = edge_index[:, edge] if self.order is None else self.order[edge_index[:, edge]]
+            raise ValueError(
+                f"`edge_index` must stay within graphs; edge {edge} joins nodes {int(ends[0])} and "
+                f"{int(ends[1])} of different graphs."
+            )
         key = target * self.num_nodes + source
         self.in_order = bool((key[1:] >= key[:-1]).all())
         if self.in_order:
@@ -90,6 +83,16 @@ class GraphBatch:
         else:
             self._keys, self.edge_id = key.sort(stable=True)
             self.source, self.target = source[self.edge_id], target[self.edge_id]
+
+    def sort_nodes(self, values: Tensor) -> Tensor:
+        """Rows of the caller's nodes in the order of their graphs."""
+        return values if self.order is None else values.index_select(0, self.order)
+
+    def as_given(self, values: Tensor) -> Tensor:
+        """Rows of nodes in the caller's order."""
+        if self.order is None:
+            return values
+        return torch.empty_like(values).index_copy(0, self.order, values)
 
     @property
     def device(self) -> torch.device:

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphpool import _debug
 from graphpool.aggr import resolve
 from graphpool.relational.copies import Copies
 from graphpool.relational.copy_pooling import (
     CopyPooling,
     CopyUnion,
     Plan,
-    checked_batch,
+    check_node_features,
     weighted_pool,
 )
 from graphpool.relational.encodings import LabelEncoding, resolve_encoding
@@ -21,6 +22,7 @@ from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import Labelings
 from graphpool.relational.policies import LabelPolicy
 from graphpool.relational.rectangular import Slices
+from graphpool.segments import Segments
 
 OUTPUTS = ("graph", "node", "root")
 GROUPS = ("subset", "root", "cluster")
@@ -50,10 +52,7 @@ class LabelPlan(Plan):
 
     @torch.compiler.disable(recursive=False)
     def union(self, x: Tensor, rows: slice, roots: bool) -> CopyUnion:
-        if self.copies is not None:
-            copies = self.copies[rows]
-        else:
-            copies = self.policy.copies(self.graphs, self.labelings[rows], self.max_distance)
+        copies = self._consecutive_copies(rows)
         labels = copies.marks() if self.max_distance is None else copies.distance
         return CopyUnion(
             self.encoding(x.index_select(0, copies.node), labels),
@@ -64,6 +63,12 @@ class LabelPlan(Plan):
             copies.num_copies,
             copies.roots() if roots else None,
         )
+
+    @_debug.on_values
+    def _consecutive_copies(self, rows: slice) -> Copies:
+        if self.copies is not None:
+            return self.copies[rows]
+        return self.policy.copies(self.graphs, self.labelings[rows], self.max_distance)
 
     @torch.compiler.disable(recursive=False)
     def rectangle(self, x: Tensor, slices: Slices, first: int, last: int) -> Tensor:
@@ -122,7 +127,7 @@ class LabelPooling(CopyPooling):
             must treat axes between the first and the last as a batch), ``"ragged"`` (a disjoint union),
             or ``"auto"``: the cheaper one that is known to be correct.
         max_copies: The most copies the network sees at once, to bound memory (in the rectangular form,
-            rounded to whole slices of one copy per graph). Backward computes each piece again. The
+            rounded to whole slices of one copy per graph). Backward computes each part again. The
             result is the same, but for layers that mix copies, such as batch normalisation in training.
 
     Raises:
@@ -176,12 +181,10 @@ class LabelPooling(CopyPooling):
         rooted = policy.labels > 0 and not policy.deletes
         if not rooted and (output == "root" or inner == "root" or group == "root"):
             raise ValueError(
-                f"'root' needs labelled nodes that stay in the graph, not policy={policy.name!r} "
-                f"with labels={policy.labels}."
+                "`output`, `inner` or `group` 'root' needs labelled nodes that stay in the graph; got "
+                f"policy={policy.name!r} with labels={policy.labels}."
             )
         self.encoding = resolve_encoding(encoding, policy.deletes is None, policy.hops)
-        if policy.deletes and not isinstance(self.encoding, nn.Module):
-            raise ValueError("Deletion policies take no encoding.")
         if group is None and policy.name == "subsets" and policy.labels > 1 and output != "node":
             group = "subset"
         if group is not None and group not in GROUPS:
@@ -196,7 +199,7 @@ class LabelPooling(CopyPooling):
         self,
         x: Tensor,
         edge_index: Tensor,
-        batch: Tensor | None = None,
+        batch: Tensor | Segments | None = None,
         batch_size: int | None = None,
         *,
         edge_attr: Tensor | None = None,
@@ -210,8 +213,9 @@ class LabelPooling(CopyPooling):
         Args:
             x: Node features ``[N, d]``.
             edge_index: ``[2, E]``.
-            batch: Graph of every node ``[N]``, sorted; ``None`` for one graph.
-            batch_size: Number of graphs B.
+            batch: Graph of every node ``[N]``, in any order (sorted where ``copies`` are given), or
+                :class:`~graphpool.Segments`; ``None`` for one graph.
+            batch_size: Number of graphs B, required with a tensor ``batch``.
             edge_attr: Edge features ``[E, d_e]``, passed on to the network.
             edge_weight: Edge weights ``[E]``, passed on to the network.
             cluster: Cluster of every node ``[N]``, for the policy and the group of that name.
@@ -221,13 +225,17 @@ class LabelPooling(CopyPooling):
         Returns:
             ``[B, d]``, or ``[N, d]`` for node and root outputs.
         """
-        plan = self._plan(x, edge_index, batch, batch_size, cluster, copies, generator)
-        values, node, copy = self._embed(plan, x, edge_index, edge_attr, edge_weight)
+        check_node_features(x)
+        if self.policy.sample is not None and copies is None:
+            _debug.refuse_draws_apart()
+        plan = self._plan(x.size(0), edge_index, batch, batch_size, cluster, copies, generator)
+        values, node, copy = self._embed(plan, x, edge_attr, edge_weight)
         graphs, labelings = plan.graphs, plan.labelings
         weight = labelings.weight
         if self.output == "node":
             at = None if weight is None else weight[copy]
-            return weighted_pool(self.outer, values, node, graphs.num_nodes, at)
+            pooled = weighted_pool(self.outer, values, node, graphs.num_nodes, at)
+            return graphs.as_given(pooled)
         index = labelings.nodes[:, 0] if self.output == "root" else labelings.graph
         if self.group is not None:
             number, first = labelings.groups(self.group, graphs, cluster)
@@ -236,22 +244,29 @@ class LabelPooling(CopyPooling):
             values = weighted_pool(self.group_pool, values, number, first.numel(), within)
             index = index[first]
             weight = weight[first] if weight is not None and self.group == "subset" else None
-        size = graphs.num_nodes if self.output == "root" else graphs.num_graphs
-        return weighted_pool(self.outer, values, index, size, weight)
+        if self.output == "root":
+            pooled = weighted_pool(self.outer, values, index, graphs.num_nodes, weight)
+            return graphs.as_given(pooled)
+        return weighted_pool(self.outer, values, index, graphs.num_graphs, weight)
 
     @torch.compiler.disable
+    @_debug.on_values
     def _plan(
         self,
-        x: Tensor,
+        num_nodes: int,
         edge_index: Tensor,
-        batch: Tensor | None,
+        batch: Tensor | Segments | None,
         batch_size: int | None,
         cluster: Tensor | None,
         copies: Copies | None,
         generator: torch.Generator | None,
     ) -> LabelPlan:
-        graphs = checked_batch(x, edge_index, batch, batch_size)
+        graphs = GraphBatch(edge_index, num_nodes, batch, batch_size)
         if copies is not None:
+            if graphs.order is not None:
+                raise ValueError(
+                    "`batch` must be sorted where `copies` are given, which number the nodes."
+                )
             labelings = copies.labelings
             if isinstance(self.encoding, LabelEncoding) and self.encoding.max_distance is not None:
                 _check_distances(copies, self.encoding.max_distance)
@@ -265,13 +280,10 @@ class LabelPooling(CopyPooling):
 
 
 def _check_distances(copies: Copies, max_distance: int) -> None:
-    found = copies.max_distance
-    if found is None or copies.distance is None:
-        raise ValueError(
-            f"The encoding needs distances up to {max_distance}, but `copies` holds none; "
-            f"compute them with max_distance={max_distance}."
-        )
+    found = None if copies.distance is None else copies.max_distance
     if found != max_distance:
         raise ValueError(
-            f"The encoding needs distances up to {max_distance}, but `copies` holds them as far as {found}."
+            f"The encoding needs distances up to {max_distance}, but `copies` holds "
+            f"{'none' if found is None else f'them as far as {found}'}; compute them with "
+            f"max_distance={max_distance}."
         )

@@ -58,7 +58,9 @@ class Labelings:
         elif by == "root":
             key = self.nodes[:, 0]
         elif cluster is None:
-            raise ValueError("group='cluster' needs `cluster`, the cluster of every node.")
+            raise ValueError(
+                "`cluster`, the cluster of every node, must be given for group='cluster'."
+            )
         else:
             key = cluster_keys(graphs, cluster)[self.nodes[:, 0]]
         _, number, count = torch.unique(key, return_inverse=True, return_counts=True)
@@ -77,9 +79,9 @@ def cluster_keys(graphs: GraphBatch, cluster: Tensor) -> Tensor:
     """
     if cluster.shape != (graphs.num_nodes,):
         raise ValueError(
-            f"`cluster` must hold one entry for each of {graphs.num_nodes} nodes, "
-            f"got {list(cluster.shape)}."
+            f"`cluster` must have one entry per node, {graphs.num_nodes}; got shape "
+            f"{tuple(cluster.shape)}."
         )
-    names = torch.unique(cluster, return_inverse=True)[1]
+    names = torch.unique(graphs.sort_nodes(cluster), return_inverse=True)[1]
     size = int(names.max()) + 1 if names.numel() else 1
     return torch.unique(graphs.batch * size + names, return_inverse=True)[1]

@@ -80,7 +80,7 @@ def all_orders(graphs: GraphBatch, modulus: int | None = None) -> tuple[Tensor, 
     largest = int(graphs.counts.max()) if graphs.num_graphs else 0
     if largest > MAX_EXACT_NODES:
         raise ValueError(
-            f"num_permutations='all' lists n! orders and takes at most {MAX_EXACT_NODES} nodes, "
+            f"`num_permutations`='all' lists n! orders and takes at most {MAX_EXACT_NODES} nodes, "
             f"but graph {int(graphs.counts.argmax())} has {largest}; give a number."
         )
     tables = [_order_table(n, modulus).to(graphs.device) for n in range(largest + 1)]

@@ -7,19 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphpool import _debug
 from graphpool.aggr import Aggregation
+from graphpool.aggr.pyg import Deferred
 from graphpool.ragged import ragged_arange
 from graphpool.relational.copies import induced_edges, whole_copies
 from graphpool.relational.copy_pooling import (
     CopyPooling,
     CopyUnion,
     Plan,
-    checked_batch,
+    check_node_features,
     weighted_pool,
 )
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.orders import ORDERS, all_orders, draw_orders
 from graphpool.relational.rectangular import Slices
+from graphpool.segments import Segments
 
 
 class OrderPlan(Plan):
@@ -59,6 +62,13 @@ class OrderPlan(Plan):
 
     @torch.compiler.disable
     def union(self, x: Tensor, rows: slice, roots: bool) -> CopyUnion:
+        node, copy, place, edge_index, edge_id = self._consecutive_copies(rows)
+        features = self._with_ids(x.index_select(0, node), place)
+        return CopyUnion(features, node, copy, edge_index, edge_id, self.graph[rows].numel())
+
+    @_debug.on_values
+    def _consecutive_copies(self, rows: slice) -> tuple[Tensor, ...]:
+        """Node, copy and place of each row, edges, and which edges of the batch they are."""
         graphs, graph, order = self.graphs, self.graph[rows], self.order[rows]
         if self.arity is None:
             node, copy, edge_index, edge_id = whole_copies(graphs, graph)
@@ -68,8 +78,7 @@ class OrderPlan(Plan):
             keep = self.place[node, order[copy]] < self.arity
             node, copy = node[keep], copy[keep]
             edge_index, edge_id = induced_edges(graphs, graph, node, copy, keep)
-        features = self._with_ids(x.index_select(0, node), self.place[node, order[copy]])
-        return CopyUnion(features, node, copy, edge_index, edge_id, graph.numel())
+        return node, copy, self.place[node, order[copy]], edge_index, edge_id
 
     @torch.compiler.disable
     def rectangle(self, x: Tensor, slices: Slices, first: int, last: int) -> Tensor:
@@ -149,11 +158,11 @@ class RelationalPooling(CopyPooling):
         if order not in ORDERS:
             raise ValueError(f"`order` must be one of {', '.join(ORDERS)}; got {order!r}.")
         if exact and order != "random":
-            raise ValueError(f"num_permutations='all' lists all orders, not {order!r} ones.")
+            raise ValueError(f"`num_permutations`='all' lists all orders, not {order!r} ones.")
         if output not in ("graph", "node"):
             raise ValueError(f"`output` must be 'graph' or 'node'; got {output!r}.")
         if inner == "root":
-            raise ValueError("inner='root' needs labelled nodes; use LabelPooling.")
+            raise ValueError("`inner`='root' needs labelled nodes; use LabelPooling.")
         super().__init__(gnn, inner, outer, form, max_copies, output == "node")
         self.num_permutations, self.train_permutations = num_permutations, train_permutations
         self.id_dim, self.arity, self.order, self.output = id_dim, arity, order, output
@@ -162,7 +171,7 @@ class RelationalPooling(CopyPooling):
         self,
         x: Tensor,
         edge_index: Tensor,
-        batch: Tensor | None = None,
+        batch: Tensor | Segments | None = None,
         batch_size: int | None = None,
         *,
         edge_attr: Tensor | None = None,
@@ -174,8 +183,9 @@ class RelationalPooling(CopyPooling):
         Args:
             x: Node features ``[N, d]``.
             edge_index: ``[2, E]``.
-            batch: Graph of every node ``[N]``, sorted; ``None`` for one graph.
-            batch_size: Number of graphs B.
+            batch: Graph of every node ``[N]``, in any order, or :class:`~graphpool.Segments`; ``None`` for
+                one graph.
+            batch_size: Number of graphs B, required with a tensor ``batch``.
             edge_attr: Edge features ``[E, d_e]``, passed on to the network.
             edge_weight: Edge weights ``[E]``, passed on to the network.
             generator: Source of randomness of the orders.
@@ -183,32 +193,43 @@ class RelationalPooling(CopyPooling):
         Returns:
             ``[B, d]``, or ``[N, d]`` for node outputs (0 for nodes that no k-ary copy holds).
         """
-        plan = self._plan(x, edge_index, batch, batch_size, generator)
-        values, node, copy = self._embed(plan, x, edge_index, edge_attr, edge_weight)
+        check_node_features(x)
+        if self.num_permutations != "all":
+            _debug.refuse_draws_apart()
+        features = x if self.order == "canonical" else None
+        plan = self._plan(x.size(0), edge_index, batch, batch_size, generator, features)
+        values, node, copy = self._embed(plan, x, edge_attr, edge_weight)
         graphs, weight = plan.graphs, plan.weight
         if self.output == "node":
             at = None if weight is None else weight[copy]
-            return weighted_pool(self.outer, values, node, graphs.num_nodes, at)
+            pooled = weighted_pool(self.outer, values, node, graphs.num_nodes, at)
+            return graphs.as_given(pooled)
         return weighted_pool(self.outer, values, plan.graph, graphs.num_graphs, weight)
 
     @torch.compiler.disable
+    @_debug.on_values
     def _plan(
         self,
-        x: Tensor,
+        num_nodes: int,
         edge_index: Tensor,
-        batch: Tensor | None,
+        batch: Tensor | Segments | None,
         batch_size: int | None,
         generator: torch.Generator | None,
+        x: Tensor | None,
     ) -> OrderPlan:
-        graphs = checked_batch(x, edge_index, batch, batch_size)
+        graphs = GraphBatch(edge_index, num_nodes, batch, batch_size)
         if isinstance(self.num_permutations, str):
             # Orders with the same ids are one copy with a weight, where the pool takes weights.
-            alike = self.arity is None and isinstance(self.outer, Aggregation)
+            takes_weights = isinstance(self.outer, Aggregation) and not isinstance(
+                self.outer, Deferred
+            )
+            alike = self.arity is None and takes_weights
             place, counts, times = all_orders(graphs, self.id_dim if alike else None)
             weight = times if bool((times > 1).any()) else None
         else:
             number = self.train_permutations if self.training else self.num_permutations
-            place = draw_orders(graphs, self.order, number, x, generator)
+            features = None if x is None else graphs.sort_nodes(x)
+            place = draw_orders(graphs, self.order, number, features, generator)
             counts, weight = torch.full_like(graphs.counts, number), None
         return OrderPlan(graphs, place, counts, self.id_dim, self.arity, weight)
 

@@ -84,16 +84,16 @@ class LabelPolicy:
             raise ValueError(f"`labels` must be at least 0; got {self.labels}.")
         if self.name == "adjacent" and self.labels != 2:
             raise ValueError(
-                f"policy='adjacent' labels pairs: `labels` must be 2; got {self.labels}."
+                f"`labels` must be 2 for policy='adjacent', which labels pairs; got {self.labels}."
             )
         if self.name == "edge_deletion" and self.labels != 1:
             raise ValueError(
-                f"policy='edge_deletion' removes one edge: `labels` must be 1; got {self.labels}."
+                f"`labels` must be 1 for policy='edge_deletion', which removes one edge; got {self.labels}."
             )
         if self.labels == 0 and self.name not in ("all", "subsets"):
-            raise ValueError(f"policy={self.name!r} needs `labels` of at least 1; got 0.")
+            raise ValueError(f"`labels` must be at least 1 for policy={self.name!r}; got 0.")
         if self.name == "ego" and self.hops is None:
-            raise ValueError("policy='ego' needs `hops`, the radius of the ego nets.")
+            raise ValueError("`hops`, the radius of the ego nets, must be given for policy='ego'.")
         for name, value in (("hops", self.hops), ("max_distance", self.max_distance)):
             if value is not None and value < 0:
                 raise ValueError(f"`{name}` must be at least 0; got {value}.")
@@ -105,14 +105,14 @@ class LabelPolicy:
             self.name not in ("all", "ego", "subsets") or self.labels == 0
         ):
             raise ValueError(
-                f"`max_distance` goes with policy 'all', 'ego' or 'subsets' and labels >= 1, "
+                f"`max_distance` goes with policy 'all', 'ego' or 'subsets' and labels >= 1; "
                 f"got policy={self.name!r} and labels={self.labels}."
             )
         check_sample(self.sample)
         if self.stratified and (self.labels == 0 or self.name in ("subsets", "node_deletion")):
             raise ValueError(
-                f"stratified=True needs labelings with a first label, not policy={self.name!r} "
-                f"with labels={self.labels}."
+                "`stratified`=True needs labelings with a first label; got "
+                f"policy={self.name!r} with labels={self.labels}."
             )
 
     @property
@@ -128,7 +128,7 @@ class LabelPolicy:
     def support(self, graphs: GraphBatch, cluster: Tensor | None = None) -> Support:
         """The admissible labelings of a batch."""
         if self.hops is not None:
-            graphs.require_undirected("hops")
+            graphs.require_undirected("`hops`")
         if self.name == "adjacent":
             return adjacent_pairs(graphs)
         if self.name == "edge_deletion":
@@ -137,7 +137,9 @@ class LabelPolicy:
             return Subsets(graphs, self.labels, assign=False)
         if self.name == "clusters":
             if cluster is None:
-                raise ValueError("policy='clusters' needs `cluster`, the cluster of every node.")
+                raise ValueError(
+                    "`cluster`, the cluster of every node, must be given for policy='clusters'."
+                )
             return cluster_tuples(graphs, self.labels, cluster)
         subsets = self.name == "subsets"
         if self.max_distance is not None:
@@ -183,6 +185,6 @@ class LabelPolicy:
         else:
             help_ = f"lower labels to at most {nodes}, or use policy='all', which repeats nodes"
         return (
-            f"policy={self.name!r} with labels={self.labels} yields no copy for graph {graph} "
-            f"({nodes} nodes, {edges} directed edges): {help_}"
+            f"`policy`={self.name!r} with labels={self.labels} yields no copy for graph {graph} "
+            f"({nodes} nodes, {edges} directed edges): {help_}."
         )

@@ -86,15 +86,12 @@ def draw_labelings(
     """All labelings of a support, or a sample of them with weights (labelings per draw).
 
     Raises:
-        ValueError: If more are to be drawn without replacement than there are (which graph, how many),
-            or a stratified sample is asked of labelings without a first label.
+        ValueError: If more are to be drawn without replacement than there are (which graph, how many).
     """
     if sample is None:
         graph, rank = ragged_arange(support.counts)
         return _labelings(support, graph, rank, None)
     strata = support.strata() if stratified else None
-    if stratified and strata is None:
-        raise ValueError("stratified=True needs labelings with a first label, not subsets.")
     if strata is None:
         where = torch.arange(graphs.num_graphs, device=graphs.device)
         start, counts = torch.zeros_like(where), support.counts
@@ -108,7 +105,7 @@ def draw_labelings(
             short = int((counts < sample).nonzero()[0])
             what = "labelings that begin with one of its nodes" if stratified else "labelings"
             raise ValueError(
-                f"sample={sample}, but graph {int(where[short])} has only {int(counts[short])} {what}; "
+                f"`sample` is {sample}, but graph {int(where[short])} has only {int(counts[short])} {what}; "
                 "lower `sample`, give it as a fraction, or set replacement=True."
             )
     sizes = sizes * (counts > 0)

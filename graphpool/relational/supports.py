@@ -130,13 +130,13 @@ class ListedSubsets(Listed):
 
 def adjacent_pairs(graphs: GraphBatch) -> Listed:
     """Ordered pairs of adjacent nodes."""
-    graphs.require_undirected("policy='adjacent'")
+    graphs.require_undirected("`policy`='adjacent'")
     return Listed(graphs, graphs.pairs)
 
 
 def single_edges(graphs: GraphBatch) -> Listed:
     """Undirected edges, the smaller node first."""
-    graphs.require_undirected("policy='edge_deletion'")
+    graphs.require_undirected("`policy`='edge_deletion'")
     pairs = graphs.pairs
     return Listed(graphs, pairs[pairs[:, 0] < pairs[:, 1]])
 
@@ -157,7 +157,7 @@ def cluster_tuples(graphs: GraphBatch, labels: int, cluster: Tensor) -> Listed:
 
 def close_tuples(graphs: GraphBatch, labels: int, max_distance: int, subsets: bool) -> Listed:
     """Ordered l-tuples (or subsets) of nodes at pairwise distances of at most ``max_distance``."""
-    graphs.require_undirected("max_distance")
+    graphs.require_undirected("`max_distance`")
     ptr, node, _ = graphs.balls(max_distance)
     n = graphs.num_nodes
     owner = torch.repeat_interleave(ptr[1:] - ptr[:-1])

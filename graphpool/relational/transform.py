@@ -72,7 +72,7 @@ class LabelledCopies(BaseTransform):
         >>> policy = LabelPolicy("ego", labels=1, hops=1)
         >>> model = LabelPooling(GIN(2, 8, 2), policy=policy)
         >>> batch = next(iter(DataLoader(CSL(transform=LabelledCopies(policy)), batch_size=4)))
-        >>> model(batch.x, batch.edge_index, batch.batch, copies=copies_of(batch)).shape
+        >>> model(batch.x, batch.edge_index, batch.batch, batch.num_graphs, copies=copies_of(batch)).shape
         torch.Size([4, 8])
     """
 

@@ -16,33 +16,6 @@ from graphpool.segments import Segments
 SCALES = ("head", "full")
 
 
-def attend_over_elements(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    segments: Segments,
-    heads: int,
-    scale: float,
-    weight: Tensor | None = None,
-) -> Tensor:
-    r"""A few queries attend to the elements of each bag.
-
-    Args:
-        query: ``[M, D]``, the same for all bags.
-        key: ``[E, D]``.
-        value: ``[E, D]``.
-        segments: The bags.
-        heads: Number of heads, a divisor of ``D``; each has its block of channels.
-        scale: Factor of the inner products.
-        weight: ``[E]``: how often each element counts.
-
-    Returns:
-        ``[S, M, D]``.
-    """
-    score = element_scores(query, key, heads, scale)
-    return weighted_values(score, value, segments, weight).view(-1, *query.shape)
-
-
 def element_scores(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
     """Scores ``[E, M, H]`` of elements ``[E, D]`` for queries ``[M, D]``."""
     queries = scale * query.unflatten(-1, (heads, -1))
@@ -66,30 +39,6 @@ def weighted_values(
     shares, blocks = share.unbind(-1), value.split(value.size(-1) // heads, dim=-1)
     parts = [segment_outer(a, v, segments) for a, v in zip(shares, blocks, strict=True)]
     return torch.cat(parts, dim=-1)
-
-
-def attend_to_segment(
-    query: Tensor, key: Tensor, value: Tensor, segments: Segments, heads: int, scale: float
-) -> Tensor:
-    r"""Each element attends to a few vectors of its bag.
-
-    Args:
-        query: ``[E, D]``.
-        key: ``[S, M, D]``.
-        value: ``[S, M, D]``.
-        segments: The bags.
-        heads: Number of heads, a divisor of ``D``.
-        scale: Factor of the inner products.
-
-    Returns:
-        ``[E, D]``.
-    """
-    width = query.size(-1) // heads
-    outputs = []
-    for q, k, v in zip(*(t.split(width, dim=-1) for t in (query, key, value)), strict=True):
-        score = segment_matmul(q, (scale * k.mT).contiguous(), segments)
-        outputs.append(segment_matmul(score.softmax(-1), v.contiguous(), segments))
-    return torch.cat(outputs, dim=-1)
 
 
 class _Residual(torch.nn.Module):
@@ -120,27 +69,29 @@ class _Attention(torch.nn.Module):
 
 
 class OverElements(_Attention):
-    """MAB(vectors, bag): the same vectors attend to the elements of every bag."""
+    """MAB(vectors, bag): the same vectors ``[M, D]`` attend to the elements ``[E, D]`` of every bag, and give
+    ``[S, M, D]``."""
 
     def forward(
         self, vectors: Tensor, x: Tensor, segments: Segments, weight: Tensor | None
     ) -> Tensor:
         q = self.query(vectors)
-        attended = attend_over_elements(
-            q, self.key(x), self.value(x), segments, self.heads, self.scale, weight
-        )
-        return self.residual(q, attended)
+        score = element_scores(q, self.key(x), self.heads, self.scale)
+        attended = weighted_values(score, self.value(x), segments, weight)
+        return self.residual(q, attended.view(-1, *q.shape))
 
 
 class ToSegment(_Attention):
-    """MAB(bag, vectors): each element attends to the vectors of its bag."""
+    """MAB(bag, vectors): each element ``[E, D]`` attends to the vectors ``[S, M, D]`` of its bag, and gives
+    ``[E, D]``."""
 
     def forward(self, x: Tensor, vectors: Tensor, segments: Segments) -> Tensor:
-        q = self.query(x)
-        attended = attend_to_segment(
-            q, self.key(vectors), self.value(vectors), segments, self.heads, self.scale
-        )
-        return self.residual(q, attended)
+        q, width, outputs = self.query(x), x.size(-1) // self.heads, []
+        parts = (t.split(width, dim=-1) for t in (q, self.key(vectors), self.value(vectors)))
+        for query, key, value in zip(*parts, strict=True):
+            score = segment_matmul(query, (self.scale * key.mT).contiguous(), segments)
+            outputs.append(segment_matmul(score.softmax(-1), value.contiguous(), segments))
+        return self.residual(q, torch.cat(outputs, dim=-1))
 
 
 def check_heads(channels: int | None, heads: int, scale: str) -> int:

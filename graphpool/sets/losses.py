@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool import _debug
+
 
 class MinMaxAUCLoss(torch.nn.Module):
     r"""Margin loss whose minimum over ``a`` and ``b`` and maximum over :math:`\alpha \ge 0` is a squared
@@ -49,18 +51,23 @@ class MinMaxAUCLoss(torch.nn.Module):
         if score.shape != label.shape:
             raise ValueError(f"`score` has {score.numel()} entries, `label` {label.numel()}.")
         positive = label > 0
-        if bool(positive.all()) or not bool(positive.any()):
+        many = _debug.is_vectorized(score) or _debug.is_vectorized(label)
+        if not many and (bool(positive.all()) or not bool(positive.any())):
             raise ValueError("`label` must hold both classes: sample batches with some of each.")
-        up, down = score[positive], score[~positive]
-        difference = down.mean() - up.mean()
-        self.gap.copy_(difference.detach())
+        difference = _mean(score, ~positive) - _mean(score, positive)
+        # What torch.vmap vectorises is no one batch.
+        self._remember(self.gap.new_tensor(torch.nan) if many else difference.detach())
         factor = 1 if self.released else 2
         return (
-            (up - self.a).square().mean()
-            + (down - self.b).square().mean()
+            _mean((score - self.a).square(), positive)
+            + _mean((score - self.b).square(), ~positive)
             + factor * self.alpha * (self.margin + difference)
             - self.alpha.square()
         )
+
+    @_debug.on_values
+    def _remember(self, difference: Tensor) -> None:
+        self.gap.copy_(difference)
 
     @torch.no_grad()
     def ascend(self, lr: float, from_batch: bool = False) -> None:
@@ -70,9 +77,19 @@ class MinMaxAUCLoss(torch.nn.Module):
         Args:
             lr: Step size.
             from_batch: Take the means of the last batch in place of ``a`` and ``b``.
+
+        Raises:
+            ValueError: Several batches were the last, side by side under :func:`torch.vmap`.
         """
+        if from_batch and bool(self.gap.isnan()):
+            raise ValueError("`from_batch` needs a last batch; torch.vmap vectorised several.")
         gap = self.gap if from_batch else self.b - self.a
         self.alpha.add_(lr * (self.margin + gap - self.alpha)).clamp_(min=0)
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, released={self.released}"
+
+
+def _mean(values: Tensor, chosen: Tensor) -> Tensor:
+    """The mean of some values; NaN of none."""
+    return torch.where(chosen, values, 0).sum() / chosen.sum()

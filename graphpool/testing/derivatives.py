@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from graphpool.segments import Segments
-from graphpool.testing.samples import close, gradients, pooled, result, sample, trainable
+from graphpool.testing.samples import close, gradients, in_double, pooled, result, sample, trainable
 
 
 def assert_gradients(aggr: torch.nn.Module, channels: int, second: bool = True) -> None:
@@ -37,8 +37,7 @@ def assert_gradients(aggr: torch.nn.Module, channels: int, second: bool = True) 
 
 def assert_gradients_can_be_differentiated(aggr: torch.nn.Module, channels: int) -> None:
     """A gradient is the same whether or not it is to be differentiated again (``create_graph``)."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     inputs = (x.requires_grad_(), *trainable(aggr).values())
     plain, graphed = (
         gradients(pooled(aggr, x, segments), *inputs, create_graph=flag) for flag in (False, True)

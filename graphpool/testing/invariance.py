@@ -7,13 +7,12 @@ from torch import Tensor
 
 from graphpool.aggr.multi import Multi
 from graphpool.segments import Segments
-from graphpool.testing.samples import close, gradients, pooled, sample, trainable
+from graphpool.testing.samples import close, gradients, in_double, pooled, sample, trainable
 
 
 def assert_permutation_invariant(aggr: torch.nn.Module, channels: int) -> None:
     """The order of the elements does not matter."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     expected = pooled(aggr, x, segments)
     for seed in range(3):
         order = torch.randperm(x.size(0), generator=torch.Generator().manual_seed(seed))
@@ -23,8 +22,7 @@ def assert_permutation_invariant(aggr: torch.nn.Module, channels: int) -> None:
 
 def assert_unsorted_index_agrees(aggr: torch.nn.Module, channels: int) -> None:
     """Elements may come in any order of their bags, as long as the order within each bag is kept."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     expected = pooled(aggr, x, segments)
     # Bags dealt out round robin: within a bag the order stays.
     place = torch.arange(x.size(0)) - segments.ptr[segments.index]
@@ -36,8 +34,7 @@ def assert_unsorted_index_agrees(aggr: torch.nn.Module, channels: int) -> None:
 
 def assert_batch_independent(aggr: torch.nn.Module, channels: int) -> None:
     """A bag's result is the same alone, in a batch, and whatever the others hold."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     together = aggr(x, segments)
     y = pooled(aggr, x, segments)
     others = x * 1e3
@@ -60,8 +57,7 @@ def assert_batch_independent(aggr: torch.nn.Module, channels: int) -> None:
 
 def assert_neighbors_do_not_matter(aggr: torch.nn.Module, channels: int) -> None:
     """Enormous values and weights in the other bags of a batch, or odd ones, change nothing in a bag."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     place = torch.arange(x.size(0))
     weights = [1 + place % 3]
     # Pools that give a smaller bag count elements: neither parts of one nor 1e20.
@@ -87,8 +83,7 @@ def assert_neighbors_do_not_matter(aggr: torch.nn.Module, channels: int) -> None
 
 def assert_absent_elements_leave_no_trace(aggr: torch.nn.Module, channels: int) -> None:
     """An element of weight 0 is absent, whatever it holds: from the result and from every gradient."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     weight = torch.tensor([1, 0, 2, 0, 1, 3, 0, 1, 2, 0, 1])
     there = weight > 0
     learned = tuple(trainable(aggr).values())
@@ -142,8 +137,7 @@ def _assert_absent_rows_leave_no_trace(
 
 def assert_segment_forms_agree(aggr: torch.nn.Module, channels: int) -> None:
     """Index, offsets, bags and padded form give the same, infinities and NaN included."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     special = x.clone()
     special[0, 0], special[4, -1], special[8, 0] = torch.inf, -torch.inf, torch.nan
     for elements in (x, special):
@@ -162,8 +156,7 @@ def assert_segment_forms_agree(aggr: torch.nn.Module, channels: int) -> None:
 
 def assert_weights_repeat(aggr: torch.nn.Module, channels: int) -> None:
     """An integer weight does what so many copies of the element do; 0 removes it."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     weight = torch.tensor([1, 2, 3, 4, 1, 0, 2, 1, 3, 0, 2])
     copies = torch.arange(x.size(0)).repeat_interleave(weight)
     repeated = Segments(index=segments.index[copies], num_segments=len(segments))
@@ -202,8 +195,7 @@ def assert_deterministic(aggr: torch.nn.Module, channels: int) -> None:
 
 def assert_duplicates_agree(aggr: torch.nn.Module, channels: int) -> None:
     """Twice in a :class:`~graphpool.aggr.Multi`, it gives twice the same."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     y = pooled(aggr, x, segments)
     twice = Multi(members=[aggr, aggr])(x, segments)
     close(twice, torch.cat([y, y], dim=-1))

@@ -16,6 +16,7 @@ from graphpool.testing.samples import (
     close,
     expect_error,
     gradients,
+    in_double,
     pooled,
     result,
     sample,
@@ -99,8 +100,7 @@ def _assert_optimizers_wait(waiting: nn.Module, used: nn.Module) -> None:
 
 def assert_unknown_arguments_raise(aggr: nn.Module, channels: int) -> None:
     """An argument of a call that nobody knows is a ``TypeError`` that names it, and the closest one."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     for wrong, right in (
         ("no_such_argument", ""),
         ("weights", "`weight`"),
@@ -117,8 +117,7 @@ def assert_unknown_arguments_raise(aggr: nn.Module, channels: int) -> None:
 
 def assert_hooks_fire(aggr: nn.Module, channels: int) -> None:
     """Hooks fire once, see what goes in and comes out, and may change it; with rows read in place, too."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     calls: list[dict[str, Any]] = [{}]
     if getattr(aggr, "supports_gather", False):
         calls.append({"gather": torch.arange(x.size(0)).flip(0)})
@@ -146,8 +145,7 @@ def assert_hooks_fire(aggr: nn.Module, channels: int) -> None:
 
 def assert_sizes_of_any_integer_type(aggr: nn.Module, channels: int) -> None:
     """Numbers of bags, elements and dimensions are integers of any type, and nothing else."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     size, longest = len(segments), int(segments.counts.max())
     expected = pooled(aggr, x, segments)
     for kind in (int, np.int64, np.int32, np.array, torch.tensor):

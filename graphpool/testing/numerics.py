@@ -12,6 +12,7 @@ from graphpool.testing.samples import (
     close,
     expect_error,
     gradients,
+    in_double,
     pooled,
     result,
     sample,
@@ -75,8 +76,7 @@ def assert_half_precision(aggr: torch.nn.Module, channels: int) -> None:
 
 def assert_compiles(aggr: torch.nn.Module, channels: int) -> None:
     """``torch.compile(fullgraph=True)`` with ``dim_size`` given, forward and backward."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     expected_x = x.clone().requires_grad_()
     expected = pooled(aggr, expected_x, segments.index, dim_size=len(segments))
     (expected_grad,) = torch.autograd.grad(expected.square().sum(), expected_x)
@@ -104,8 +104,7 @@ def assert_stable_under_offset(aggr: torch.nn.Module, channels: int) -> None:
 
 def assert_dimensions_agree(aggr: torch.nn.Module, channels: int) -> None:
     """3-D elements are pooled slice by slice, over any dimension but the last, counted either way."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     slices = [x, 2 * x, -x]
     expected = torch.stack([pooled(aggr, s, segments) for s in slices])
     stacked = torch.stack(slices)
@@ -145,8 +144,7 @@ def assert_integers(aggr: torch.nn.Module, channels: int) -> None:
 
 def assert_mismatch_raises(aggr: torch.nn.Module, channels: int) -> None:
     """Contradictory or invalid arguments are errors, and never a wrong result."""
-    x, segments = sample(channels)
-    aggr = aggr.double()
+    aggr, x, segments = in_double(aggr, channels)
     index, ptr, size = segments.index, segments.ptr, len(segments)
     errors = (ValueError, TypeError)
 

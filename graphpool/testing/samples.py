@@ -25,6 +25,11 @@ def sample(
     return x.to(dtype), Segments.from_counts(torch.tensor(counts, dtype=torch.long))
 
 
+def in_double(aggr: torch.nn.Module, channels: int) -> tuple[torch.nn.Module, Tensor, Segments]:
+    """A pool in float64, and a sample for it."""
+    return aggr.double(), *sample(channels)
+
+
 def result(output: Any) -> Tensor:
     """The pooled tensor ``[S, ...]``. Of several results the first; a ragged one is padded with 0, and has
     one more channel, 1 for the rows that there are."""

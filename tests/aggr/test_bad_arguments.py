@@ -50,7 +50,7 @@ REFUSED = [
     ("delf", {"hidden": 0}, "`hidden` must be an int of at least 1; got 0"),
     ("inset", {"hidden": 0}, "`hidden` must be an int of at least 1; got 0"),
     ("midam_attention", {"num_outputs": 0}, "`num_outputs` must be an int of at least 1; got 0"),
-    ("midam_lse", {"num_bags": -1}, "`num_bags` must be an int of at least 0; got -1"),
+    ("midam_lse", {"num_segments": -1}, "`num_segments` must be an int of at least 0; got -1"),
     ("pyramid", {"pos_dim": 2, "levels": 0}, "`levels` must be an int of at least 1; got 0"),
     # numbers out of range
     ("ward", {"factor": 0.5}, "`factor` must be at least 1; got 0.5"),
@@ -68,7 +68,7 @@ REFUSED = [
     ("poolformer", {"pos_dim": 9}, r"at least one feature; got 8. Elements are torch.cat"),
     ("ponet", {"pos_dim": 8, "voxel": 1.0}, r"at least one feature; got 8. Elements are torch.cat"),
     ("ponet", {"pos_dim": 3}, "`voxel`, the edge of a cell, must be positive; got None"),
-    ("dsvt", {"unmasked": True}, "`unmasked` needs `num_slots`"),
+    ("dsvt", {"unmasked": True}, "`unmasked` needs `window_size`"),
 ]
 
 
@@ -126,8 +126,8 @@ class TestInput:
 
 
 def test_slots_of_a_window_that_are_missing():
-    pool = aggr.DSVTPool(CHANNELS, num_slots=4)
-    with pytest.raises(ValueError, match=r"`slot` .* shape \(5,\); got nothing"):
+    pool = aggr.DSVTPool(CHANNELS, window_size=4)
+    with pytest.raises(TypeError, match=r"`window_index` .* integers \(5,\); got NoneType"):
         pool(torch.randn(5, CHANNELS))
 
 

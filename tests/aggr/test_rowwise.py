@@ -12,7 +12,7 @@ def function(x, y):
 
 @pytest.fixture(params=[1, 10, 1 << 17])
 def inputs(monkeypatch, request):
-    monkeypatch.setattr("graphpool.aggr.rowwise._PIECE", request.param)
+    monkeypatch.setattr("graphpool.aggr.rowwise._CHUNK", request.param)
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(2, 7, 3, generator=generator, dtype=torch.float64)
     return x.requires_grad_(), y.requires_grad_()

@@ -54,7 +54,7 @@ def test_inference_tensors():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"\[2, num_edges\]"):
+    with pytest.raises(ValueError, match=r"\[2, E\]"):
         neighborhoods(torch.zeros(3, 4, dtype=torch.long), 4)
-    with pytest.raises(ValueError, match="num_segments"):
+    with pytest.raises(ValueError, match=r"`edge_index\[1\]` must lie in \[0, 3\)"):
         neighborhoods(torch.tensor([[0], [5]]), 3)

@@ -81,8 +81,8 @@ class Bags(nn.Module):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.x = torch.randn(8, 20, 3, dtype=torch.float64)
-        self.lse = aggr.MIDAMLogSumExp(3, num_bags=8, gamma=0.5).double()
-        self.attention = aggr.MIDAMAttention(3, num_bags=8, gamma=0.5).double()
+        self.lse = aggr.MIDAMLogSumExp(3, num_segments=8, gamma=0.5).double()
+        self.attention = aggr.MIDAMAttention(3, num_segments=8, gamma=0.5).double()
         self.layer = nn.Linear(3, 3).double()
         self.step = 0
 
@@ -92,8 +92,8 @@ class Bags(nn.Module):
         sample = torch.rand(8, 20, generator=generator).argsort(1)[:, :4]
         x = self.layer(torch.cat([self.x[i, sample[i]] for i in ids]))
         index, bag = torch.arange(len(ids)).repeat_interleave(4), torch.tensor(ids)
-        soft = self.lse(x, index, dim_size=len(ids), bag_id=bag)
-        scored = self.attention(x, index, dim_size=len(ids), bag_id=bag)
+        soft = self.lse(x, index, dim_size=len(ids), segment_index=bag)
+        scored = self.attention(x, index, dim_size=len(ids), segment_index=bag)
         return (soft.sum(1) + scored[:, 0] - bag % 2).square().sum()
 
 

@@ -158,7 +158,7 @@ def test_a_mask_of_integers_is_refused():
 def test_elements_in_the_order_of_their_bags():
     x = torch.arange(12).view(4, 3)
     segments = Segments(index=torch.tensor([1, 0, 1, 0]), num_segments=2)
-    assert segments.bag_order(x)[:, 0].tolist() == [3, 9, 0, 6]
+    assert segments.sort_elements(x)[:, 0].tolist() == [3, 9, 0, 6]
 
 
 def test_the_first_of_several_bad_bags_is_named():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
 import graphpool
 from graphpool import Segments, ops
+from graphpool.testing.ops import segment_functions
 
 SCATTER = pytest.param("torch_scatter", marks=pytest.mark.needs("torch_scatter"))
 BACKENDS = ["auto", "torch", SCATTER]
@@ -69,34 +72,51 @@ def quantile(v, q, how):
     return float(torch.quantile(torch.tensor(v, dtype=torch.float64), q, interpolation=how))
 
 
-OPS = {
-    "sum": (ops.segment_sum, math.fsum),
-    "mean": (ops.segment_mean, lambda v: math.fsum(v) / len(v)),
-    "max": (ops.segment_max, max),
-    "min": (ops.segment_min, min),
-    "var": (ops.segment_var, variance),
-    "std": (ops.segment_std, lambda v: math.sqrt(variance(v))),
-    "logsumexp": (ops.segment_logsumexp, logsumexp),
-    "softpool": (lambda x, s, **k: ops.segment_softpool(x, s, 0.7, **k), softpool),
-    "power 2.5": (
-        lambda x, s, **k: ops.segment_power(x, s, 2.5, 0.3, **k),
-        lambda v: power(v, 2.5, 0.3),
-    ),
-    "power 1": (lambda x, s, **k: ops.segment_power(x, s, 1.0, 0.0, **k), lambda v: power(v, 1, 0)),
-    "power -2": (
-        lambda x, s, **k: ops.segment_power(x, s, -2.0, -0.5, **k),
-        lambda v: power(v, -2, -0.5),
-    ),
-    "median": (ops.segment_median, lambda v: quantile(v, 0.5, "lower")),
-    **{
-        f"quantile {q} {how}": (
-            lambda x, s, q=q, how=how, **k: ops.segment_quantile(x, s, q, how, **k),
-            lambda v, q=q, how=how: quantile(v, q, how),
-        )
+def how(interpolation):
+    return {
+        f"{q} {interpolation}": ((q, interpolation), lambda v, q=q: quantile(v, q, interpolation))
         for q in (0.0, 0.3, 1.0)
-        for how in ("linear", "lower", "higher", "midpoint", "nearest")
+    }
+
+
+#: For every op from a bag to one number per channel: its further arguments and what they do to a list.
+ORACLES = {
+    "segment_sum": {"": ((), math.fsum)},
+    "segment_product": {"": ((), math.prod)},
+    "segment_mean": {"": ((), lambda v: math.fsum(v) / len(v))},
+    "segment_max": {"": ((), max)},
+    "segment_min": {"": ((), min)},
+    "segment_var": {"": ((), variance)},
+    "segment_std": {"": ((), lambda v: math.sqrt(variance(v)))},
+    "segment_logsumexp": {"": ((), logsumexp)},
+    "segment_softpool": {"": ((0.7,), softpool)},
+    "segment_power": {
+        "2.5": ((2.5, 0.3), lambda v: power(v, 2.5, 0.3)),
+        "1": ((1.0, 0.0), lambda v: power(v, 1, 0)),
+        "-2": ((-2.0, -0.5), lambda v: power(v, -2, -0.5)),
     },
+    "segment_median": {"": ((), lambda v: quantile(v, 0.5, "lower"))},
+    "segment_quantile": {k: v for kind in ops.INTERPOLATIONS for k, v in how(kind).items()},
 }
+#: Those that give something else have a test of their own here, and this one elsewhere.
+OTHERS = ("cumsum", "moments", "softmax", "softmax_sum", "sort", "topk")
+ELSEWHERE = {"segment_second_moment": "test_second_moment.py"}
+OPS = {
+    f"{name.removeprefix('segment_')} {case}".strip(): (
+        lambda x, s, name=name, more=more, **k: getattr(ops, name)(x, s, *more, **k),
+        oracle,
+    )
+    for name in segment_functions()
+    for case, (more, oracle) in ORACLES.get(name, {}).items()
+}
+
+
+def test_every_op_has_a_loop():
+    others = {f"segment_{name}": Path(__file__).name for name in OTHERS} | ELSEWHERE
+    assert sorted([*ORACLES, *others]) == sorted(segment_functions())
+    for name, file in others.items():
+        text = (Path(__file__).parent / file).read_text("utf-8")
+        assert re.search(rf"\b{name}\(", text), f"{file} does not call {name}"
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -302,7 +322,19 @@ def test_half_precision_counts_and_sums_in_float32(backend):
     assert ops.segment_sum(x.bfloat16(), segments).item() == pytest.approx(70_000, rel=4e-3)
 
 
-@pytest.mark.parametrize("name", ["sum", "max", "min"])
+@pytest.mark.parametrize("order", ["sorted", "unsorted"])
+def test_running_totals(order, backend):
+    x, segments, _ = make(order, shape=(2,))
+    expected = torch.empty_like(x)
+    total = torch.zeros(segments.num_segments, 2, dtype=torch.float64)
+    for e, bag in enumerate(segments.index.tolist()):
+        total[bag] += x[e]
+        expected[e] = total[bag]
+    torch.testing.assert_close(ops.segment_cumsum(x, segments), expected)
+    assert torch.autograd.gradcheck(lambda x: ops.segment_cumsum(x, segments), x.requires_grad_())
+
+
+@pytest.mark.parametrize("name", ["sum", "max", "min", "product"])
 def test_integers(name, backend):
     op, oracle = OPS[name]
     _, segments, weight = make("unsorted")

@@ -29,7 +29,7 @@ def meta(x: torch.Tensor) -> torch.Tensor:
         ((X.to(torch.complex64), BAGS), TypeError, "got torch.complex64"),
         ((torch.tensor(1.0), BAGS), ValueError, "got a scalar"),
         ((meta(X), BAGS), ValueError, "`x` is on meta, but `segments` on cpu"),
-        ((X[:2], BAGS), ValueError, "expected 3 rows"),
+        ((X[:2], BAGS), ValueError, "one row per element, 3"),
         ((X, BAGS, [1, 1, 1]), TypeError, "real tensor"),
         ((X, BAGS, WHOLE.to(torch.complex64)), TypeError, "real tensor"),
         ((X, BAGS, torch.ones(3, 1)), ValueError, r"shape \(3,\).*got \(3, 1\)"),
@@ -101,7 +101,7 @@ def test_weights_elsewhere_are_not_looked_at():
         ("2", TypeError, "got '2'"),
         (torch.tensor(2), TypeError, "floating point"),
         (torch.ones(3), ValueError, r"\(2,\); got shape \(3,\)"),
-        (torch.ones(2, 1), ValueError, r"got shape \(2, 1\)"),
+        (torch.ones(2, 3), ValueError, r"got shape \(2, 3\)"),
     ],
 )
 def test_parameters_per_channel(name, value, error, message):

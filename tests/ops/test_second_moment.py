@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -37,6 +38,19 @@ def test_covariance():
     y = segment_second_moment(x, Segments(ptr=torch.tensor([0, 50, 50])), center=True)
     torch.testing.assert_close(y[0], torch.cov(x.T, correction=0), rtol=1e-6, atol=1e-9)
     assert (y[1] == 0).all()
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6, -1e7])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_covariance_where_the_mean_is_rounded_by_as_much_as_the_elements_differ(offset, weighted):
+    step = abs(float(np.spacing(np.float32(offset))))
+    x = offset + step * torch.tensor([[0.0, 1.0], [1.0, 5.0], [0.0, 2.0]], dtype=torch.float64)
+    weight = torch.tensor([1.0, 2.0, 1.0]) if weighted else None
+    y = segment_second_moment(x.float(), Segments(ptr=torch.tensor([0, 3])), weight, center=True)
+    counts = None if weight is None else weight.long()
+    torch.testing.assert_close(
+        y[0].double(), torch.cov(x.T, correction=0, fweights=counts), rtol=1e-6, atol=0
+    )
 
 
 def test_two_derivatives():

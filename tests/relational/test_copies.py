@@ -68,7 +68,7 @@ def test_a_slice_of_copies_is_the_copies_of_a_slice(batch, policy):
 
 @pytest.mark.parametrize("piece", [1, 1 << 16])
 def test_both_ways_to_copy_whole_graphs_agree(batch, piece, monkeypatch):
-    monkeypatch.setattr(copies_module, "_LEAST_PIECE", piece)
+    monkeypatch.setattr(copies_module, "_LEAST_CHUNK", piece)
     graphs = graph_batch(batch)
     for graph in ([0, 0, 1, 3, 3, 3], [2], []):
         graph = torch.tensor(graph, dtype=torch.long)
@@ -89,7 +89,7 @@ def test_marks_and_roots(batch):
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.integers(0, 4))
 def test_unranking_lists_every_subset_once(sizes, labels):
     batch = torch.repeat_interleave(torch.tensor(sizes))
-    graphs = GraphBatch(torch.empty(2, 0, dtype=torch.long), sum(sizes), batch)
+    graphs = GraphBatch(torch.empty(2, 0, dtype=torch.long), sum(sizes), batch, len(sizes))
     support = Subsets(graphs, labels, assign=False)
     assert support.counts.tolist() == [comb(n, labels) for n in sizes]
     graph, rank = ragged_arange(support.counts)
@@ -106,7 +106,7 @@ def test_unranking_lists_every_subset_once(sizes, labels):
 
 
 def test_unranking_of_tuples_is_lexicographic():
-    graphs = GraphBatch(torch.empty(2, 0, dtype=torch.long), 5, torch.tensor([0, 0, 0, 1, 1]))
+    graphs = GraphBatch(torch.empty(2, 0, dtype=torch.long), 5, torch.tensor([0, 0, 0, 1, 1]), 2)
     support = Tuples(graphs, 2)
     nodes = support.nodes(*ragged_arange(support.counts))[:, 0].tolist()
     wanted = [[a, b] for a in range(3) for b in range(3)] + [[a, b] for a in (3, 4) for b in (3, 4)]
@@ -180,7 +180,7 @@ def test_weights_add_up_to_the_number_of_labelings(batch):
         ({"name": "pairs"}, ValueError, "`policy` must be one of all"),
         ({"name": "adjacent", "labels": 1}, ValueError, "`labels` must be 2"),
         ({"name": "edge_deletion", "labels": 2}, ValueError, "`labels` must be 1"),
-        ({"name": "ego"}, ValueError, "needs `hops`"),
+        ({"name": "ego"}, ValueError, "`hops`, the radius"),
         ({"name": "ego", "hops": -1}, ValueError, "`hops` must be at least 0"),
         ({"name": "node_deletion", "hops": 2}, ValueError, "`hops` needs labels that stay"),
         ({"name": "adjacent", "labels": 2, "max_distance": 1}, ValueError, "`max_distance` goes"),
@@ -188,7 +188,7 @@ def test_weights_add_up_to_the_number_of_labelings(batch):
         ({"sample": 1.5}, ValueError, r"\(0, 1\]"),
         ({"sample": "all"}, TypeError, "`sample` must be an int"),
         ({"name": "subsets", "stratified": True}, ValueError, "first label"),
-        ({"name": "clusters", "labels": 0}, ValueError, "needs `labels` of at least 1"),
+        ({"name": "clusters", "labels": 0}, ValueError, "`labels` must be at least 1"),
     ],
 )
 def test_policy_arguments(arguments, error, message):
@@ -213,7 +213,7 @@ def edge_graphs(sizes, edges):
         (LabelPolicy("edge_deletion", 1), "no copy for graph 1"),
         (LabelPolicy("subsets", 3), r"graph 0 \(2 nodes, .*lower labels to at most 2"),
         (LabelPolicy("subsets", 2, max_distance=1), "graph 1 .*raise max_distance"),
-        (LabelPolicy("all", 2, sample=5), "sample=5, but graph 0 has only 4 labelings"),
+        (LabelPolicy("all", 2, sample=5), "`sample` is 5, but graph 0 has only 4 labelings"),
         (LabelPolicy("all", 2, sample=3, stratified=True), "only 2 labelings that begin"),
     ],
 )
@@ -247,20 +247,34 @@ def test_directed_graphs_are_refused_where_it_matters(policy):
     ("edge_index", "nodes", "batch", "size", "error", "message"),
     [
         (torch.zeros(3, 2).long(), 2, None, None, ValueError, r"\[2, E\]"),
-        (torch.zeros(2, 2), 2, None, None, TypeError, "int64"),
-        (torch.tensor([[0], [5]]), 2, None, None, ValueError, "0..1"),
-        (torch.zeros(2, 0).long(), 3, torch.tensor([0, 1, 0]), None, ValueError, "falls at node 2"),
+        (torch.zeros(2, 2), 2, None, None, TypeError, "`edge_index` must be an integer tensor"),
+        (torch.tensor([[0], [5]]), 2, None, None, ValueError, r"`edge_index` must lie in \[0, 2\)"),
+        (
+            torch.zeros(2, 0).long(),
+            3,
+            torch.tensor([0, 1, 0]),
+            None,
+            ValueError,
+            "must be given with",
+        ),
         (
             torch.zeros(2, 0).long(),
             2,
             torch.tensor([0]),
-            None,
+            1,
             ValueError,
-            "one entry for each of 2",
+            "one entry per node, 2",
         ),
-        (torch.zeros(2, 0).long(), 2, torch.tensor([0, 1]), 1, ValueError, "`batch_size` is 1"),
-        (torch.zeros(2, 0).long(), 2, torch.tensor([-1, 1]), None, ValueError, "not be negative"),
-        (torch.tensor([[0], [1]]), 2, torch.tensor([0, 1]), None, ValueError, "different graphs"),
+        (
+            torch.zeros(2, 0).long(),
+            2,
+            torch.tensor([0, 1]),
+            1,
+            ValueError,
+            r"`batch` must lie in \[0, 1\)",
+        ),
+        (torch.zeros(2, 0).long(), 2, torch.tensor([-1, 1]), 2, ValueError, "`batch` .* got -1"),
+        (torch.tensor([[0], [1]]), 2, torch.tensor([0, 1]), 2, ValueError, "stay within graphs"),
     ],
 )
 def test_malformed_batches(edge_index, nodes, batch, size, error, message):
@@ -291,21 +305,27 @@ def test_wrapper_arguments(arguments, message):
 def test_wrapper_calls(batch):
     model = LabelPooling(GIN(2, 4, 1), policy="ego", hops=1, form="rectangular")
     with pytest.raises(ValueError, match="use form='ragged'"):
-        model(batch.x, batch.edge_index, batch.batch)
+        model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
     model = LabelPooling(GIN(2, 4, 1), policy="clusters")
-    with pytest.raises(ValueError, match="needs `cluster`"):
-        model(batch.x, batch.edge_index, batch.batch)
-    with pytest.raises(ValueError, match="one entry for each"):
-        model(batch.x, batch.edge_index, batch.batch, cluster=torch.zeros(2))
-    with pytest.raises(ValueError, match=r"`x` must be \[N, d\]"):
-        model(batch.x[:, 0], batch.edge_index, batch.batch)
+    with pytest.raises(ValueError, match="`cluster`, the cluster of every node, must be given"):
+        model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
+    with pytest.raises(ValueError, match="`cluster` must have one entry per node"):
+        model(batch.x, batch.edge_index, batch.batch, batch.num_graphs, cluster=torch.zeros(2))
+    with pytest.raises(ValueError, match=r"`x` must be a tensor \[N, d\]"):
+        model(batch.x[:, 0], batch.edge_index, batch.batch, batch.num_graphs)
     model = LabelPooling(GIN(2, 4, 1), form="rectangular")
     with pytest.raises(ValueError, match="`edge_weight` has no rectangular form"):
-        model(batch.x, batch.edge_index, batch.batch, edge_weight=torch.ones(batch.num_edges))
+        model(
+            batch.x,
+            batch.edge_index,
+            batch.batch,
+            batch.num_graphs,
+            edge_weight=torch.ones(batch.num_edges),
+        )
     pyg_pool = __import__("torch_geometric").nn.aggr.SumAggregation()
     model = LabelPooling(GIN(2, 4, 1), outer=pyg_pool, sample=2)
     with pytest.raises(ValueError, match="takes none"):
-        model(batch.x, batch.edge_index, batch.batch)
+        model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
 
 
 @pytest.mark.parametrize(
@@ -339,12 +359,12 @@ def test_samples_are_unbiased(settings, outer):
     many = Batch.from_data_list(graphs * repeats)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        exact = exact_model(single.x, single.edge_index, single.batch)
+        exact = exact_model(single.x, single.edge_index, single.batch, single.num_graphs)
         draws = torch.cat(
             [
-                sampled(many.x, many.edge_index, many.batch, generator=generator).view(
-                    repeats, 2, 8
-                )
+                sampled(
+                    many.x, many.edge_index, many.batch, many.num_graphs, generator=generator
+                ).view(repeats, 2, 8)
                 for _ in range(64)
             ]
         )

@@ -194,7 +194,9 @@ def test_equals_brute_force(graphs, policy, output):
             model = LabelPooling(
                 gnn, policy=policy, inner="max", output=output, form=form, max_copies=chunk
             ).double()
-            got = model(batch.x, batch.edge_index, batch.batch, cluster=batch.cluster)
+            got = model(
+                batch.x, batch.edge_index, batch.batch, batch.num_graphs, cluster=batch.cluster
+            )
             torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
@@ -209,7 +211,7 @@ def test_pools(graphs, inner, outer, form):
     batch = Batch.from_data_list(graphs)
     wanted = brute_force(gnn, graphs, policy, inner, outer, "graph", one_hot)
     model = LabelPooling(gnn, 2, inner=inner, outer=outer, form=form, max_copies=9).double()
-    got = model(batch.x, batch.edge_index, batch.batch)
+    got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
     # A variance of equal numbers is rounding under a square root.
     torch.testing.assert_close(
         got, wanted, rtol=1e-10, atol=1e-7 if "std" in (inner, outer) else 1e-10
@@ -223,7 +225,9 @@ def test_pools_of_pyg(graphs, form):
     wanted = brute_force(gnn, graphs, LabelPolicy("all", 2), "mean", "max", "graph", one_hot)
     pools = {"inner": MeanAggregation(), "outer": MaxAggregation()}
     model = LabelPooling(gnn, 2, form=form, max_copies=9, **pools).double()
-    torch.testing.assert_close(model(batch.x, batch.edge_index, batch.batch), wanted)
+    torch.testing.assert_close(
+        model(batch.x, batch.edge_index, batch.batch, batch.num_graphs), wanted
+    )
 
 
 def test_group_by_root(graphs):
@@ -232,7 +236,7 @@ def test_group_by_root(graphs):
     batch = Batch.from_data_list(graphs)
     wanted = brute_force(gnn, graphs, policy, "sum", "max", "graph", one_hot, group="root")
     model = LabelPooling(gnn, policy=policy, outer="max", group="root", max_copies=4)
-    got = model(batch.x, batch.edge_index, batch.batch)
+    got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
@@ -241,7 +245,7 @@ def test_group_by_cluster(graphs):
     gnn = GIN(3, 5, 2).double().eval()
     batch = Batch.from_data_list(graphs)
     model = LabelPooling(gnn, policy=policy, group="cluster", group_pool="max")
-    got = model(batch.x, batch.edge_index, batch.batch, cluster=batch.cluster)
+    got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs, cluster=batch.cluster)
     rows = []
     for data in graphs:
         pooled = {}
@@ -274,7 +278,7 @@ def test_edge_features(graphs, form, chunk):
     batch = Batch.from_data_list(graphs)
     wanted = brute_force(gnn, graphs, policy, "sum", "sum", "graph", one_hot, True)
     model = LabelPooling(gnn, 1, form=form, max_copies=chunk)
-    got = model(batch.x, batch.edge_index, batch.batch, edge_attr=batch.edge_attr)
+    got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs, edge_attr=batch.edge_attr)
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
@@ -286,7 +290,7 @@ def test_edge_features_follow_their_edges(graphs, name):
     encode = one_hot if name == "ego" else unmarked
     wanted = brute_force(gnn, graphs, policy, "sum", "sum", "graph", encode, True)
     model = LabelPooling(gnn, policy=policy, max_copies=3)
-    got = model(batch.x, batch.edge_index, batch.batch, edge_attr=batch.edge_attr)
+    got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs, edge_attr=batch.edge_attr)
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
@@ -317,7 +321,7 @@ def test_distance_encoding(graphs, hops, labels, form):
         model = LabelPooling(
             gnn, policy=policy, encoding=Distance(limit), form=form, max_copies=chunk
         )
-        got = model(batch.x, batch.edge_index, batch.batch)
+        got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
@@ -335,7 +339,7 @@ def test_embedding_encoding(graphs, form):
     batch = Batch.from_data_list(graphs)
     wanted = brute_force(gnn, graphs, policy, "sum", "sum", "graph", encode)
     model = LabelPooling(gnn, 2, encoding=encoding, form=form)
-    got = model(batch.x, batch.edge_index, batch.batch)
+    got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
@@ -351,7 +355,7 @@ def test_between_is_applied_to_copies(graphs):
         )
         for data in graphs
     ]
-    got = model(batch.x, batch.edge_index, batch.batch)
+    got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
     torch.testing.assert_close(got, torch.stack(rows), rtol=1e-10, atol=1e-10)
 
 
@@ -363,8 +367,8 @@ def test_invariance(graphs, policy):
     model = LabelPooling(gnn, policy=policy)
     batch = Batch.from_data_list(graphs)
     moved = Batch.from_data_list([relabel(g, torch.randperm(g.num_nodes)) for g in graphs])
-    first = model(batch.x, batch.edge_index, batch.batch, cluster=batch.cluster)
-    second = model(moved.x, moved.edge_index, moved.batch, cluster=moved.cluster)
+    first = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs, cluster=batch.cluster)
+    second = model(moved.x, moved.edge_index, moved.batch, moved.num_graphs, cluster=moved.cluster)
     torch.testing.assert_close(first, second, rtol=1e-10, atol=1e-10)
     # A graph's result does not depend on the batch around it.
     alone = model(graphs[-1].x, graphs[-1].edge_index, cluster=graphs[-1].cluster)
@@ -379,7 +383,7 @@ def test_gradients_do_not_depend_on_pieces(graphs, form):
     for chunk in (None, 3):
         x = batch.x.clone().requires_grad_()
         model = LabelPooling(gnn, 2, outer="mean", form=form, max_copies=chunk)
-        out = model(x, batch.edge_index, batch.batch)
+        out = model(x, batch.edge_index, batch.batch, batch.num_graphs)
         found.append(torch.autograd.grad(out.square().sum(), [x, *gnn.parameters()]))
     for first, second in zip(*found, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-9)
@@ -409,7 +413,9 @@ def test_auto_takes_the_rectangle_where_it_is_known_to_be_right(graphs):
         (GIN(3, 4, 2), mixed, False),
     ]:
         model = LabelPooling(gnn.double(), 1)
-        plan = model._plan(batch.x, batch.edge_index, batch.batch, None, None, None, None)
+        plan = model._plan(
+            batch.num_nodes, batch.edge_index, batch.batch, batch.num_graphs, None, None, None
+        )
         assert model._uses_rectangle(plan, {}) is wanted
 
 
@@ -420,7 +426,7 @@ def test_listed_networks_take_the_copy_axis(graphs, layer):
     gnn = getattr(pyg, layer)(3, 6, 3, act="elu").double().eval()
     batch = Batch.from_data_list(graphs)
     ragged, wide = (
-        LabelPooling(gnn, 1, form=form)(batch.x, batch.edge_index, batch.batch)
+        LabelPooling(gnn, 1, form=form)(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
         for form in ("ragged", "rectangular")
     )
     torch.testing.assert_close(ragged, wide, rtol=1e-11, atol=1e-11)
@@ -455,11 +461,13 @@ def test_compiled_network_and_compiled_whole(graphs, policy):
     batch = Batch.from_data_list(graphs)
     gnn = GIN(3, 4, 2).double()
     settings = {"policy": policy, "hops": 1 if policy == "ego" else None}
-    wanted = LabelPooling(gnn, 1, **settings)(batch.x, batch.edge_index, batch.batch)
+    wanted = LabelPooling(gnn, 1, **settings)(
+        batch.x, batch.edge_index, batch.batch, batch.num_graphs
+    )
     inside = LabelPooling(torch.compile(gnn, backend="aot_eager", dynamic=True), 1, **settings)
     whole = torch.compile(LabelPooling(gnn, 1, **settings), backend="aot_eager", dynamic=True)
     for model in (inside, whole):
-        got = model(batch.x, batch.edge_index, batch.batch)
+        got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 

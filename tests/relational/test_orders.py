@@ -58,7 +58,7 @@ def test_all_orders_equal_brute_force(batch, width, arity, output):
             model = RelationalPooling(
                 gnn, "all", width, arity=arity, output=output, form=form, max_copies=chunk
             )
-            got = model(batch.x, batch.edge_index, batch.batch)
+            got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
             torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
@@ -83,8 +83,8 @@ def test_one_order_in_training_several_in_evaluation(batch):
             return x
 
     model = RelationalPooling(Count(), 7, 3)
-    model.train()(batch.x, batch.edge_index, batch.batch)
-    model.eval()(batch.x, batch.edge_index, batch.batch)
+    model.train()(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
+    model.eval()(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
     assert seen == [12, 7 * 12]
 
 
@@ -99,7 +99,9 @@ def test_pieces_and_forms_agree_on_the_same_draw(batch, order, arity):
                 gnn, 5, 3, order=order, arity=arity, form=form, max_copies=chunk
             ).eval()
             generator = torch.Generator().manual_seed(3)
-            found.append(model(batch.x, batch.edge_index, batch.batch, generator=generator))
+            found.append(
+                model(batch.x, batch.edge_index, batch.batch, batch.num_graphs, generator=generator)
+            )
     for other in found[1:]:
         torch.testing.assert_close(found[0], other, rtol=1e-10, atol=1e-10)
 
@@ -113,10 +115,12 @@ def test_estimates_are_unbiased(batch):
     model = RelationalPooling(gnn, 1, 3).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        exact = RelationalPooling(gnn, "all", 3)(few.x, few.edge_index, few.batch)
+        exact = RelationalPooling(gnn, "all", 3)(few.x, few.edge_index, few.batch, few.num_graphs)
         draws = torch.cat(
             [
-                model(many.x, many.edge_index, many.batch, generator=generator).view(64, 2, 8)
+                model(
+                    many.x, many.edge_index, many.batch, many.num_graphs, generator=generator
+                ).view(64, 2, 8)
                 for _ in range(64)
             ]
         )
@@ -142,7 +146,7 @@ def test_random_orders_are_uniform():
 
 @pytest.mark.parametrize("kind", ["random", "bfs", "dfs", "canonical"])
 def test_orders_are_permutations_of_every_graph(batch, kind):
-    place = draw_orders(GraphBatch(batch.edge_index, 12, batch.batch), kind, 6)
+    place = draw_orders(GraphBatch(batch.edge_index, 12, batch.batch, batch.num_graphs), kind, 6)
     for graph in range(3):
         rows = place[batch.batch == graph]
         wanted = torch.arange(len(rows)).unsqueeze(1).expand(-1, 6)
@@ -269,7 +273,7 @@ def test_orders_with_the_same_ids_are_run_once(batch, outer, output):
 
     gnn = Count()
     model = RelationalPooling(gnn, "all", 2, outer=outer, output=output, form="ragged")
-    got = model(batch.x, batch.edge_index, batch.batch)
+    got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
     assert seen == [4 * 6 + 5 * 10 + 3 * 3]
     rows = []
     for data in batch.to_data_list():
@@ -298,5 +302,7 @@ def test_k_ary_orders_and_foreign_pools_are_listed_in_full(batch):
 
     gnn = GIN(3, 4, 2).double()
     wanted = brute_force(gnn, batch, 2, None, "graph")
-    got = RelationalPooling(gnn, "all", 2, outer=Mean())(batch.x, batch.edge_index, batch.batch)
+    got = RelationalPooling(gnn, "all", 2, outer=Mean())(
+        batch.x, batch.edge_index, batch.batch, batch.num_graphs
+    )
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)

@@ -62,11 +62,16 @@ def test_precomputed_copies_give_the_same(graphs, policy, chunk):
             with_copies.x.double(),
             with_copies.edge_index,
             with_copies.batch,
+            with_copies.num_graphs,
             copies=copies_of(with_copies),
             cluster=with_copies.cluster,
         )
         wanted = model(
-            without.x.double(), without.edge_index, without.batch, cluster=without.cluster
+            without.x.double(),
+            without.edge_index,
+            without.batch,
+            without.num_graphs,
+            cluster=without.cluster,
         )
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
 
@@ -76,7 +81,9 @@ def test_the_union_is_the_same_in_every_part(graphs):
     batch = Batch.from_data_list([LabelledCopies(policy, 2)(g) for g in graphs])
     found = copies_of(batch)
     model = LabelPooling(GIN(3, 4, 1), policy=policy)
-    plan = model._plan(batch.x, batch.edge_index, batch.batch, None, None, None, None)
+    plan = model._plan(
+        batch.num_nodes, batch.edge_index, batch.batch, batch.num_graphs, None, None, None
+    )
     wanted = policy.copies(plan.graphs, plan.labelings, 2)
     for name in ("node", "copy", "edge_index", "distance"):
         assert torch.equal(getattr(found, name), getattr(wanted, name)), name
@@ -92,7 +99,7 @@ def test_a_sample_keeps_its_weights(graphs):
     assert total.tolist() == [n * (n - 1) for n in (4, 6, 5, 6)]
     assert labelings.unit.unique().numel() == 12
     out = LabelPooling(GIN(3, 4, 1), policy=policy)(
-        batch.x, batch.edge_index, batch.batch, copies=copies_of(batch)
+        batch.x, batch.edge_index, batch.batch, batch.num_graphs, copies=copies_of(batch)
     )
     assert out.shape == (4, 4)
 
@@ -114,7 +121,7 @@ def test_published_models_are_their_settings(graphs):
     batch = Batch.from_data_list(graphs)
 
     def run(model):
-        return model(batch.x, batch.edge_index, batch.batch)
+        return model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
 
     gnn1, gnn2, gnn3 = GIN(1, 4, 2), GIN(2, 4, 2), GIN(3, 4, 2)
     wide = GIN(1 + 4, 4, 2)
@@ -143,7 +150,9 @@ def test_published_models_are_their_settings(graphs):
 def test_node_embeddings_of_identity_aware_networks(graphs):
     batch = Batch.from_data_list(graphs)
     gnn = GIN(2, 4, 2)
-    out = identity_aware_gnn(gnn, output="root")(batch.x, batch.edge_index, batch.batch)
+    out = identity_aware_gnn(gnn, output="root")(
+        batch.x, batch.edge_index, batch.batch, batch.num_graphs
+    )
     assert out.shape == (batch.num_nodes, 4)
     data = graphs[1]
     for v in range(data.num_nodes):

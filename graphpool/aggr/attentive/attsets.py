@@ -102,7 +102,3 @@ class AttSets(Aggregation):
         """The weights ``[E, ..., C]``, averaged over the ``K`` outputs; each bag and channel sums to 1."""
         shares = [segment_softmax(score, segments, weight) for score in self._scores(x)]
         return torch.stack(shares).mean(0).to(x.dtype)
-
-    def extra_repr(self) -> str:
-        activation = "" if self.activation is None else f", activation={self.activation!r}"
-        return f"channels={self.channels}, num_outputs={self.num_outputs}{activation}"

@@ -9,7 +9,7 @@ from graphpool._arguments import as_count
 from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
-from graphpool.nn import inverse_length, reset
+from graphpool.nn import inverse_length
 from graphpool.ops import align, segment_sum
 from graphpool.segments import Segments
 
@@ -57,9 +57,6 @@ class DELF(MatrixAggregation):
             torch.nn.Linear(channels, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 1)
         )
 
-    def reset_parameters(self) -> None:
-        reset(*self.children())
-
     def scores(self, x: Tensor) -> Tensor:
         """The score of each element, ``[..., C]`` to ``[...]``, positive."""
         return torch.nn.functional.softplus(self.network(x)).squeeze(-1)
@@ -72,6 +69,3 @@ class DELF(MatrixAggregation):
             return y / segment_sizes(segments, weight, y)
         total = segment_sum(score, segments, weight)
         return y / align(torch.where(total == 0, 1, total), y)
-
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}, hidden={self.hidden}, normalize={self.normalize}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count, check_divides
+from graphpool import _debug
+from graphpool._arguments import as_count, as_indices, check_divides, what_came
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.positions import check_pos_dim, feature_channels, split_positions
 from graphpool.aggr.registry import register
@@ -30,7 +29,7 @@ class DSVTPool(MatrixAggregation):
               q_s = \max_{e \in s} x_e
 
     The encoding :math:`p_e` is a learned vector of the place that an element takes within its window
-    (``num_slots`` and ``slot``), a perceptron of its position relative to the centre of the bag
+    (``window_size`` and ``window_index``), a perceptron of its position relative to the centre of the bag
     (``pos_dim``), or nothing.
 
     Wang et al., "DSVT: dynamic sparse voxel transformer with rotated sets", CVPR 2023.
@@ -38,23 +37,24 @@ class DSVTPool(MatrixAggregation):
     Args:
         channels: Number of channels ``C``, positions included.
         heads: Number of heads, a divisor of the ``C - pos_dim`` features.
-        num_slots: Number of places in a window. The pool is then called with ``slot``, ``[E]``, the
-            place of each element, different for all elements of a bag.
+        window_size: Number of places in a window. The pool is then called with ``window_index``, ``[E]``,
+            the place of each element, different for all elements of a bag.
         pos_dim: The first so many columns of ``x`` are positions.
         unmasked: Attend to the empty places of a window, too, as the released code does: they count as
-            zero vectors, in the maximum and among the keys. Needs ``num_slots``.
+            zero vectors, in the maximum and among the keys. Needs ``window_size``.
 
     Shapes:
         ``[E, ..., C]`` to ``[S, ..., C - pos_dim]``
 
     Raises:
-        ValueError: ``heads`` does not divide the features; ``slot`` is missing, out of range, or was given
-            where there are no slots; ``unmasked`` without ``num_slots``.
+        TypeError: ``window_index`` is missing, or does not hold integers.
+        ValueError: ``heads`` does not divide the features; ``window_index`` is out of range, or was given
+            where there are no places; ``unmasked`` without ``window_size``.
 
     Example:
         >>> from graphpool import aggr
-        >>> pool = aggr.DSVTPool(8, heads=2, num_slots=4)
-        >>> pool(torch.randn(3, 8), slot=torch.tensor([0, 3, 1])).shape
+        >>> pool = aggr.DSVTPool(8, heads=2, window_size=4)
+        >>> pool(torch.randn(3, 8), window_index=torch.tensor([0, 3, 1])).shape
         torch.Size([1, 8])
     """
 
@@ -67,16 +67,16 @@ class DSVTPool(MatrixAggregation):
         channels: int,
         *,
         heads: int = 1,
-        num_slots: int | None = None,
+        window_size: int | None = None,
         pos_dim: int = 0,
         unmasked: bool = False,
     ) -> None:
         super().__init__(channels)
         self.heads = as_count(heads, "heads")
-        self.num_slots = None if num_slots is None else as_count(num_slots, "num_slots")
+        self.window_size = None if window_size is None else as_count(window_size, "window_size")
         self.pos_dim = check_pos_dim(self.channels, pos_dim)
-        if unmasked and num_slots is None:
-            raise ValueError("`unmasked` needs `num_slots`: without slots none is empty.")
+        if unmasked and window_size is None:
+            raise ValueError("`unmasked` needs `window_size`: without windows no place is empty.")
         self.unmasked = unmasked
 
     def build(self, channels: int) -> None:
@@ -89,8 +89,8 @@ class DSVTPool(MatrixAggregation):
         self.value = torch.nn.Linear(width, width)
         self.out = torch.nn.Linear(width, width)
         self.norm = LayerNorm(width)
-        if self.num_slots is not None:
-            self.slots = torch.nn.Parameter(torch.empty(self.num_slots, width))
+        if self.window_size is not None:
+            self.places = torch.nn.Parameter(torch.empty(self.window_size, width))
         if self.pos_dim:
             self.position = torch.nn.Sequential(
                 torch.nn.Linear(self.pos_dim, width), torch.nn.ReLU(), torch.nn.Linear(width, width)
@@ -100,8 +100,8 @@ class DSVTPool(MatrixAggregation):
         reset(*self.children())
         for linear in (self.query, self.key, self.value):
             torch.nn.init.xavier_uniform_(linear.weight)
-        if self.num_slots is not None:
-            torch.nn.init.xavier_uniform_(self.slots)
+        if self.window_size is not None:
+            torch.nn.init.xavier_uniform_(self.places)
 
     @property
     def out_channels(self) -> int | None:
@@ -112,17 +112,19 @@ class DSVTPool(MatrixAggregation):
         x: Tensor,
         segments: Segments,
         weight: Tensor | None = None,
-        slot: Tensor | None = None,
+        window_index: Tensor | None = None,
     ) -> Tensor:
         position, x = split_positions(x, self.pos_dim)
         encoding: Tensor | float = 0.0
-        if self.num_slots is not None:
-            slot = self._checked_slot(slot, x)
+        if self.window_size is not None:
+            place = self._checked_place(window_index, x)
             if self.unmasked:
-                x, segments, slot = self._fill_windows(x, segments, weight, slot)
-            encoding = self.slots.index_select(0, slot.long())  # type: ignore[union-attr]
-        elif slot is not None:
-            raise ValueError("`slot` was given, but the pool was made without `num_slots`.")
+                x, segments, place = self._fill_windows(x, segments, weight, place)
+            encoding = self.places.index_select(0, place)
+        elif window_index is not None:
+            raise ValueError(
+                "`window_index` was given, but the pool was made without `window_size`."
+            )
         if self.pos_dim:
             centre = segment_mean(position, segments, weight)
             encoding = encoding + self.position(position - segment_gather(centre, segments))
@@ -143,38 +145,30 @@ class DSVTPool(MatrixAggregation):
         attended = segment_softmax_sum(score, self.value(x), segments, weight)
         return self.norm(self.out(attended) + q)
 
-    def _checked_slot(self, slot: Tensor | None, x: Tensor) -> Tensor:
-        if slot is None or slot.shape != (x.size(0),) or slot.is_floating_point():
-            got = "nothing" if slot is None else f"{slot.dtype} of shape {tuple(slot.shape)}"
-            raise ValueError(
-                f"`slot` (the place of each element in its window) must be integers of shape "
-                f"({x.size(0)},); got {got}."
-            )
-        if slot.device.type == "cpu" and slot.numel() and not torch.compiler.is_compiling():
-            low, high = (int(v) for v in slot.aminmax())
-            if low < 0 or high >= self.num_slots:  # type: ignore[operator]
+    def _checked_place(self, window_index: Tensor | None, x: Tensor) -> Tensor:
+        expected = f"the place of each element in its window, integers ({x.size(0)},)"
+        place = as_indices(window_index, "window_index", expected)
+        if place.shape != (x.size(0),):
+            raise ValueError(f"`window_index` must be {expected}; got {what_came(place)}.")
+        if _debug.values_are_checked(place.device) and place.numel():
+            low, high = (int(v) for v in place.aminmax())
+            if low < 0 or high >= self.window_size:  # type: ignore[operator]
                 raise ValueError(
-                    f"`slot` must lie in [0, {self.num_slots}); got values from {low} to {high}."
+                    f"`window_index` must lie in [0, {self.window_size}); got values from {low} to {high}."
                 )
-        return slot
+        return place
 
     def _fill_windows(
-        self, x: Tensor, segments: Segments, weight: Tensor | None, slot: Any
+        self, x: Tensor, segments: Segments, weight: Tensor | None, place: Tensor
     ) -> tuple[Tensor, Segments, Tensor]:
         """Windows with zero vectors in their empty places."""
         if weight is not None:
             raise ValueError(
-                "`weight` makes no sense with `unmasked`, where each slot counts once."
+                "`weight` makes no sense with `unmasked`, where each place counts once."
             )
-        size, places = segments.num_segments, self.num_slots or 0
-        full = x.new_zeros(size * places, x.size(1))
-        full = full.index_put((segments.index * places + slot,), x)
-        ptr = torch.arange(0, size * places + 1, places, device=x.device)
-        every = torch.arange(places, device=x.device).repeat(size)
-        return full, Segments(ptr=ptr, num_elements=size * places), every
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, heads={self.heads}, num_slots={self.num_slots}, "
-            f"pos_dim={self.pos_dim}"
-        )
+        count, size = segments.num_segments, self.window_size or 0
+        full = x.new_zeros(count * size, x.size(1))
+        full = full.index_put((segments.index * size + place,), x)
+        ptr = torch.arange(0, count * size + 1, size, device=x.device)
+        every = torch.arange(size, device=x.device).repeat(count)
+        return full, Segments(ptr=ptr, num_elements=count * size), every

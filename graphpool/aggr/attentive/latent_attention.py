@@ -98,9 +98,6 @@ class LatentAttention(MatrixAggregation):
         y = segment_mean(self.block(x, self.latents), segments, weight)
         return l2_normalize(y) if self.l2 else y
 
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}, num_latents={self.num_latents}, heads={self.heads}"
-
 
 @register("layer_attention")
 class LayerAttention(MatrixAggregation):
@@ -190,9 +187,3 @@ class LayerAttention(MatrixAggregation):
         latents = self.latents.expand(segments.num_segments, -1, -1)
         y = self.block(latents, layers).mean(1)
         return l2_normalize(y) if self.l2 else y
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, num_layers={self.num_layers}, "
-            f"num_latents={self.num_latents}, heads={self.heads}"
-        )

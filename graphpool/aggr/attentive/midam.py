@@ -7,11 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool import _debug
+from graphpool._arguments import as_count, as_indices
 from graphpool.aggr.attentive.distributed import gather_rows, in_company
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
-from graphpool.nn import perceptron, reset
+from graphpool.nn import perceptron
 from graphpool.ops import align, segment_logsumexp, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
@@ -27,59 +28,70 @@ class _Stochastic(MatrixAggregation):
     visited: Tensor
     shared = True
 
-    def __init__(self, channels: int | None, *, num_bags: int, gamma: float) -> None:
+    def __init__(self, channels: int | None, *, num_segments: int, gamma: float) -> None:
         super().__init__(channels)
-        self.num_bags = as_count(num_bags, "num_bags", least=0)
+        self.num_segments = as_count(num_segments, "num_segments", least=0)
         if not 0 < gamma <= 1:
             raise ValueError(f"`gamma` must lie in (0, 1]; got {gamma}.")
         self.gamma = float(gamma)
 
     def _make_memory(self, width: int, *names: str) -> None:
         for name in names:
-            self.register_buffer(name, torch.zeros(self.num_bags, width))
-        self.register_buffer("visited", torch.zeros(self.num_bags, dtype=torch.bool))
+            self.register_buffer(name, torch.zeros(self.num_segments, width))
+        self.register_buffer("visited", torch.zeros(self.num_segments, dtype=torch.bool))
 
     def forget(self) -> None:
         """Clears the memory: every bag counts as never visited."""
         self.visited.zero_()
 
-    def _check_bags(self, bag_id: Tensor, segments: Segments) -> None:
-        if not isinstance(bag_id, Tensor) or bag_id.dtype != torch.int64:
-            raise TypeError("`bag_id` must be an int64 tensor [S].")
-        if bag_id.shape != (segments.num_segments,):
+    @_debug.on_values
+    def _checked(self, segment_index: Tensor, segments: Segments) -> Tensor:
+        segment_index = as_indices(segment_index, "segment_index", "an integer tensor [S]")
+        if segment_index.shape != (segments.num_segments,):
             raise ValueError(
-                f"`bag_id` must have shape ({segments.num_segments},), one id per bag; "
-                f"got {tuple(bag_id.shape)}."
+                f"`segment_index` must have shape ({segments.num_segments},), one per bag; "
+                f"got {tuple(segment_index.shape)}."
             )
-        bad = (bag_id < 0) | (bag_id >= self.num_bags)
+        self._check_range(segment_index)
+        if segment_index.unique().numel() != segment_index.numel():
+            raise ValueError(
+                "`segment_index` must name each bag once; join its elements in one bag."
+            )
+        if bool((segments.counts == 0).any()):
+            raise ValueError("A bag with a `segment_index` must have at least one sampled element.")
+        return segment_index
+
+    def _check_range(self, segment_index: Tensor) -> None:
+        bad = (segment_index < 0) | (segment_index >= self.num_segments)
         if bool(bad.any()):
             first = int(bad.nonzero()[0])
             raise ValueError(
-                f"`bag_id` must lie in [0, num_bags) = [0, {self.num_bags}); "
-                f"got {int(bag_id[first])} at position {first}."
+                f"`segment_index` must lie in [0, num_segments) = [0, {self.num_segments}); "
+                f"got {int(segment_index[first])} at position {first}."
             )
-        if bag_id.unique().numel() != bag_id.numel():
-            raise ValueError("`bag_id` must name each bag once; join its elements in one bag.")
-        if bool((segments.counts == 0).any()):
-            raise ValueError("A bag with a `bag_id` must have at least one sampled element.")
 
-    def _write(self, bag_id: Tensor, **rows: Tensor) -> None:
+    @_debug.on_values
+    def _write(self, segment_index: Tensor, **rows: Tensor) -> None:
         """New rows of the memory, by the name of the buffer, for the bags of all processes."""
         if self.shared and in_company():
-            bag_id = gather_rows(bag_id)
+            segment_index = gather_rows(segment_index)
             rows = {name: gather_rows(value) for name, value in rows.items()}
-            if bag_id.unique().numel() != bag_id.numel():
+            if segment_index.unique().numel() != segment_index.numel():
                 raise ValueError("Two processes sampled the same bag in one step; each bag once.")
         for name, value in rows.items():
-            getattr(self, name)[bag_id] = value
-        self.visited[bag_id] = True
+            getattr(self, name)[segment_index] = value
+        self.visited[segment_index] = True
 
-    def _check_visited(self, bag_id: Tensor) -> None:
-        unseen = ~self.visited[bag_id]
+    @_debug.on_values
+    def _visited(self, segment_index: Tensor) -> Tensor:
+        segment_index = as_indices(segment_index, "segment_index")
+        self._check_range(segment_index)
+        unseen = ~self.visited[segment_index]
         if bool(unseen.any()):
             raise ValueError(
-                f"Bag {int(bag_id[unseen][0])} has never been pooled, so nothing is known of it."
+                f"Bag {int(segment_index[unseen][0])} has never been pooled, so nothing is known of it."
             )
+        return segment_index
 
 
 def _log_blend(old: Tensor, new: Tensor, gamma: float, known: Tensor) -> Tensor:
@@ -95,32 +107,34 @@ class MIDAMLogSumExp(_Stochastic):
     r"""Smoothed maximum, :math:`y_s = \tau \log \frac{1}{n_s} \sum_{e \in s} e^{x_e / \tau}`, exact or from
     samples.
 
-    Called with ``bag_id`` in training mode, ``x`` holds a few sampled elements of each bag. A running
-    estimate of the inner mean, one per training bag, makes up for the rest:
+    Called with ``segment_index`` in training mode, the number of each bag among the ``num_segments`` training
+    bags, ``x`` holds a few sampled elements of each. A running estimate of the inner mean, one per training
+    bag, makes up for the rest:
 
     .. math:: u_s \leftarrow (1 - \gamma) u_s + \gamma\, \frac{1}{|B|} \sum_{e \in B} e^{x_e / \tau},
               \qquad y_s = \tau \log u_s, \qquad
               \nabla y_s = \frac{\tau}{u_s} \nabla \frac{1}{|B|} \sum_{e \in B} e^{x_e / \tau}
 
     It is kept as a logarithm, so nothing overflows, and starts with the first sample. The memory is part
-    of the state, and processes that train in step share it. Without ``bag_id``, and in evaluation mode, the
-    pool is exact.
+    of the state, and processes that train in step share it. Without ``segment_index``, and in evaluation
+    mode, the pool is exact.
 
     Zhu, Chen, et al., "Provable multi-instance deep AUC maximization with stochastic pooling", ICML 2023.
 
     Args:
         channels: Number of channels ``C``.
         tau: Temperature, positive; 0 is the maximum, infinity the mean.
-        num_bags: Number of training bags, whose ids are 0, ..., ``num_bags - 1``.
+        num_segments: Number of training bags, with the indices 0, ..., ``num_segments - 1``.
         gamma: Share of the new sample in the estimate, in (0, 1].
 
     Raises:
-        ValueError: ``tau`` or ``gamma`` is out of range; an id is not in ``[0, num_bags)`` or comes twice.
+        ValueError: ``tau`` or ``gamma`` is out of range; an index is not in ``[0, num_segments)`` or comes
+            twice.
 
     Example:
         >>> from graphpool import aggr
-        >>> pool = aggr.MIDAMLogSumExp(1, num_bags=10)
-        >>> pool(torch.zeros(4, 1), torch.tensor([0, 0, 1, 1]), bag_id=torch.tensor([7, 2]))
+        >>> pool = aggr.MIDAMLogSumExp(1, num_segments=10)
+        >>> pool(torch.zeros(4, 1), torch.tensor([0, 0, 1, 1]), segment_index=torch.tensor([7, 2]))
         tensor([[0.],
                 [0.]])
         >>> pool.estimate(torch.tensor([2]))
@@ -131,9 +145,9 @@ class MIDAMLogSumExp(_Stochastic):
     log_mean: Tensor
 
     def __init__(
-        self, channels: int, *, tau: float = 0.1, num_bags: int = 0, gamma: float = 0.9
+        self, channels: int, *, tau: float = 0.1, num_segments: int = 0, gamma: float = 0.9
     ) -> None:
-        super().__init__(channels, num_bags=num_bags, gamma=gamma)
+        super().__init__(channels, num_segments=num_segments, gamma=gamma)
         if not 0 < tau < math.inf:
             raise ValueError(f"`tau` must be positive and finite; got {tau}.")
         self.tau = float(tau)
@@ -146,33 +160,27 @@ class MIDAMLogSumExp(_Stochastic):
         x: Tensor,
         segments: Segments,
         weight: Tensor | None = None,
-        bag_id: Tensor | None = None,
+        segment_index: Tensor | None = None,
     ) -> Tensor:
         log_mean = _log_mean_exp(x / self.tau, segments, weight)
-        if bag_id is None or not self.training:
+        if segment_index is None or not self.training:
             return self.tau * log_mean
-        self._check_bags(bag_id, segments)
-        new, known = log_mean.detach().to(self.log_mean.dtype), self.visited[bag_id, None]
-        updated = _log_blend(self.log_mean[bag_id], new, self.gamma, known)
-        self._write(bag_id, log_mean=updated)
+        segment_index = self._checked(segment_index, segments)
+        new, known = log_mean.detach().to(self.log_mean.dtype), self.visited[segment_index, None]
+        updated = _log_blend(self.log_mean[segment_index], new, self.gamma, known)
+        self._write(segment_index, log_mean=updated)
         # tau * (e^new / e^updated) has the gradient that tau * log e^updated lacks.
         slope = (log_mean - updated).exp()
         return self.tau * (updated + (slope - slope.detach())).to(x.dtype)
 
-    def estimate(self, bag_id: Tensor) -> Tensor:
+    def estimate(self, segment_index: Tensor) -> Tensor:
         """What is known of whole bags, ``[n, C]``.
 
         Raises:
             ValueError: A bag has never been pooled.
         """
-        self._check_visited(bag_id)
-        return self.tau * self.log_mean[bag_id]
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, tau={self.tau}, num_bags={self.num_bags}, "
-            f"gamma={self.gamma}"
-        )
+        segment_index = self._visited(segment_index)
+        return self.tau * self.log_mean[segment_index]
 
 
 def _log_mean_exp(x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
@@ -188,8 +196,8 @@ class MIDAMAttention(_Stochastic):
     .. math:: y_s = \frac{\sum_{e \in s} e^{g(x_e)} \delta(x_e)}{\sum_{e \in s} e^{g(x_e)}}
 
     with :math:`g` a perceptron and :math:`\delta` linear, and a sigmoid on top if asked for. From samples
-    (called with ``bag_id`` in training mode), running means of numerator and denominator are kept for each
-    training bag, and the gradient is that of the quotient at the running means. They are stored as the
+    (called with ``segment_index`` in training mode), running means of numerator and denominator are kept for
+    each training bag, and the gradient is that of the quotient at the running means. They are stored as the
     logarithm of the denominator and the quotient, so scores of any size do no harm.
 
     Zhu, Chen, et al., "Provable multi-instance deep AUC maximization with stochastic pooling", ICML 2023.
@@ -199,14 +207,15 @@ class MIDAMAttention(_Stochastic):
         num_outputs: Number of scores for a bag.
         hidden: Width of the attention network; ``C`` if ``None``.
         sigmoid: Sigmoid on top, as the paper has it.
-        num_bags: Number of training bags, whose ids are 0, ..., ``num_bags - 1``.
+        num_segments: Number of training bags, with the indices 0, ..., ``num_segments - 1``.
         gamma: Share of the new sample in the estimate, in (0, 1].
 
     Shapes:
         ``[E, ..., C]`` to ``[S, ..., num_outputs]``
 
     Raises:
-        ValueError: ``gamma`` or a width is out of range; an id is not in ``[0, num_bags)`` or comes twice.
+        ValueError: ``gamma`` or a width is out of range; an index is not in ``[0, num_segments)`` or comes
+            twice.
 
     Example:
         >>> from graphpool import aggr
@@ -226,10 +235,10 @@ class MIDAMAttention(_Stochastic):
         num_outputs: int = 1,
         hidden: int | None = None,
         sigmoid: bool = True,
-        num_bags: int = 0,
+        num_segments: int = 0,
         gamma: float = 0.9,
     ) -> None:
-        super().__init__(channels, num_bags=num_bags, gamma=gamma)
+        super().__init__(channels, num_segments=num_segments, gamma=gamma)
         self.num_outputs = as_count(num_outputs, "num_outputs")
         self.hidden = None if hidden is None else as_count(hidden, "hidden")
         self.sigmoid = sigmoid
@@ -240,10 +249,7 @@ class MIDAMAttention(_Stochastic):
         self.gate[1] = torch.nn.Tanh()
         self.delta = torch.nn.Linear(channels, self.num_outputs)
         self._make_memory(1, "log_total")
-        self.register_buffer("quotient", torch.zeros(self.num_bags, self.num_outputs))
-
-    def reset_parameters(self) -> None:
-        reset(*self.children())
+        self.register_buffer("quotient", torch.zeros(self.num_segments, self.num_outputs))
 
     @property
     def out_channels(self) -> int:
@@ -254,45 +260,39 @@ class MIDAMAttention(_Stochastic):
         x: Tensor,
         segments: Segments,
         weight: Tensor | None = None,
-        bag_id: Tensor | None = None,
+        segment_index: Tensor | None = None,
     ) -> Tensor:
         gate, delta = self.gate(x), self.delta(x)
         y = segment_softmax_sum(gate, delta, segments, weight)
-        if bag_id is not None and self.training:
-            self._check_bags(bag_id, segments)
-            y = self._remember(y, _log_mean_exp(gate, segments, weight), bag_id)
+        if segment_index is not None and self.training:
+            segment_index = self._checked(segment_index, segments)
+            y = self._remember(y, _log_mean_exp(gate, segments, weight), segment_index)
         return y.sigmoid() if self.sigmoid else y
 
-    def _remember(self, sampled: Tensor, log_total: Tensor, bag_id: Tensor) -> Tensor:
+    def _remember(self, sampled: Tensor, log_total: Tensor, segment_index: Tensor) -> Tensor:
         """Mean of the sample and logarithm of its mean weight, blended with what is known."""
-        known = self.visited[bag_id, None]
+        known = self.visited[segment_index, None]
         new = log_total.detach().to(self.log_total.dtype)
-        total = _log_blend(self.log_total[bag_id], new, self.gamma, known)
+        total = _log_blend(self.log_total[segment_index], new, self.gamma, known)
         # The share that the sample has in the running mean, by weight.
         share = torch.where(known, (new - total).exp() * self.gamma, 1)
-        old = self.quotient[bag_id]
+        old = self.quotient[segment_index]
         value = old + share * (sampled.detach().to(old.dtype) - old)
-        self._write(bag_id, log_total=total, quotient=value)
+        self._write(segment_index, log_total=total, quotient=value)
         # d(N / D) = (dN - (N / D) dD) / D, with N = e^log_total * sampled and D = e^log_total.
         slope = (log_total - total).exp() * (sampled - value)
         return (value + (slope - slope.detach())).to(sampled.dtype)
 
-    def estimate(self, bag_id: Tensor) -> Tensor:
+    def estimate(self, segment_index: Tensor) -> Tensor:
         """What is known of whole bags, ``[n, num_outputs]``.
 
         Raises:
             ValueError: A bag has never been pooled.
         """
-        self._check_visited(bag_id)
-        y = self.quotient[bag_id]
+        segment_index = self._visited(segment_index)
+        y = self.quotient[segment_index]
         return y.sigmoid() if self.sigmoid else y
 
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """The weights ``[E, ..., 1]``; each bag sums to 1."""
         return segment_softmax(self.gate(x.to(self.delta.weight.dtype)), segments, weight)
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, num_outputs={self.num_outputs}, hidden={self.hidden}, "
-            f"num_bags={self.num_bags}, gamma={self.gamma}"
-        )

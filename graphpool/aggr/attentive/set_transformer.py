@@ -97,9 +97,6 @@ class PMA(MatrixAggregation):
         score = element_scores(attend.query(self.seeds), key, attend.heads, attend.scale)
         return segment_softmax(score, segments, weight).to(x.dtype)
 
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}, num_seeds={self.num_seeds}, heads={self.heads}"
-
 
 @register("isab", "set_transformer")
 class SetTransformer(MatrixAggregation):
@@ -161,9 +158,6 @@ class SetTransformer(MatrixAggregation):
         )
         self.seeds = PMA(channels, num_seeds=self.num_seeds, **arguments)
 
-    def reset_parameters(self) -> None:
-        reset(*self.children())
-
     @property
     def out_channels(self) -> int | None:
         return self.channels if self.channels in (None, -1) else self.num_seeds * self.channels
@@ -172,9 +166,3 @@ class SetTransformer(MatrixAggregation):
         for layer in self.layers:
             x = layer(x, segments, weight)
         return self.seeds.pool_matrix(x, segments, weight)
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, num_layers={self.num_layers}, "
-            f"num_inducing={self.num_inducing}, num_seeds={self.num_seeds}, heads={self.heads}"
-        )

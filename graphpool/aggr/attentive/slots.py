@@ -93,13 +93,6 @@ class _Slots(MatrixAggregation):
         slots = gru_step(self.gru, update.flatten(0, 1), before.flatten(0, 1)).view(shape)
         return slots + in_precision(self.mlp, self.mlp_norm(slots))
 
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, num_slots={self.num_slots}, "
-            f"slot_channels={self.slot_channels}, iterations={self.iterations}, "
-            f"sample={self.sample}"
-        )
-
 
 @register("slots")
 class SlotAttention(_Slots):

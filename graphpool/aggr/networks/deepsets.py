@@ -78,6 +78,3 @@ class DeepSets(MatrixAggregation):
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         return self.rho(self.inner_pool(self.phi(x), segments, dim=0, weight=weight))
-
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}, hidden={self.hidden}, out_channels={self.width}"

@@ -8,7 +8,7 @@ from torch import Tensor
 from graphpool._arguments import as_count
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
-from graphpool.nn import perceptron, reset
+from graphpool.nn import perceptron
 from graphpool.ops import segment_sum
 from graphpool.segments import Segments
 
@@ -81,9 +81,6 @@ class INSET(MatrixAggregation):
         wide = 2 * hidden if self.context and self.combine == "cat" else hidden
         self.rho = perceptron(wide, hidden, self.width or channels)
 
-    def reset_parameters(self) -> None:
-        reset(*self.children())
-
     @property
     def out_channels(self) -> int | None:
         return self.width or self.channels
@@ -129,9 +126,3 @@ class INSET(MatrixAggregation):
             return inner
         background = self.whole(whole).expand_as(inner)
         return torch.cat([inner, background], -1) if self.combine == "cat" else inner + background
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, hidden={self.hidden}, out_channels={self.width}, "
-            f"context={self.context}, combine={self.combine!r}"
-        )

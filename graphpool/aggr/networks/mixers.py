@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool._arguments import as_count
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.positions import check_pos_dim, feature_channels, split_positions
 from graphpool.aggr.registry import register, resolve
-from graphpool.nn import reset
 from graphpool.ops.neighbors import knn_groups, voxel_segments
 from graphpool.segments import Segments
 from graphpool.sets.mixers import MixerBlock, PoNetMixer, PoolMixer
@@ -48,20 +48,16 @@ class _MixerPool(MatrixAggregation):
         )
         self.readout = resolve(self.inner, channels=width)
 
-    def reset_parameters(self) -> None:
-        reset(*self.children())
-
     @property
     def out_channels(self) -> int | None:
         inner = getattr(getattr(self, "readout", None), "out_channels", None)
         return inner or feature_channels(self.channels, self.pos_dim)
 
+    @_debug.on_values
     def surroundings(
         self, position: Tensor, segments: Segments, weight: Tensor | None
     ) -> dict[str, Any]:
         """What the mixers are told about who is near to whom. Absent elements are near to nobody."""
-        if not self.pos_dim:
-            return {}
         position = position.detach()
         if weight is None:
             groups = knn_groups(position, self.k, segments=segments)
@@ -75,7 +71,7 @@ class _MixerPool(MatrixAggregation):
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         position, x = split_positions(x, self.pos_dim)
-        around = self.surroundings(position, segments, weight)
+        around = self.surroundings(position, segments, weight) if self.pos_dim else {}
         for block in self.blocks:
             x = block(x, segments, weight, **around)
         return self.readout(x, segments, dim=0, weight=weight)
@@ -118,9 +114,6 @@ class PoolFormer(_MixerPool):
 
     def make_mixer(self, channels: int) -> torch.nn.Module:
         return PoolMixer()
-
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}, num_layers={self.num_layers}, pos_dim={self.pos_dim}"
 
 
 @register("ponet")
@@ -173,12 +166,5 @@ class PoNet(_MixerPool):
         self, position: Tensor, segments: Segments, weight: Tensor | None
     ) -> dict[str, Any]:
         around = super().surroundings(position, segments, weight)
-        if around:
-            around["clusters"] = voxel_segments(position.detach(), self.voxel or 1.0, segments)
+        around["clusters"] = voxel_segments(position.detach(), self.voxel or 1.0, segments)
         return around
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, num_layers={self.num_layers}, heads={self.heads}, "
-            f"pos_dim={self.pos_dim}, voxel={self.voxel}"
-        )

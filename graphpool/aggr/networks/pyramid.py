@@ -10,7 +10,6 @@ from graphpool._arguments import as_count
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.positions import check_pos_dim, split_positions
 from graphpool.aggr.registry import register
-from graphpool.nn import reset
 from graphpool.ops import (
     align,
     segment_gather,
@@ -101,9 +100,6 @@ class Pyramid(MatrixAggregation):
         if self.width is not None:
             self.narrow = torch.nn.Linear(channels - self.pos_dim, self.width)
 
-    def reset_parameters(self) -> None:
-        reset(*self.children())
-
     @property
     def num_cells(self) -> int:
         """Number of cells of all levels together."""
@@ -154,13 +150,6 @@ class Pyramid(MatrixAggregation):
         if self.cells == "grid":
             return _grid_cells(position, segments, weight, self.levels)
         return _balanced_cells(position, segments, weight, self.levels)
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, pos_dim={self.pos_dim}, levels={self.levels}, "
-            f"reduce={self.reduce!r}, width={self.width}, occupancy={self.occupancy}, "
-            f"cells={self.cells!r}"
-        )
 
 
 def _grid_cells(

@@ -114,9 +114,6 @@ class WardPool(Aggregation):
         cluster, kept = self.clusters(x.flatten(1), segments)
         return segment_mean(x, Segments(index=cluster, num_segments=kept.num_elements)), kept
 
-    def extra_repr(self) -> str:
-        return f"factor={self.factor}, protect={self.protect}, released={self.released}"
-
 
 def _cut(rows: _Rows, number: int, released: bool) -> NDArray[np.int64]:
     """The cluster of each row when Ward's method stops at ``number`` clusters, exactly."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.norms.negative_elements import apply_policy, check_policy
+from graphpool.aggr.norms.negative_elements import check_policy, seen
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, segment_mean, segment_power, working
 from graphpool.segments import Segments
@@ -155,16 +155,14 @@ class GNP(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        size = x.abs()
+        p, shares = self.p[:2], self.shares
+        norms = working(segment_power(x, segments, p, 1 / p, weight, gather))
         mean = working(segment_mean(x, segments, weight, gather))
-        whole = working(segment_mean(size, segments, weight, gather))
+        whole = working(segment_mean(x.abs(), segments, weight, gather))
         # 1 to the last bit where no element is negative, and where all are 0 or one is infinite.
         same = mean == whole
         sign = torch.where(same, 1, mean / torch.where(same, 1, whole))
-        shares = self.shares
-        y = shares[2] * mean
-        for p, share in zip(self.p[:2], shares[:2], strict=True):
-            y = y + share * sign * working(segment_power(size, segments, p, 1 / p, weight, gather))
+        y = sign * (shares[0] * norms[:, 0] + shares[1] * norms[:, 1]) + shares[2] * mean
         return (y * segment_sizes(segments, weight, y) ** self.g).to(x.dtype)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
@@ -223,7 +221,7 @@ class PaperGNP(GNP):
             element is.
         negative: What becomes of negative elements: ``"abs"`` (as the formula says), ``"split"`` (an odd
             function, which is the signed sum or mean in those limits), ``"clamp"`` or ``"raise"``, see
-            :func:`graphpool.aggr.norms.negative_elements.apply_policy`.
+            :func:`graphpool.aggr.norms.negative_elements.seen`.
 
     Attributes:
         p: The exponents as they are now, ``[signs, 1 or C]``: GNP+ first.
@@ -332,14 +330,17 @@ class PaperGNP(GNP):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        def norms(v: Tensor) -> Tensor:
-            if self.offset:
-                v = v.abs() + self.offset
-            exponents = zip(self.p, self.q, strict=True)
-            found = [segment_power(v, segments, p, q, weight, gather) for p, q in exponents]
-            return torch.cat(found, dim=-1) if len(found) > 1 else found[0]
+        def norms(v: Tensor, negative: str) -> Tensor:
+            found = segment_power(v, segments, self.p, self.q, weight, gather, negative)
+            return found.movedim(1, -2).flatten(-2)
 
-        pooled = apply_policy(self.negative, x, norms)
+        negative = seen(self.negative, x)
+        if self.offset:
+            pooled = norms((x.abs() if negative == "abs" else x.relu()) + self.offset, "abs")
+            if negative == "split":
+                pooled = pooled - norms((-x).relu() + self.offset, "abs")
+        else:
+            pooled = norms(x, negative)
         if self.sign != "both":
             return pooled
         return self.combine(pooled.to(self.combine.weight.dtype)).to(x.dtype)

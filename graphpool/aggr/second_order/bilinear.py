@@ -98,12 +98,6 @@ class Bilinear(_SecondOrder):
             y = signed_sqrt(y)
         return l2_normalize(y) if self.l2 else y
 
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, center={self.center}, mean={self.mean}, "
-            f"sqrt={self.sqrt}, l2={self.l2}"
-        )
-
 
 @register("isqrt_cov")
 class ISqrtCov(_SecondOrder):
@@ -155,9 +149,6 @@ class ISqrtCov(_SecondOrder):
     def _root(self, moment: Tensor, size: Tensor) -> Tensor:
         root = newton_schulz_sqrt(moment / size, self.iterations)
         return upper_triangle(root).to(moment.dtype)
-
-    def extra_repr(self) -> str:
-        return f"channels={self.channels}, iterations={self.iterations}, center={self.center}"
 
 
 def newton_schulz_sqrt(matrix: Tensor, iterations: int) -> Tensor:

@@ -10,7 +10,7 @@ from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.aggr.rowwise import rowwise
-from graphpool.nn import l2_normalize, reset, signed_sqrt
+from graphpool.nn import l2_normalize, signed_sqrt
 from graphpool.ops import segment_second_moment, segment_sum, working
 from graphpool.segments import Segments
 
@@ -64,9 +64,6 @@ class LowRankBilinear(MatrixAggregation):
         self.v = torch.nn.Linear(channels, rank, bias=False)
         self.p = torch.nn.Linear(rank, self.width or channels, bias=False)
 
-    def reset_parameters(self) -> None:
-        reset(*self.children())
-
     @property
     def out_channels(self) -> int | None:
         return self.width or self.channels
@@ -76,12 +73,6 @@ class LowRankBilinear(MatrixAggregation):
         if self.mean:
             total = total / segment_sizes(segments, weight, total)
         return self.p(total)
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, rank={self.rank}, out_channels={self.width}, "
-            f"mean={self.mean}"
-        )
 
 
 @register("mfb")
@@ -149,9 +140,6 @@ class MFB(MatrixAggregation):
             torch.nn.Linear(channels, inner) for _ in range(self.blocks)
         )
 
-    def reset_parameters(self) -> None:
-        reset(*self.children())
-
     @property
     def out_channels(self) -> int | None:
         width = self.width or self.channels
@@ -172,9 +160,10 @@ class MFB(MatrixAggregation):
         return torch.cat(outputs, dim=-1)
 
     def extra_repr(self) -> str:
+        # The argument `out_channels` is the width of a block, the attribute that of the output.
         return (
             f"channels={self.channels}, out_channels={self.width}, factors={self.factors}, "
-            f"blocks={self.blocks}, dropout={self.dropout}"
+            f"blocks={self.blocks}, dropout={self.dropout}, mean={self.mean}"
         )
 
 
@@ -288,12 +277,6 @@ class CompactBilinear(MatrixAggregation):
         # The inverse transform is linear: one per bag, not one per element.
         total = torch.view_as_complex(segment_sum(product, segments, weight))
         return torch.fft.irfft(total, n=self.width).to(x.dtype)
-
-    def extra_repr(self) -> str:
-        return (
-            f"channels={self.channels}, out_channels={self.width}, sqrt={self.sqrt}, l2={self.l2}, "
-            f"method={self.method!r}"
-        )
 
 
 def _count_sketch(x: Tensor, columns: Segments) -> Tensor:

@@ -30,8 +30,7 @@ FEATURES: tuple[str, ...] = ("identical", "uniform")
 class _SizeExtrapolation(GeneratedDataset):
     """Graphs of one family whose label is a function of the degrees or of the number of nodes."""
 
-    #: (size range, number of graphs) of each split.
-    defaults: dict[str, tuple[tuple[int, int], int]] = {
+    defaults = {
         "train": ((20, 30), 5000),
         "val": ((20, 30), 1000),
         "test": ((50, 100), 2500),
@@ -55,13 +54,11 @@ class _SizeExtrapolation(GeneratedDataset):
             raise ValueError(f"`features` must be one of {', '.join(FEATURES)}; got {features!r}.")
         if family not in FAMILIES:
             raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}; got {family!r}.")
-        default_sizes, default_count = self.defaults.get(split, ((0, 0), 0))
         settings = {
             "family": family,
             "features": features,
             "feature_range": float(feature_range) if features == "uniform" else None,
-            "num_graphs": default_count if num_graphs is None else num_graphs,
-            "sizes": default_sizes if sizes is None else (int(sizes[0]), int(sizes[1])),
+            **self.drawn(split, sizes, num_graphs),
             **extra,
         }
         super().__init__(root, split, seed, settings, transform, force_reload)
@@ -174,7 +171,7 @@ class ShortestPath(GeneratedDataset):
         ValueError: If a setting is unknown or leaves no graph to draw.
     """
 
-    defaults: dict[str, tuple[tuple[int, int], int]] = {
+    defaults = {
         "train": ((20, 40), 10_000),
         "val": ((20, 40), 1000),
         "test": ((50, 70), 2500),
@@ -199,11 +196,9 @@ class ShortestPath(GeneratedDataset):
             raise ValueError(f"`max_hops` must be at least 1; got {max_hops}.")
         if max_weight <= 1:
             raise ValueError(f"`max_weight` must be greater than 1; got {max_weight}.")
-        default_sizes, default_count = self.defaults.get(split, ((0, 0), 0))
         settings = {
             "family": family,
-            "num_graphs": default_count if num_graphs is None else num_graphs,
-            "sizes": default_sizes if sizes is None else (int(sizes[0]), int(sizes[1])),
+            **self.drawn(split, sizes, num_graphs),
             "max_weight": float(max_weight),
             "max_hops": int(max_hops),
         }

@@ -98,7 +98,7 @@ class NBody(GeneratedDataset):
         ValueError: If a setting is unknown, or a mode is asked for on another split than the test.
     """
 
-    defaults: dict[str, int] = {"train": 10_000, "val": 2500, "test": 5000}
+    defaults = {"train": 10_000, "val": 2500, "test": 5000}
 
     def __init__(
         self,

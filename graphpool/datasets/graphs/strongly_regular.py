@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data, InMemoryDataset
 
-from graphpool.datasets.graphs.undirected import read_graph6
+from graphpool.datasets.graphs.undirected import adjacency, read_graph6
 from graphpool.datasets.on_disk import file_in
 
 
@@ -27,12 +27,8 @@ def strongly_regular_parameters(data: Data) -> tuple[int, int, int, int]:
         >>> strongly_regular_parameters(circulant_graph(5, [1]))
         (5, 2, 0, 1)
     """
-    n = int(data.num_nodes or 0)
-    dense = np.zeros((n, n), dtype=np.int64)
-    source, target = data.edge_index.cpu().numpy()
-    dense[source, target] = 1
-    if (dense != dense.T).any() or dense.diagonal().any():
-        raise ValueError("A strongly regular graph is undirected and has no loops.")
+    dense = adjacency(data)
+    n = len(dense)
     degree = dense.sum(1)
     uneven = np.flatnonzero(degree != degree[:1])
     if uneven.size:

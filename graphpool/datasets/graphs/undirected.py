@@ -33,6 +33,21 @@ def undirected_data(edges: NDArray[np.int64], num_nodes: int, **attributes: Tens
     return Data(edge_index=edge_index, num_nodes=num_nodes, **attributes)
 
 
+def adjacency(data: Data) -> NDArray[np.int64]:
+    """The matrix ``[n, n]`` of an undirected graph without loops.
+
+    Raises:
+        ValueError: The graph is directed or has a loop.
+    """
+    n = int(data.num_nodes or 0)
+    dense = np.zeros((n, n), dtype=np.int64)
+    source, target = data.edge_index.cpu().numpy()
+    dense[source, target] = 1
+    if (dense != dense.T).any() or dense.diagonal().any():
+        raise ValueError("The graph must be undirected and without loops.")
+    return dense
+
+
 def read_graph6(path: str | os.PathLike[str]) -> list[Data]:
     """Reads a file of graph6 lines.
 

@@ -24,7 +24,7 @@ from graphpool.datasets.meshes.labels import (
     labels_after_cleaning,
     read_labels,
 )
-from graphpool.datasets.on_disk import class_names, visible
+from graphpool.datasets.on_disk import class_files, existing, folders_in, nothing_of, visible
 from graphpool.io.meshes.formats import SUFFIXES
 from graphpool.io.untrusted import naming
 from graphpool.mesh import (
@@ -140,9 +140,9 @@ class MeshFolder(_MeshFolder):
     ) -> None:
         super().__init__(kind, config, clean_kwargs)
         one = isinstance(root, (str, Path))
-        files = _meshes(_existing(root)) if one else [Path(f) for f in root]  # type: ignore
+        files = _meshes(existing(root)) if one else [Path(f) for f in root]  # type: ignore
         if not files:
-            raise FileNotFoundError(f"no mesh ({', '.join(SUFFIXES)}) lies in {root}.")
+            raise FileNotFoundError(f"No mesh ({', '.join(SUFFIXES)}) lies in {root}.")
         for file in tqdm(files, desc="reading", disable=not progress):
             with naming(file):
                 self._add(file, read_mesh_file(file, need_faces=True), None)
@@ -151,9 +151,11 @@ class MeshFolder(_MeshFolder):
 class MeshClassificationFolder(_MeshFolder):
     """``root/<class>/{train,test}/*.obj`` (or any other format), as SHREC and Cubes are laid out.
 
+    ``root/{train,test}/<class>/*`` is read likewise, whichever there is.
+
     Args:
         root: The folder of the class folders.
-        split: ``"train"`` or ``"test"``: the name of the folder inside each class.
+        split: ``"train"`` or ``"test"``: the name of the folder inside each class, or around all of them.
         config: See :func:`graphpool.mesh.primal_dual`.
         kind: ``"faces"`` for primal and dual graphs, ``"edges"`` for the edge graphs of MeshCNN.
         max_per_class: Takes only the first so many meshes of each class, by name.
@@ -172,7 +174,7 @@ class MeshClassificationFolder(_MeshFolder):
     Raises:
         FileNotFoundError: The folder does not exist or holds no mesh of this split.
         ValueError: A file cannot be read or made into graphs; the message names it. Or there is no
-            class, or one that is not in ``classes``.
+            class, or one that is not in ``classes``, or folders in both ways.
     """
 
     def __init__(
@@ -188,16 +190,11 @@ class MeshClassificationFolder(_MeshFolder):
         **clean_kwargs: Any,
     ) -> None:
         super().__init__(kind, config, clean_kwargs)
-        root = _existing(root)
-        self.classes = class_names(root, classes, lambda p: any(map(_meshes, visible(p))))
+        self.classes, files = class_files(existing(root), split, classes, _meshes)
         self.num_classes = len(self.classes)
-        listed = [
-            (file, label)
-            for label, name in enumerate(self.classes)
-            for file in _meshes(root / name / split)[:max_per_class]
-        ]
-        if not listed:
-            raise FileNotFoundError(f"no mesh lies in {root}/<class>/{split}/.")
+        if not any(files):
+            raise FileNotFoundError(nothing_of(split, Path(root)))
+        listed = [(file, label) for label, own in enumerate(files) for file in own[:max_per_class]]
         for file, label in tqdm(listed, desc=f"reading {split}", disable=not progress):
             with naming(file):
                 self._add(file, read_mesh_file(file, need_faces=True), label)
@@ -263,11 +260,15 @@ class MeshSegmentationFolder(_MeshFolder):
             )
         if classes is not None and (isinstance(classes, str) or len(set(classes)) != len(classes)):
             raise ValueError(f"`classes` must be a list of different labels; got {classes!r}.")
-        self._root, self._labels = _existing(root), labels
+        self._root, self._labels = existing(root), labels
         self.ignore_index = ignore_index
-        listed = _meshes(_existing(self._root / split))
+        listed = _meshes(self._root / split)
         if not listed:
-            raise FileNotFoundError(f"no mesh lies in {self._root / split}.")
+            inner = [path.name for path in folders_in(self._root) if (path / split).is_dir()]
+            hint = (
+                f"; {', '.join(inner)} there have one: each is a `root` of its own" if inner else ""
+            )
+            raise FileNotFoundError(f"No mesh lies in {self._root / split}{hint}.")
         self.classes = self._classes(listed, unlabelled) if classes is None else list(classes)
         self.num_classes = len(self.classes)
         for file in tqdm(listed, desc=f"reading {split}", disable=not progress):
@@ -313,13 +314,6 @@ class MeshSegmentationFolder(_MeshFolder):
                 )
         with naming(self._root):
             return classes_of(found, unlabelled)
-
-
-def _existing(folder: str | Path) -> Path:
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}.")
-    return folder
 
 
 def _meshes(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from graphpool.datasets.meshes.implicit import is_closed_manifold, surface_net
 from graphpool.datasets.meshes.shapes import FAMILIES, Shape, random_shape
 from graphpool.mesh import MeshGraph, primal_dual
+from graphpool.mesh.shapes import cross_of
 
 __all__ = ["GeneratedMeshes", "LabelledMesh", "generate_mesh"]
 
@@ -92,9 +93,7 @@ def _mesh_with(
     if not is_closed_manifold(faces, len(vertices)):
         return None
     corners = vertices[faces]
-    area = np.linalg.norm(
-        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
-    )
+    area = np.linalg.norm(cross_of(corners), axis=1)
     labels = shape.label(corners.mean(1))
     visible = np.bincount(labels, minlength=num_labels).min() >= 4
     near = np.abs(shape.distance(vertices)).max() < 0.3 * spacing
@@ -104,7 +103,7 @@ def _mesh_with(
 
 def _is_folded(corners: np.ndarray, faces: np.ndarray) -> bool:
     """Whether two neighbours lie nearly face to face, as where a part is thinner than a face."""
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = cross_of(corners)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     start, stop = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     order = np.lexsort((np.maximum(start, stop), np.minimum(start, stop)))

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+
+from graphpool.mesh.repair.orientation import components
 
 __all__ = ["is_closed_manifold", "surface_net"]
 
@@ -69,9 +70,8 @@ def surface_net(
         quads.append(np.where(inside[tuple(grid.T)][:, None], nodes, nodes[:, ::-1]))
         count += len(grid)
     links = np.concatenate([_links(inside, number, axis) for axis in range(3)])
-    ones = np.ones(len(links), dtype=np.int8)
-    graph = coo_matrix((ones, (links[:, 0], links[:, 1])), shape=(4 * count, 4 * count))
-    size, vertex_of = connected_components(graph, directed=False)
+    vertex_of = components(links[:, 0], links[:, 1], 4 * count)
+    size = int(vertex_of.max(initial=-1)) + 1
     owners = np.repeat(np.concatenate(where), 4, axis=0)
     members = np.bincount(vertex_of, minlength=size)
     vertices = np.stack(
@@ -173,12 +173,7 @@ def is_closed_manifold(faces: np.ndarray, num_vertices: int, connected: bool = T
     # Corner c of a face is where half-edge c starts; its neighbour in the fan starts half-edge
     # next(twin(c)).
     following = twin - twin % 3 + (twin + 1) % 3
-    ones = np.ones(len(start), dtype=np.int8)
-    corners = np.arange(len(start))
-    fans = coo_matrix((ones, (corners, following)), shape=(len(start),) * 2)
-    if connected_components(fans, directed=False)[0] != num_vertices:
+    fans = components(np.arange(len(start)), following, len(start))
+    if fans.max(initial=-1) + 1 != num_vertices:
         return False
-    if not connected:
-        return True
-    pieces = coo_matrix((ones, (start, stop)), shape=(num_vertices,) * 2)
-    return connected_components(pieces, directed=False)[0] == 1
+    return not connected or not components(start, stop, num_vertices).any()

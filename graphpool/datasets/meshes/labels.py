@@ -11,6 +11,7 @@ import numpy as np
 
 from graphpool.io.untrusted import read_table
 from graphpool.mesh import CleanMesh, MeshFile
+from graphpool.mesh.shapes import cross_of
 
 __all__ = [
     "PER",
@@ -183,8 +184,7 @@ def _of_a_part(labels: TriangleLabels, kept: np.ndarray, count: int) -> Triangle
 
 def _faces_of_meshcnn(mesh: MeshFile) -> np.ndarray:
     """The triangles that MeshCNN numbers edges of: those with area whose directed edges are all new."""
-    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
-    flat = (np.cross(b - a, c - a) == 0).all(1)
+    flat = (cross_of(mesh.vertices[mesh.faces]) == 0).all(1)
     seen: set[tuple[int, int]] = set()
     kept = []
     for face, (i, j, k) in enumerate(mesh.faces.tolist()):

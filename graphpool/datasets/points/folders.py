@@ -15,7 +15,15 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import ModelNet
 from torch_geometric.transforms import Compose, SamplePoints
 
-from graphpool.datasets.on_disk import check_cache, class_names, visible
+from graphpool.datasets.on_disk import (
+    check_cache,
+    class_files,
+    class_names,
+    existing,
+    folders_in,
+    nothing_of,
+    visible,
+)
 from graphpool.datasets.points.clouds import PointClouds
 from graphpool.datasets.points.drawing import draw_cloud
 from graphpool.io.points.fields import Columns, describe, features_of, without_offset
@@ -42,8 +50,9 @@ class PointCloudFolder(PointClouds):
         transform: Applied to each cloud when it is read.
         classes: Names of the classes, those of another split: a label is a position among them, also
             where this split lacks a class. A folder that is not among them is an error.
-        split: The folder inside each class folder, for ``root/<class>/<split>/*`` (ModelNet); classes
-            are then those of all splits.
+        split: The folder inside each class folder, for ``root/<class>/<split>/*`` (ModelNet), or around
+            all of them, ``root/<split>/<class>/*``, whichever there is; classes are then those of all
+            splits.
         short: What to do with a cloud of fewer points: ``"error"``, or ``"repeat"``, which takes every
             point equally often, up to one.
         columns: See :func:`graphpool.datasets.read_cloud`.
@@ -119,31 +128,24 @@ def _list_files(
     """Files with their labels, and the classes."""
 
     def readable(folder: Path) -> list[Path]:
-        return [file for file in visible(folder) if file.suffix.lower() in suffixes]
+        files = visible(folder) if folder.is_dir() else []
+        return [file for file in files if file.suffix.lower() in suffixes]
 
-    def has_split(folder: Path) -> bool:
-        return any(child.is_dir() and readable(child) for child in visible(folder))
-
-    if not root.is_dir():
-        raise FileNotFoundError(f"There is no folder {root}.")
-    names = class_names(root, classes) if split is None else class_names(root, classes, has_split)
-    listed = []
-    for label, name in enumerate(names):
-        folder = root / name if split is None else root / name / split
-        files = readable(folder) if folder.is_dir() else []
-        if not files and split is None and folder.is_dir():
-            inner = [child.name for child in visible(folder) if child.is_dir()]
-            hint = (
-                f" It has the folders {', '.join(inner)}: is one of them the `split`?"
-                if inner
-                else ""
-            )
-            raise ValueError(f"{folder} has no file with a suffix in {suffixes}.{hint}")
-        listed += [(file, label) for file in files]
-    if not listed:
-        where = root if split is None else root / "<class>" / split
-        raise ValueError(f"{where} has no file with a suffix in {suffixes}.")
-    return listed, names
+    root = existing(root)
+    if split is not None:
+        names, files = class_files(root, split, classes, readable)
+        if not any(files):
+            raise ValueError(nothing_of(split, root))
+    else:
+        names = class_names(root, [folder.name for folder in folders_in(root)], classes)
+        files = [readable(root / name) for name in names]
+        for folder in (root / name for name, own in zip(names, files, strict=True) if not own):
+            if folder.is_dir():
+                inner = ", ".join(child.name for child in folders_in(folder))
+                which = f"is one of them the `split`, or {folder.name} itself"
+                hint = f" It has the folders {inner}: {which}?" if inner else ""
+                raise ValueError(f"{folder} has no file with a suffix in {suffixes}.{hint}")
+    return [(file, label) for label, own in enumerate(files) for file in own], names
 
 
 def model_net(

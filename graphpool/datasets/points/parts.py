@@ -15,6 +15,7 @@ from graphpool.datasets.surfaces import (
     Array,
     Surface,
     box,
+    double_areas,
     prism,
     regular_polygon,
     revolve,
@@ -190,7 +191,7 @@ def _sample(parts: Parts, count: int, least: float, rng: Rng) -> tuple[Array, np
     points, _ = zip(
         *(sample_surface(*_merge(parts, name), count, rng) for name in names), strict=True
     )
-    area = np.array([_area(_merge(parts, name)) for name in names])
+    area = np.array([double_areas(_merge(parts, name)).sum() for name in names])
     share = np.maximum(area / area.sum(), least)
     number = np.floor(share / share.sum() * count).astype(int)
     number[number.argmax()] += count - number.sum()
@@ -206,9 +207,3 @@ def _merge(parts: Parts, name: str) -> Surface:
             faces.append(f + offset)
             offset += len(v)
     return np.concatenate(vertices), np.concatenate(faces)
-
-
-def _area(surface: Surface) -> float:
-    vertices, faces = surface
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)

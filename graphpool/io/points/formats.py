@@ -130,9 +130,9 @@ def write_cloud(
     Args:
         path: Where to; missing folders are made.
         points: ``[N, 3]``, kept in float64.
-        fields: What to say of every point: ``color`` ``[N, 3]`` in [0, 1], ``normal`` ``[N, 3]``, and any
-            others, ``[N]``, under their names. :func:`read_cloud` gives the same back, colours in steps
-            of 1/255.
+        fields: What to say of every point: ``color`` ``[N, 3]``, in [0, 1] or uint8 from 0 to 255, ``normal``
+            ``[N, 3]``, and any others, ``[N]``, under their names. :func:`read_cloud` gives the same back,
+            colours in steps of 1/255.
 
     Raises:
         ValueError: The suffix is another, or a field does not have one row per point.
@@ -148,8 +148,11 @@ def write_cloud(
     points = np.asarray(points)
     if path.suffix.lower() != ".ply":
         raise ValueError(f"Clouds are written as .ply; got {path.name!r}.")
-    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-        raise ValueError(f"`points` must be finite numbers [N, 3]; got {points.shape}.")
+    if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "fiu":
+        raise ValueError(f"`points` must be numbers [N, 3]; got {points.dtype} {points.shape}.")
+    if not np.isfinite(points).all():
+        bad = int((~np.isfinite(points).all(1)).argmax())
+        raise ValueError(f"`points` must be finite; got {points[bad].tolist()} at point {bad}.")
     columns = dict(zip("xyz", points.astype(np.float64).T, strict=True))
     for name, raw in (fields or {}).items():
         values = np.asarray(raw)
@@ -157,9 +160,13 @@ def write_cloud(
         if values.shape != shape:
             raise ValueError(f"Field {name!r} must have shape {shape}; got {values.shape}.")
         if name == "color":
-            if not ((values >= 0) & (values <= 1)).all():
-                raise ValueError("Field 'color' must lie in [0, 1].")
-            values = np.rint(values * 255).astype(np.uint8)
+            if values.dtype != np.uint8:
+                if not ((values >= 0) & (values <= 1)).all():
+                    raise ValueError(
+                        f"Field 'color' must be uint8, or lie in [0, 1]; got {values.dtype} from "
+                        f"{values.min():g} to {values.max():g}."
+                    )
+                values = np.rint(values * 255).astype(np.uint8)
             written = dict(zip(("red", "green", "blue"), values.T, strict=True))
         elif name == "normal":
             written = dict(zip(("nx", "ny", "nz"), values.T, strict=True))
@@ -176,10 +183,12 @@ def write_cloud(
         kind = values.dtype.str[1:]
         if kind == "i8" and np.abs(values).max(initial=0) < 2**31:
             kind = "i4"
-        if kind not in kinds or not re.fullmatch(r"\w+", name, re.ASCII):
+        if not re.fullmatch(r"\w+", name, re.ASCII):
+            raise ValueError(f"Names in a .ply file must be one word of ASCII; got {name!r}.")
+        if kind not in kinds:
             raise ValueError(
-                f"Field {name!r} of {values.dtype} does not fit a .ply file, whose names are one "
-                f"word and whose integers have 32 bits."
+                f"Field {name!r} must be floats, or integers of at most 32 bits, as a .ply file holds; got "
+                f"{values.dtype}."
             )
         layout.append((name, f"<{kind}"))
     table = np.zeros(len(points), np.dtype(layout))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from graphpool import ops
 from graphpool.mesh.dual.topology import MeshTopology
+from graphpool.mesh.structures import expect
 from graphpool.segments import Segments
 
 __all__ = ["MeshFeatures", "PrimalDualConv", "PrimalDualResidual", "apply_norm"]
@@ -131,6 +132,7 @@ class PrimalDualConv(nn.Module):
 
     def forward(self, primal: Tensor, dual: Tensor, topology: MeshTopology) -> MeshFeatures:
         """Args: features ``[F, C_p]`` and ``[n_d, C_d]`` of the faces and dual nodes of ``topology``."""
+        expect(topology, MeshTopology, "topology")
         _check_rows(primal, topology.num_faces, self.in_channels[0], "primal")
         _check_rows(dual, topology.num_dual_nodes, self.in_channels[1], "dual")
         if self.dual_self_loops:

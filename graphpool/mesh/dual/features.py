@@ -41,8 +41,8 @@ def face_geometry(vertices: Tensor, faces: Tensor) -> FaceGeometry:
     if bool(flat.any()):
         bad = int(flat.nonzero()[0])
         raise ValueError(
-            f"face {bad} with corners {faces[bad].tolist()} has no area ({int(flat.sum())} such "
-            f"faces in all); graphpool.mesh.clean removes them."
+            f"`faces` must have an area; face {bad} with corners {faces[bad].tolist()} has no area "
+            f"({int(flat.sum())} such faces in all); graphpool.mesh.clean removes them."
         )
     return FaceGeometry(double / 2, cross / double[:, None], vectors, lengths)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch_geometric.data import Data
 from graphpool.mesh.dual.features import dual_features, face_geometry, neighbor_features
 from graphpool.mesh.dual.topology import MeshTopology, check_config, dual_connectivity
 from graphpool.mesh.halfedges import half_edges, warn_of_lonely_faces
+from graphpool.mesh.repair.orientation import agree
+from graphpool.mesh.structures import batch_of
 
 __all__ = ["MeshGraph", "primal_dual"]
 
@@ -44,15 +47,14 @@ class MeshGraph(Data):
 
     def topology(self) -> MeshTopology:
         """The index tensors of the mesh, or of all meshes of a batch, as the layers take them."""
+        batch, num_meshes = batch_of(self, self.x.size(0))
         config = self.config
         if not isinstance(config, str):
             if len(set(config)) != 1:
-                raise ValueError(f"a batch must have one config; got {sorted(set(config))}.")
+                raise ValueError(
+                    f"`graph` must be a batch of one config; got {sorted(set(config))}."
+                )
             config = config[0]
-        batch = self.batch if "batch" in self else None
-        if batch is None:
-            batch = self.edge_index.new_zeros(self.x.size(0))
-        num_meshes = self.num_graphs if hasattr(self, "num_graphs") else 1
         return MeshTopology(self.edge_index, self.dual_edge_index, batch, num_meshes, config)
 
 
@@ -78,13 +80,18 @@ def primal_dual(
     ====== ====================== =================================================== ==============
 
     On a watertight mesh ``E = 3 F / 2``, with 4 E, 8 E and 4 E directed dual edges. An edge at a
-    boundary makes no pair. Two faces with several common edges make one pair (of the edge that
-    appears first), so that the graph stays simple.
+    boundary makes no pair. Two faces with several common edges make one pair (of the edge that leaves
+    the smallest of their vertices in the smaller face), so that the graph stays simple.
+
+    Features depend on which side of a face is its front. Faces that disagree with their neighbours are
+    taken as turned over, until all of a connected part agree: a closed part then faces outwards, one with a
+    boundary as most of its faces do (of as many, as its largest face). So the features do not depend on
+    which faces were flipped. A part whose faces agree is taken as it is, inside out if it is.
 
     Args:
         vertices: ``[V, 3]``.
-        faces: ``[F, 3]``, corners counted from 0. Nothing is repaired or dropped here: see
-            :func:`graphpool.mesh.clean`.
+        faces: ``[F, 3]``, corners counted from 0. Nothing is dropped here, and ``faces`` of the result
+            are these: see :func:`graphpool.mesh.clean`.
         config: ``"A"``, ``"B"`` or ``"C"``.
         labels: Per face ``[F]``, or one number for the mesh.
         primal_features: ``"area"``: the area of each face divided by that of the mesh, 1 channel;
@@ -100,7 +107,9 @@ def primal_dual(
             edge; the message says where.
 
     Warns:
-        UserWarning: More than half of the faces have no neighbour.
+        UserWarning: More than half of the faces have no neighbour; faces disagree in orientation; or they
+            form a part that cannot be oriented (a Möbius strip), whose features depend on the order of
+            the corners of each face.
 
     Example:
         >>> tetrahedron = [[0., 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
@@ -116,8 +125,13 @@ def primal_dual(
     points, corners = check_mesh(vertices, faces)
     num_faces = corners.size(0)
     target = None if labels is None else _check_labels(labels, num_faces)
-    geometry = face_geometry(points, corners)
-    table = half_edges(corners, points.size(0))
+    # Sums round differently in another order: the same bits whichever corner comes first.
+    place = corners.argmin(1, keepdim=True) + torch.arange(3, device=corners.device)
+    oriented = corners.gather(1, place % 3)
+    geometry, table = face_geometry(points, oriented), half_edges(oriented, points.size(0))
+    if bool(table.disagreeing(oriented).any()):
+        oriented = _oriented(points, oriented)
+        geometry, table = face_geometry(points, oriented), half_edges(oriented, points.size(0))
     warn_of_lonely_faces(table)
     sides = table.sides[table.sides[:, 1] >= 0]
 
@@ -128,7 +142,7 @@ def primal_dual(
     first, second = sides[order[new]].unbind(1)
     pairs = torch.stack([first // 3, second // 3])
 
-    single, directed = dual_features(geometry, corners, first, second)
+    single, directed = dual_features(geometry, oriented, first, second)
     edge_index = torch.stack([pairs, pairs.flip(0)], dim=2).reshape(2, -1)
     share = geometry.area / geometry.area.sum()
     x = share[:, None]
@@ -147,6 +161,27 @@ def primal_dual(
     if target is not None:
         graph.y = target
     return graph
+
+
+def _oriented(points: Tensor, faces: Tensor) -> Tensor:
+    """The faces turned over until neighbours agree; warns, and where that cannot be."""
+    result, turned, twisted = agree(points.cpu().numpy(), faces.cpu().numpy())
+    if turned.any():
+        warnings.warn(
+            f"{turned.sum()} of {len(turned)} faces (face {turned.argmax()} is the first) disagree with "
+            f"their neighbours in orientation; the features are those of the mesh with these turned over, "
+            f"as graphpool.mesh.clean does.",
+            stacklevel=3,
+        )
+    if twisted.any():
+        warnings.warn(
+            f"{twisted.sum()} of {len(twisted)} faces (face {twisted.argmax()} is the first) lie in a part "
+            f"that cannot be oriented, such as a Möbius strip: what is a ridge there and what a valley "
+            f"depends on the order of the corners of each face. graphpool.mesh.clean drops the faces that "
+            f"close the twist.",
+            stacklevel=3,
+        )
+    return torch.from_numpy(result).to(faces.device)
 
 
 def as_tensor(values: Any, name: str, kinds: str, dtype: type) -> Tensor:

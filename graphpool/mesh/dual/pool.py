@@ -14,6 +14,7 @@ from graphpool.coarsen import Coarsened, Selection, lift
 from graphpool.coarsen import reduce as reduce_by
 from graphpool.mesh.dual.selection import check_selection, select_edges
 from graphpool.mesh.dual.topology import MeshTopology, dual_connectivity
+from graphpool.mesh.structures import expect
 from graphpool.ops import connected_components, contract_edges
 from graphpool.segments import Segments
 
@@ -76,7 +77,7 @@ def cluster_faces(
         topology: The meshes.
         max_dual_edges: See :func:`graphpool.mesh.dual.topology.dual_connectivity`.
     """
-    pairs = topology.pairs
+    pairs = expect(topology, MeshTopology, "topology").pairs
     cluster = connected_components(pairs[:, selected], topology.num_faces)
     num_clusters = int(cluster.max()) + 1 if cluster.numel() else 0
     new_pairs, assignment = contract_edges(pairs, cluster)
@@ -179,6 +180,7 @@ class FaceClusterPool(nn.Module):
         self, primal: Tensor, dual: Tensor, topology: MeshTopology, attention: Tensor
     ) -> PooledMesh:
         """Pools features ``[F, C_p]`` and ``[n_d, C_d]`` by ``attention`` ``[2 E, heads]``."""
+        expect(topology, MeshTopology, "topology")
         if attention.dim() != 2 or attention.size(0) != 2 * topology.num_edges:
             raise ValueError(
                 f"`attention` must have shape [{2 * topology.num_edges}, heads]; got "
@@ -237,12 +239,13 @@ class FaceClusterUnpool(nn.Module):
         self, primal: Tensor, dual: Tensor, clusters: FaceClusters
     ) -> tuple[Tensor, Tensor]:
         """Features of the topology ``clusters.before`` from those of ``clusters.after``."""
+        expect(clusters, FaceClusters, "clusters")
         if primal.size(0) != clusters.after.num_faces or dual.size(0) != (
             clusters.after.num_dual_nodes
         ):
             raise ValueError(
-                f"expected {clusters.after.num_faces} faces and {clusters.after.num_dual_nodes} "
-                f"dual nodes; got {primal.size(0)} and {dual.size(0)}."
+                f"`primal` and `dual` must have {clusters.after.num_faces} and "
+                f"{clusters.after.num_dual_nodes} rows; got {primal.size(0)} and {dual.size(0)}."
             )
         if dual.size(1) != self.vanished.size(1):
             raise ValueError(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool.mesh.dual.topology import MeshTopology
+from graphpool.mesh.structures import expect
 
 __all__ = ["select_edges"]
 
@@ -48,6 +49,7 @@ def select_edges(
         Boolean mask ``[E]``.
     """
     check_selection(select, keep)
+    expect(topology, MeshTopology, "topology")
     if score.shape != (topology.num_edges,):
         raise ValueError(
             f"`score` must have one entry per pair, {topology.num_edges}; got {tuple(score.shape)}."

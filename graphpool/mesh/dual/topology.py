@@ -51,7 +51,7 @@ def dual_connectivity(
     total = int((own - 1).sum()) * (2 if config == "B" else 1)
     if max_dual_edges is not None and total > max_dual_edges:
         raise ValueError(
-            f"the dual graph would have {total} edges, more than max_dual_edges={max_dual_edges}: "
+            f"The dual graph would have {total} edges, more than max_dual_edges={max_dual_edges}: "
             f"one face or cluster has {int(degree.max())} neighbours. Keep a larger part of the "
             f"edges at each pooling, or raise max_dual_edges."
         )

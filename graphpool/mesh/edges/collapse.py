@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from graphpool._compiled import kernel
 
-__all__ = ["collapse_edges", "collect_members"]
+__all__ = ["Work", "collapse_edges", "collect_members"]
 
-# The work arrays of one mesh, as all functions below pass them around:
-#   edge, twin, origin  [H]  the half-edges, changed in place
-#   half_of [E]   a half-edge of each edge
-#   face_alive [F], edge_alive [E]
-#   node  [E]     the record of what each edge is made of
-#   links [N, 3]  record r < E is edge r itself; a later one is the union of three older records
-#   count [2]     the number of edges left, the number of records
+
+class Work(NamedTuple):
+    """The work arrays of one mesh, which the functions here change.
+
+    Attributes:
+        edge, twin, origin: ``[H]``, the half-edges.
+        half_of: ``[E]``, a half-edge of each edge.
+        face_alive, edge_alive: ``[F]`` and ``[E]``, all true at first.
+        node: ``[E]``, the record of what each edge is made of.
+        links: ``[N, 3]``; record r < E is edge r itself, a later one the union of three older records.
+        totals: ``[2]``, the number of edges left, and of records.
+    """
+
+    edge: np.ndarray
+    twin: np.ndarray
+    origin: np.ndarray
+    half_of: np.ndarray
+    face_alive: np.ndarray
+    edge_alive: np.ndarray
+    node: np.ndarray
+    links: np.ndarray
+    totals: np.ndarray
 
 
 @kernel(inline=True)
@@ -28,14 +45,14 @@ def _previous(h):
 
 
 @kernel
-def _merge(node, links, count, into, a, b):
+def _merge(work, into, a, b):
     """The record of ``into`` becomes the union of it and the records ``a`` and ``b``."""
-    new = count[1]
-    links[new, 0] = node[into]
-    links[new, 1] = a
-    links[new, 2] = b
-    node[into] = new
-    count[1] = new + 1
+    new = work.totals[1]
+    work.links[new, 0] = work.node[into]
+    work.links[new, 1] = a
+    work.links[new, 2] = b
+    work.node[into] = new
+    work.totals[1] = new + 1
 
 
 @kernel
@@ -57,10 +74,9 @@ def _near_boundary(twin, h):
 
 
 @kernel
-def _remove_valence_three(
-    h, half_of, edge, twin, origin, face_alive, edge_alive, node, links, count
-):
+def _remove_valence_three(h, work):
     """If the vertex across from ``h`` has three faces, makes them one; 1 done, 0 not so, -1 refused."""
+    edge, twin, half_of, node = work.edge, work.twin, work.half_of, work.node
     a, b = _next(h), _previous(h)
     in_a, in_b = twin[a], twin[b]
     if in_a // 3 == in_b // 3:
@@ -80,20 +96,20 @@ def _remove_valence_three(
     back = twin[h] // 3
     if twin[outer_a] // 3 == back and twin[outer_b] // 3 == back:
         return -1  # a tetrahedron: two faces on the same three vertices would remain
-    _merge(node, links, count, e, node[key_a], node[key_b])
-    _merge(node, links, count, key_outer_a, node[key_a], node[middle])
-    _merge(node, links, count, key_outer_b, node[key_b], node[middle])
+    _merge(work, e, node[key_a], node[key_b])
+    _merge(work, key_outer_a, node[key_a], node[middle])
+    _merge(work, key_outer_b, node[key_b], node[middle])
     edge[a], edge[b] = key_outer_a, key_outer_b
     half_of[key_outer_a], half_of[key_outer_b] = a, b
-    origin[b] = origin[middle_a]
+    work.origin[b] = work.origin[middle_a]
     _glue(twin, a, twin[outer_a])
     _glue(twin, b, twin[outer_b])
-    face_alive[in_a // 3] = False
-    face_alive[in_b // 3] = False
-    edge_alive[key_a] = False
-    edge_alive[key_b] = False
-    edge_alive[middle] = False
-    count[0] -= 3
+    work.face_alive[in_a // 3] = False
+    work.face_alive[in_b // 3] = False
+    work.edge_alive[key_a] = False
+    work.edge_alive[key_b] = False
+    work.edge_alive[middle] = False
+    work.totals[0] -= 3
     return 1
 
 
@@ -160,35 +176,20 @@ def _relabel(h, twin, origin, vertex):
 
 
 @kernel
-def _collapse_one(
-    h,
-    target,
-    half_of,
-    edge,
-    twin,
-    origin,
-    face_alive,
-    edge_alive,
-    node,
-    links,
-    count,
-    ring_a,
-    ring_b,
-):
+def _collapse_one(h, target, work, ring_a, ring_b):
+    edge, twin, origin, node = work.edge, work.twin, work.origin, work.node
     if _near_boundary(twin, h):
         return
     for side in (h, twin[h]):
         while True:
-            if count[0] <= target:
+            if work.totals[0] <= target:
                 return
-            done = _remove_valence_three(
-                side, half_of, edge, twin, origin, face_alive, edge_alive, node, links, count
-            )
+            done = _remove_valence_three(side, work)
             if done < 0:
                 return
             if done == 0:
                 break
-            if count[0] <= target or _near_boundary(twin, h):
+            if work.totals[0] <= target or _near_boundary(twin, h):
                 return
     if not _link_condition(h, twin, origin, ring_a, ring_b):
         return
@@ -197,69 +198,51 @@ def _collapse_one(
     for side in (h, other):
         a, b = _next(side), _previous(side)
         key_a, key_b = edge[a], edge[b]
-        _merge(node, links, count, key_a, node[key_b], node[e])
+        _merge(work, key_a, node[key_b], node[e])
         edge[twin[b]] = key_a
-        half_of[key_a] = twin[b]
+        work.half_of[key_a] = twin[b]
         _glue(twin, twin[a], twin[b])
-        face_alive[side // 3] = False
-        edge_alive[key_b] = False
-    edge_alive[e] = False
-    count[0] -= 3
+        work.face_alive[side // 3] = False
+        work.edge_alive[key_b] = False
+    work.edge_alive[e] = False
+    work.totals[0] -= 3
 
 
 @kernel
-def collapse_edges(
-    order, half_of, target, edge, twin, origin, face_alive, edge_alive, node, links, count
-):
-    """Tries the edges in ``order`` until at most ``target`` are left; changes its arguments.
+def collapse_edges(order, target, work):
+    """Tries the edges in ``order`` until at most ``target`` are left; changes ``work``.
 
     Args:
         order: Edges, the first to go first.
-        half_of: A half-edge of each edge.
         target: The number of edges to get down to.
-        edge, twin, origin: The half-edges.
-        face_alive, edge_alive: All true at first.
-        node, links, count: See the head of this module; ``count[0]`` is the number of edges.
+        work: The mesh.
     """
     ring_a = np.empty(4096, dtype=np.int64)
     ring_b = np.empty(4096, dtype=np.int64)
     for position in range(order.size):
-        if count[0] <= target:
+        if work.totals[0] <= target:
             break
         e = order[position]
-        if not edge_alive[e]:
+        if not work.edge_alive[e]:
             continue
-        h = half_of[e]
+        h = work.half_of[e]
         # The smaller half-edge comes first, as in the table of neighbours.
-        if 0 <= twin[h] < h:
-            h = twin[h]
-        _collapse_one(
-            h,
-            target,
-            half_of,
-            edge,
-            twin,
-            origin,
-            face_alive,
-            edge_alive,
-            node,
-            links,
-            count,
-            ring_a,
-            ring_b,
-        )
+        if 0 <= work.twin[h] < h:
+            h = work.twin[h]
+        _collapse_one(h, target, work, ring_a, ring_b)
 
 
 @kernel
-def collect_members(node, links, edge_alive, num_records):
+def collect_members(work):
     """Pairs (original edge, surviving edge): what each surviving edge is made of, each once."""
-    seen = np.full(num_records, -1, dtype=np.int64)
-    stack = np.empty(num_records + 1, dtype=np.int64)
+    node, links = work.node, work.links
+    seen = np.full(work.totals[1], -1, dtype=np.int64)
+    stack = np.empty(work.totals[1] + 1, dtype=np.int64)
     members = np.empty(max(16, 2 * node.size), dtype=np.int64)
     owners = np.empty(max(16, 2 * node.size), dtype=np.int64)
     size = 0
     for e in range(node.size):
-        if not edge_alive[e]:
+        if not work.edge_alive[e]:
             continue
         depth = 1
         stack[0] = node[e]

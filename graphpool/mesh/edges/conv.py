@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool.mesh.edges.topology import EdgeTopology
+from graphpool.mesh.structures import expect
 
 __all__ = ["MeshConv"]
 
@@ -43,6 +44,7 @@ class MeshConv(nn.Module):
 
     def forward(self, x: Tensor, topology: EdgeTopology) -> Tensor:
         """``[E, in_channels]`` to ``[E, out_channels]``."""
+        expect(topology, EdgeTopology, "topology")
         if x.dim() != 2 or x.size(0) != topology.num_edges or x.size(1) != self.in_channels:
             raise ValueError(
                 f"`x` must have shape [{topology.num_edges}, {self.in_channels}]; got "

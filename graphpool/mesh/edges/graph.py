@@ -14,6 +14,7 @@ from graphpool.mesh.dual.features import face_geometry
 from graphpool.mesh.dual.graph import as_tensor, check_mesh
 from graphpool.mesh.edges.topology import EdgeTopology
 from graphpool.mesh.halfedges import half_edges, warn_of_lonely_faces
+from graphpool.mesh.structures import batch_of
 from graphpool.ops import connected_components
 
 __all__ = ["EdgeGraph", "edge_graph"]
@@ -46,10 +47,7 @@ class EdgeGraph(Data):
 
     def topology(self) -> EdgeTopology:
         """The half-edges of the mesh, or of all meshes of a batch, as the layers take them."""
-        batch = self.batch if "batch" in self else None
-        if batch is None:
-            batch = self.edge_of.new_zeros(self.x.size(0))
-        num_meshes = self.num_graphs if hasattr(self, "num_graphs") else 1
+        batch, num_meshes = batch_of(self, self.x.size(0))
         # A boundary points at itself, which survives the shift by batching; -1 would not.
         here = torch.arange(self.edge_of.numel(), device=self.edge_of.device)
         twin = torch.where(self.half_twin == here, -1, self.half_twin)
@@ -98,12 +96,13 @@ def edge_graph(
     first, second = table.sides.unbind(1)
     inside = second >= 0
     start = corners.reshape(-1)
-    wrong = inside & (start[first] == start[second.clamp(min=0)])
-    if bool(wrong.any()):
-        bad = int(wrong.nonzero()[0])
+    wrong = table.disagreeing(corners).nonzero()
+    if len(wrong):
+        bad = int(wrong[0])
         raise ValueError(
-            f"faces {int(first[bad]) // 3} and {int(second[bad]) // 3} traverse their common edge in "
-            f"the same direction; graphpool.mesh.clean makes orientations agree."
+            f"`faces` must agree in orientation; faces {int(first[bad]) // 3} and "
+            f"{int(second[bad]) // 3} traverse their common edge in the same direction ({len(wrong)} such "
+            f"edges in all). graphpool.mesh.clean turns faces over until they agree."
         )
     here = torch.arange(start.numel(), device=start.device)
     twin = here.clone()

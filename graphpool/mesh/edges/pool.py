@@ -13,8 +13,9 @@ from graphpool._compiled import parallel_for
 from graphpool.aggr.pyg import pooled_width
 from graphpool.coarsen import Coarsened, Selection, lift
 from graphpool.coarsen import reduce as reduce_by
-from graphpool.mesh.edges.collapse import collapse_edges, collect_members
+from graphpool.mesh.edges.collapse import Work, collapse_edges, collect_members
 from graphpool.mesh.edges.topology import EdgeTopology
+from graphpool.mesh.structures import expect
 from graphpool.segments import Segments
 
 __all__ = ["EdgeCollapsePool", "EdgeCollapses", "PooledEdges", "collapse", "unpool_edges"]
@@ -75,6 +76,7 @@ def collapse(
     Raises:
         ValueError: See ``strict``; the message names the mesh.
     """
+    expect(topology, EdgeTopology, "topology")
     if target < 1:
         raise ValueError(f"`target` must be >= 1; got {target}.")
     if priority.shape != (topology.num_edges,):
@@ -104,17 +106,15 @@ def collapse(
         size = int(e1 - e0)
         half_of = np.empty(size, dtype=np.int64)
         half_of[edge[h0:h1]] = np.arange(h1 - h0)
-        node = np.arange(size)
         # A step takes three edges away and makes three records at most.
         links = np.zeros((2 * size + 3, 3), dtype=np.int64)
-        count = np.array([size, size])
-        alive = edge_alive[e0:e1]
-        collapse_edges(
-            order[e0:e1] - e0, half_of, target, edge[h0:h1], twin[h0:h1], origin[h0:h1],
-            face_alive[h0 // 3 : h1 // 3], alive, node, links, count,
+        work = Work(
+            edge[h0:h1], twin[h0:h1], origin[h0:h1], half_of, face_alive[h0 // 3 : h1 // 3],
+            edge_alive[e0:e1], np.arange(size), links, np.array([size, size]),
         )  # fmt: skip
-        left[mesh] = count[0]
-        members, owners = collect_members(node, links, alive, int(count[1]))
+        collapse_edges(order[e0:e1] - e0, target, work)
+        left[mesh] = work.totals[0]
+        members, owners = collect_members(work)
         pairs[mesh] = (members + e0, owners + e0)
 
     parallel_for(one, [(mesh,) for mesh in range(topology.num_meshes)])
@@ -122,7 +122,7 @@ def collapse(
     if strict and stuck.size:
         mesh = int(stuck[0])
         raise ValueError(
-            f"mesh {mesh} of the batch, with {edge_ptr[mesh + 1] - edge_ptr[mesh]} edges, could only "
+            f"Mesh {mesh} of the batch, with {edge_ptr[mesh + 1] - edge_ptr[mesh]} edges, could only "
             f"be collapsed to {left[mesh]} edges, not to target={target}: all others touch a boundary "
             f"or would fold the surface ({stuck.size} such meshes). Choose a larger target, or "
             f"strict=False."
@@ -205,6 +205,7 @@ class EdgeCollapsePool(nn.Module):
 
 def unpool_edges(x: Tensor, collapses: EdgeCollapses) -> Tensor:
     """Each old edge gets the mean of the features of the new edges that it became part of."""
+    expect(collapses, EdgeCollapses, "collapses")
     if x.size(0) != collapses.after.num_edges:
         raise ValueError(
             f"`x` must have one row per edge, {collapses.after.num_edges}; got {x.size(0)}."

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from graphpool._compiled import kernel
 from graphpool.mesh.repair.nearest import nearest_faces
-from graphpool.mesh.repair.orientation import connected_parts, orient_faces, turn_outward
+from graphpool.mesh.repair.orientation import from_the_largest, orient_faces, turn_outward
 from graphpool.ops import connected_components
 
 __all__ = ["CleanMesh", "CleaningReport", "clean"]
@@ -160,7 +160,7 @@ def clean(
 
     turned = np.zeros(len(original), dtype=bool)
     if orientation != "discard":
-        order = _from_the_largest(scaled, corners)
+        order = from_the_largest(scaled, corners)
         corners, kept = corners[order], kept[order]
         corners, turned[kept] = orient_faces(corners)
 
@@ -270,19 +270,6 @@ def relative_height(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     double = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
     square = np.square(edges).sum(2).max(1, initial=0)
     return double / np.where(square > 0, square, 1)
-
-
-def _from_the_largest(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """The order of the visit, which knows nothing of the order of faces, corners or vertices."""
-    place = np.empty(len(points), dtype=np.int64)
-    place[np.lexsort(points.T[::-1])] = np.arange(len(points))
-    by_place = np.sort(place[corners], axis=1)
-    a, b, c = points[np.argsort(place)][by_place].transpose(1, 0, 2)
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    order = np.lexsort((*by_place.T[::-1], -area))
-    part = connected_parts(corners)[order]
-    total = np.bincount(part, area[order])
-    return order[np.argsort(-total[part], kind="stable")]
 
 
 def _uses_new_directed_edges(corners: np.ndarray) -> np.ndarray:

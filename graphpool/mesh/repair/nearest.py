@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from graphpool.mesh.shapes import cross_of
+
 __all__ = ["nearest_faces", "project_labels"]
 
 _CHUNK = 4096
@@ -90,8 +92,7 @@ def _corners(mesh: Any) -> np.ndarray:
 
 def _normals(corners: np.ndarray) -> np.ndarray:
     """Unit normals ``[F, 3]``; zero for a face without area."""
-    a, b, c = corners.transpose(1, 0, 2)
-    normal = np.cross(b - a, c - a)
+    normal = cross_of(corners)
     length = np.linalg.norm(normal, axis=1, keepdims=True)
     return normal / np.where(length > 0, length, 1)
 

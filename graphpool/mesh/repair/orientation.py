@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_matrix, csgraph
 
-__all__ = ["connected_parts", "orient_faces", "turn_outward"]
+from graphpool.mesh.shapes import cross_of
+
+__all__ = [
+    "agree",
+    "components",
+    "connected_parts",
+    "from_the_largest",
+    "orient_faces",
+    "turn_outward",
+]
 
 # A closed part whose volume is this small a share of what its faces could span encloses nothing.
 _NO_VOLUME = 1e-12
@@ -42,7 +50,7 @@ def orient_faces(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # Node 2f is face f as it is, node 2f + 1 the same face turned over.
     row = np.concatenate([2 * f, 2 * f + 1])
     col = np.concatenate([2 * g + disagree, 2 * g + 1 - disagree])
-    part = _components(row, col, 2 * num_faces)
+    part = components(row, col, 2 * num_faces)
     as_is, turned = part[0::2], part[1::2]
     size = int(part.max()) + 1
     kept_in = np.bincount(as_is, minlength=size)
@@ -53,6 +61,47 @@ def orient_faces(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
     turn = fewer & (as_is != turned)
     return _turned(faces, turn), turn
+
+
+def agree(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Makes neighbours agree, as :func:`graphpool.mesh.clean` does, in the parts where any disagree.
+
+    Closed ones of these parts are turned outwards; a part whose faces agree stays as it is, whichever
+    way it faces.
+
+    Args:
+        points: ``[V, 3]``.
+        faces: ``[F, 3]``, at most two at an edge.
+
+    Returns:
+        The faces, and masks ``[F]`` of those that were turned over, and of those in a part that cannot be
+        oriented, which is left alone.
+    """
+    # A power of two, so that nothing is rounded: areas and volumes must not overflow.
+    points = np.ldexp(points, -np.frexp(np.abs(points[faces]).max(initial=0))[1])
+    part = connected_parts(faces)
+    order = from_the_largest(points, faces)
+    turned = np.zeros(len(faces), dtype=bool)
+    turned[order] = orient_faces(faces[order])[1]
+    result = _turned(faces, turned)
+    mixed, twisted = (np.isin(part, part[_disagreeing(f)]) for f in (faces, result))
+    turned ^= turn_outward(points, result)[1] & mixed & ~twisted
+    return _turned(faces, turned), turned, twisted
+
+
+def from_the_largest(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """The faces from the part of the largest area to the smallest, and in a part likewise.
+
+    Knows nothing of the order of faces, corners or vertices.
+    """
+    place = np.empty(len(points), dtype=np.int64)
+    place[np.lexsort(points.T[::-1])] = np.arange(len(points))
+    by_place = np.sort(place[corners], axis=1)
+    area = np.linalg.norm(cross_of(points[np.argsort(place)][by_place]), axis=1)
+    order = np.lexsort((*by_place.T[::-1], -area))
+    part = connected_parts(corners)[order]
+    total = np.bincount(part, area[order])
+    return order[np.argsort(-total[part], kind="stable")]
 
 
 def turn_outward(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,16 +138,24 @@ def turn_outward(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.
 def connected_parts(faces: np.ndarray) -> np.ndarray:
     """The part ``[F]`` of each face; parts are joined by edges with exactly two faces."""
     first, second = _two_sided_edges(faces)
-    return _components(first // 3, second // 3, len(faces))
+    return components(first // 3, second // 3, len(faces))
+
+
+def _disagreeing(faces: np.ndarray) -> np.ndarray:
+    """Faces that traverse a common edge as their neighbour there does; one of each two of them."""
+    first, second = _two_sided_edges(faces)
+    start = faces.ravel()
+    return first[start[first] == start[second]] // 3
 
 
 def _turned(faces: np.ndarray, turn: np.ndarray) -> np.ndarray:
     return np.where(turn[:, None], faces[:, [0, 2, 1]], faces)
 
 
-def _components(row: np.ndarray, col: np.ndarray, size: int) -> np.ndarray:
+def components(row: np.ndarray, col: np.ndarray, size: int) -> np.ndarray:
+    """The component ``[size]`` of each node of the graph with these edges, counted from 0."""
     links = coo_matrix((np.ones(len(row), dtype=np.int8), (row, col)), shape=(size, size))
-    return connected_components(links, directed=False)[1]
+    return csgraph.connected_components(links, directed=False)[1]
 
 
 def _two_sided_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ __all__ = [
     "Up",
     "average_heads",
     "compose_clusters",
+    "encoder",
     "instance_norm",
     "make_norm",
 ]
@@ -135,6 +137,18 @@ class ResidualDown(nn.Module):
         return DownStep(
             (primal, dual), (pooled.primal, pooled.dual), pooled.topology, pooled.clusters
         )
+
+
+def encoder(
+    in_channels: tuple[int, int], channels: Sequence[int], keep: Sequence[float], **options: Any
+) -> tuple[nn.ModuleList, tuple[int, int]]:
+    """A block of :class:`ResidualDown` for each width and fraction, and the widths that come out."""
+    blocks, width = nn.ModuleList(), in_channels
+    for size, fraction in zip(channels, keep, strict=True):
+        block = ResidualDown(width, size, keep=fraction, **options)
+        blocks.append(block)
+        width = block.out_channels
+    return blocks, width
 
 
 class _ConvNorm(nn.Module):

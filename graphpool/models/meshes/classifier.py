@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from graphpool import aggr
 from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.mesh import FaceClusters, MeshGraph, MeshStandardizer
-from graphpool.models.meshes.blocks import FaceNetwork, ResidualDown
+from graphpool.models.meshes.blocks import FaceNetwork, encoder
 
 __all__ = ["MeshClassifier"]
 
@@ -92,26 +92,21 @@ class MeshClassifier(FaceNetwork):
             )
         self.read = read
         self.standardizer = MeshStandardizer(in_channels)
-        self.blocks = nn.ModuleList()
-        width = in_channels
-        for size, fraction in zip(channels, keep, strict=True):
-            block = ResidualDown(
-                width,
-                size,
-                heads,
-                fraction,
-                reduce,
-                norm,
-                num_skips,
-                pool_kwargs={"score_gradient": score_gradient, "reduce_kwargs": reduce_kwargs},
-                conv_kwargs={
-                    "dropout": dropout,
-                    "own_feature": own_feature,
-                    "dual_messages": dual_messages,
-                },
-            )
-            self.blocks.append(block)
-            width = block.out_channels
+        self.blocks, width = encoder(
+            in_channels,
+            channels,
+            keep,
+            heads=heads,
+            reduce=reduce,
+            norm=norm,
+            num_skips=num_skips,
+            pool_kwargs={"score_gradient": score_gradient, "reduce_kwargs": reduce_kwargs},
+            conv_kwargs={
+                "dropout": dropout,
+                "own_feature": own_feature,
+                "dual_messages": dual_messages,
+            },
+        )
         self.primal_readout = aggr.resolve(readout, channels=width[0]) if read != "dual" else None
         self.dual_readout = aggr.resolve(readout, channels=width[1]) if read != "primal" else None
         total = sum(

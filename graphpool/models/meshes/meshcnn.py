@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,46 +10,14 @@ from torch import Tensor, nn
 
 from graphpool import aggr
 from graphpool.aggr.pyg import pool, pooled_width
-from graphpool.mesh.dual.standardize import statistics
 from graphpool.mesh.edges.conv import MeshConv
 from graphpool.mesh.edges.graph import EdgeGraph
 from graphpool.mesh.edges.pool import EdgeCollapsePool, EdgeCollapses, unpool_edges
 from graphpool.mesh.edges.topology import EdgeTopology
+from graphpool.mesh.standardize import EdgeStandardizer
 from graphpool.models.meshes.blocks import NodeGroupNorm, instance_norm
 
-__all__ = ["EdgeStandardizer", "MeshCNNClassifier", "MeshCNNSegmenter"]
-
-
-class EdgeStandardizer(nn.Module):
-    r"""Applies :math:`(x - \mu) / \sigma` per channel; :math:`\mu, \sigma` over all training edges."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, channels: int = 5) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
-
-    def fit(self, graphs: Iterable[EdgeGraph]) -> EdgeStandardizer:
-        """Takes the statistics of ``graphs`` and returns the module.
-
-        Raises:
-            ValueError: There are no graphs, or they do not have the channels of this module.
-
-        Warns:
-            UserWarning: A channel is constant over all graphs; it gets a deviation of 1.
-        """
-        rows = [graph.x for graph in graphs]
-        if not rows:
-            raise ValueError("`graphs` is empty: there is nothing to fit to.")
-        mean, std = statistics(torch.cat(rows), self.mean.numel(), "the features")
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-        return self
-
-    def forward(self, graph: EdgeGraph) -> Tensor:
-        return (graph.x - self.mean) / self.std
+__all__ = ["MeshCNNClassifier", "MeshCNNSegmenter"]
 
 
 class _Residual(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graphpool.mesh import FaceClusters, MeshGraph, MeshStandardizer, PrimalDualConv
 from graphpool.mesh.dual.conv import apply_norm
-from graphpool.models.meshes.blocks import FaceNetwork, ResidualDown, Up, average_heads
+from graphpool.models.meshes.blocks import FaceNetwork, Up, average_heads, encoder
 
 __all__ = ["MeshSegmenter"]
 
@@ -80,22 +80,18 @@ class MeshSegmenter(FaceNetwork):
             "own_feature": own_feature,
             "dual_messages": dual_messages,
         }
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        width = in_channels
-        for size, fraction in zip(channels[:-1], keep, strict=True):
-            block = ResidualDown(
-                width,
-                size,
-                heads,
-                fraction,
-                reduce,
-                norm,
-                num_skips,
-                pool_kwargs={"score_gradient": score_gradient, "reduce_kwargs": reduce_kwargs},
-                conv_kwargs=options,
-            )
-            self.down.append(block)
-            width = block.out_channels
+        self.down, width = encoder(
+            in_channels,
+            channels[:-1],
+            keep,
+            heads=heads,
+            reduce=reduce,
+            norm=norm,
+            num_skips=num_skips,
+            pool_kwargs={"score_gradient": score_gradient, "reduce_kwargs": reduce_kwargs},
+            conv_kwargs=options,
+        )
+        self.up = nn.ModuleList()
         last = channels[-1]
         self.bottom = PrimalDualConv(width, (last, last), heads, bias=False, **options)
         self.bottom_norms = nn.ModuleList(nn.BatchNorm1d(heads * last) for _ in range(2))

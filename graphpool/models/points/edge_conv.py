@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphpool.aggr.pyg import resolve_pool
+from graphpool.aggr.registry import resolve_pool
 from graphpool.conv import EdgeConv
 from graphpool.ops.neighbors import knn_groups
 from graphpool.points.inputs import (

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphpool import ops
-from graphpool.ops.neighbors.clouds import check_positive_int, full_precision
+from graphpool._arguments import as_count
+from graphpool.ops.neighbors.clouds import full_precision
 from graphpool.ops.neighbors.search import Groups, dense_groups
 from graphpool.points.encoding import encoding_matrix
 from graphpool.points.hierarchy import Level, build_levels
@@ -95,7 +96,7 @@ class PointPN(torch.nn.Module):
             raise ValueError(f"`statistics` must be 'cloud' or 'batch'; got {statistics!r}.")
         if in_channels < 3:
             raise ValueError(f"`in_channels` counts the coordinates: >= 3; got {in_channels}.")
-        self.k = check_positive_int(k, "k")
+        self.k = as_count(k, "k")
         self.in_channels, self.start = in_channels, start
         self.geometry, self.statistics = geometry, statistics
         self.embed = dense_block(in_channels, channels)

@@ -11,7 +11,7 @@ from graphpool._debug import is_exporting
 from graphpool.segments import Segments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clouds:
     """Points in the order of their clouds.
 
@@ -76,7 +76,7 @@ def as_clouds(points: Tensor, segments: Segments | None, name: str, segments_nam
         raise ValueError(
             f"`{segments_name}` is on {segments.device}, but `{name}` is on {points.device}."
         )
-    return Clouds(segments.bag_order(points).contiguous(), segments.ptr, segments.perm)
+    return Clouds(segments.sort_elements(points).contiguous(), segments.ptr, segments.perm)
 
 
 def refuse_export() -> None:
@@ -89,21 +89,29 @@ def refuse_export() -> None:
         )
 
 
+def largest_coordinate(points: Tensor) -> float:
+    """Up to where squared distances are finite; the sum of more than 80 squares needs more room."""
+    largest = 1e18 if points.dtype == torch.float32 else 1e150
+    return largest / max(points.size(1) / 80, 1) ** 0.5
+
+
 def check_coordinates(points: Tensor, name: str) -> None:
     """Squared distances must be finite: coordinates are, and stay below 1e18 (float32), 1e150 (float64).
 
     In more than 80 coordinates the bounds are lower, so that the sum of their squares is finite, too.
     """
-    largest = (1e18 if points.dtype == torch.float32 else 1e150) / max(
-        points.size(1) / 80, 1
-    ) ** 0.5
-    bad = ~(points.abs() <= largest)
-    if points.numel() and bool(bad.any()):
-        row, column = (int(v) for v in bad.nonzero()[0])
-        raise ValueError(
-            f"`{name}` must be finite and within +-{largest:g}, so that squared distances are finite; "
-            f"got {float(points[row, column])} at point {row}, coordinate {column}."
-        )
+    largest = largest_coordinate(points)
+    if not points.numel():
+        return
+    low, high = (float(value) for value in points.detach().aminmax())
+    # False for NaN, which the extremes pass on.
+    if -largest <= low and high <= largest:
+        return
+    row, column = (int(v) for v in (~(points.abs() <= largest)).nonzero()[0])
+    raise ValueError(
+        f"`{name}` must be finite and within +-{largest:g}, so that squared distances are finite; "
+        f"got {float(points[row, column])} at point {row}, coordinate {column}."
+    )
 
 
 def check_same_clouds(points: Clouds, queries: Clouds) -> None:
@@ -145,11 +153,3 @@ def unit_vectors(x: Tensor, name: str) -> Tensor:
 def full_precision(x: Tensor) -> torch.autocast:
     """Keeps autocast out: distances, angles and similarities do not survive half precision."""
     return torch.autocast(x.device.type, enabled=False)
-
-
-def check_positive_int(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int; got {type(value).__name__}.")
-    if value < 1:
-        raise ValueError(f"`{name}` must be >= 1; got {value}.")
-    return value

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.ops.neighbors.clouds import check_positive_int
-from graphpool.ops.neighbors.search import knn, largest_cloud
+from graphpool._arguments import as_count
+from graphpool.ops.neighbors.search import largest_cloud, search
 from graphpool.segments import Segments
 
 
@@ -62,22 +62,39 @@ def interpolate(
         raise ValueError(f"`x` must have shape [{pos.size(0)}, C]; got {tuple(x.shape)}.")
     if not power > 0:
         raise ValueError(f"`power` must be > 0; got {power}.")
-    k = min(check_positive_int(k, "k"), largest_cloud(pos, segments))
-    index, squared = knn(pos, k, queries, segments, query_segments)
+    k = min(as_count(k, "k"), largest_cloud(pos, segments))
+    # In whatever unit: the weights are the same in all.
+    index, compared = search(pos, k, queries, segments, query_segments, False, in_own_unit=True)
     found = index >= 0
     if index.size(0) and not bool(found[:, 0].all()):
         query = int((~found[:, 0]).nonzero()[0])
         raise ValueError(f"`queries`: query {query} lies in a cloud without points.")
     # Not by indexing: on several threads its derivative is summed in any order.
-    neighbor = index.clamp_min(0).flatten()
-    nearest = squared[:, :1]
+    neighbor = torch.where(found, index, index[:, :1]).flatten()
+    squared = compared
     if pos.requires_grad or queries.requires_grad or _debug.inside_transform():
         near = pos.index_select(0, neighbor).view(*index.shape, -1)
-        squared = (near - queries[:, None]).square().sum(-1)
+        squared = _squared(near - queries[:, None])
+    nearest = squared[:, :1].detach()
     # Relative to the nearest, which cancels in the mean: a weight is at most 1 in any unit of length.
-    on_top = nearest == 0
+    on_top = compared[:, :1] == 0
     ratio = nearest.masked_fill(on_top, 1.0) / squared.masked_fill(on_top | ~found, 1.0)
-    weight = torch.where(on_top, (squared == 0).to(ratio.dtype), ratio ** (power / 2))
+    weight = torch.where(on_top, (compared == 0).to(ratio.dtype), ratio ** (power / 2))
     weight = weight.masked_fill(~found, 0.0)
     weight = (weight / weight.sum(1, keepdim=True)).to(x.dtype)
     return torch.einsum("mk,mkc->mc", weight, x.index_select(0, neighbor).view(*index.shape, -1))
+
+
+def _squared(offset: Tensor) -> Tensor:
+    """Squared lengths ``[M, k]`` of ``[M, k, D]``, for each query in a unit of its own: about the distance of
+    the nearest, so that neither they nor their derivatives underflow or overflow.
+    """
+    size = offset.detach().abs().amax(-1)
+    exponent = torch.frexp(size).exponent.masked_fill(size == 0, -2000)
+    # The farthest is at most 2^60 units away, whose square is a number.
+    unit = torch.maximum(exponent[:, :1], exponent.amax(1, keepdim=True) - 60)[..., None]
+    unit = unit.masked_fill(unit == -2000, 0)
+    # In two steps, because the inverse of the smallest number is none.
+    for step in (unit // 2, unit - unit // 2):
+        offset = offset / 2.0 ** step.to(offset.dtype)
+    return offset.square().sum(-1)

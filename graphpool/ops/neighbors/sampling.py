@@ -11,6 +11,7 @@ from torch import Tensor
 from graphpool import _debug
 from graphpool.ops.neighbors import cluster, dense, trees
 from graphpool.ops.neighbors.clouds import Clouds, as_clouds
+from graphpool.ops.neighbors.units import comparable
 from graphpool.segments import Segments
 
 _SHORT = ("error", "pad", "repeat")
@@ -66,7 +67,7 @@ def fps(
     """
     if short not in _SHORT:
         raise ValueError(f"`short` must be one of {', '.join(map(repr, _SHORT))}; got {short!r}.")
-    clouds = as_clouds(pos, segments, "pos", "segments")
+    (clouds,), _ = comparable(as_clouds(pos, segments, "pos", "segments"), name="pos")
     wanted = sample_counts(clouds.counts, num_samples, ratio)
     available = torch.minimum(wanted, clouds.counts)
     lacking = (available < wanted).nonzero()
@@ -160,8 +161,12 @@ def _farthest_from_centroid(clouds: Clouds) -> Tensor:
     size, columns = clouds.num_clouds, points.size(1)
     total = points.new_zeros(size, columns).index_add_(0, cloud, points)
     centre = total / clouds.counts.clamp_min(1)[:, None]
-    # Rounded, so that the order in which the mean is summed cannot break a tie.
-    distance = (points - centre[cloud]).square().sum(1).float()
+    away = (points - centre[cloud]).abs()
+    largest = away.new_zeros(size).scatter_reduce_(0, cloud, away.amax(1), "amax")
+    # Rounded, so that the order in which the mean is summed cannot break a tie; relative to the size of the
+    # cloud, by a power of two, because float32 does not hold the squares of float64.
+    unit = 2.0 ** torch.frexp(largest).exponent.double()
+    distance = (away / unit[cloud, None]).square().sum(1).float()
     farthest = distance.new_full((size,), -1.0).scatter_reduce_(0, cloud, distance, "amax")
     tied = (distance == farthest[cloud]).nonzero().squeeze(1)
     for axis in range(columns):

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool._arguments import as_count
 from graphpool.ops.neighbors import cluster, dense, trees
 from graphpool.ops.neighbors.clouds import (
     Clouds,
     as_clouds,
-    check_positive_int,
     check_same_clouds,
     unit_vectors,
 )
+from graphpool.ops.neighbors.units import as_measured, comparable, squared_limit
 from graphpool.segments import Segments
 
 _METRICS = ("euclidean", "cosine")
@@ -32,7 +33,8 @@ class Neighbors(NamedTuple):
         index: ``[M, k]`` positions of the neighbours, ascending by distance, ties by position; -1 where
             a cloud has no more points.
         squared_distance: ``[M, k]``; infinite where there is no neighbour. With ``metric="cosine"`` it
-            is ``1 - cosine``, in [0, 2].
+            is ``1 - cosine``, in [0, 2]. Below the smallest number of its dtype (distances of 1e-22 in
+            float32, 1e-162 in float64) it rounds to 0; the ranks are right there, too.
     """
 
     index: Tensor  # type: ignore[assignment]
@@ -80,7 +82,9 @@ def knn(
     """The ``k`` nearest points of the same cloud for each query.
 
     Exact for any number of coordinates: the answer is that of all squared distances, summed in the order
-    of the coordinates in their own precision, and sorted. A query in a cloud of fewer than ``k`` points
+    of the coordinates in their own precision, and sorted. The unit of length does not matter: where
+    squares would underflow they are computed in another one, or in float64, where float32 has no unit that
+    holds all coordinates (from 1e-30 to 1, say). A query in a cloud of fewer than ``k`` points
     gets all of them and then -1 / inf; never fewer columns.
 
     Args:
@@ -105,7 +109,8 @@ def knn(
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: A coordinate is not finite, sizes do not fit, or an argument is out of range.
+        ValueError: A coordinate is not finite, sizes do not fit, an argument is out of range, or float64
+            has no unit for coordinates as different as these (from 1e-289 to 1, say).
 
     Example:
         >>> points = torch.tensor([[0.0], [1.0], [3.0]])
@@ -113,8 +118,8 @@ def knn(
         >>> index.tolist(), squared_distance.tolist()
         ([[1, 2], [0, 2], [1, 0]], [[1.0, 9.0], [1.0, 4.0], [4.0, 9.0]])
     """
-    check_positive_int(k, "k")
-    check_positive_int(dilation, "dilation")
+    k = as_count(k, "k")
+    dilation = as_count(dilation, "dilation")
     _check_self(queries, exclude_self)
     if metric not in _METRICS:
         raise ValueError(
@@ -125,8 +130,10 @@ def knn(
             raise ValueError("`max_distance` needs metric='euclidean'.")
         found = _by_cosine(points, k * dilation, queries, segments, query_segments, exclude_self)
     else:
-        limit = _squared(max_distance, "max_distance", points)
-        found = search(points, k * dilation, queries, segments, query_segments, exclude_self, limit)
+        _check_distance(max_distance, "max_distance")
+        found = search(
+            points, k * dilation, queries, segments, query_segments, exclude_self, max_distance
+        )
     index, squared = found
     if dilation > 1:
         index, squared = index[:, ::dilation].contiguous(), squared[:, ::dilation].contiguous()
@@ -150,7 +157,7 @@ def knn_groups(
     Returns:
         :class:`Groups`. Neighbours that are missing are left out, so that bags may be smaller than ``k``.
     """
-    check_positive_int(k, "k")
+    k = as_count(k, "k")
     index, squared = knn(
         points, min(k, largest_cloud(points, segments)), queries, segments, query_segments,
         exclude_self=exclude_self, dilation=dilation, max_distance=max_distance, metric=metric,
@@ -214,21 +221,21 @@ def radius(
     if order not in _ORDERS:
         raise ValueError(f"`order` must be one of {', '.join(map(repr, _ORDERS))}; got {order!r}.")
     if max_neighbors is not None:
-        check_positive_int(max_neighbors, "max_neighbors")
+        max_neighbors = as_count(max_neighbors, "max_neighbors")
     _check_self(queries, exclude_self)
-    limit = _squared(r, "r", points)
+    _check_distance(r, "r")
     if max_neighbors is not None and order == "nearest" and inclusive:
         k = min(max_neighbors, largest_cloud(points, segments))
-        return dense_groups(
-            *search(points, k, queries, segments, query_segments, exclude_self, limit)
-        )
-    clouds, asked, exclude = _prepare(points, queries, segments, query_segments, exclude_self)
+        return dense_groups(*search(points, k, queries, segments, query_segments, exclude_self, r))
+    clouds, asked, exclude, lift = _prepare(points, queries, segments, query_segments, exclude_self)
+    limit = squared_limit(r, points, clouds, lift)
     if trees.trees_serve(clouds.points):
         offsets, index, squared = trees.within(
             clouds, asked, limit, inclusive, exclude, queries is None
         )
     else:
         offsets, index, squared = dense.within(clouds, asked, limit, inclusive, exclude)
+    squared = as_measured(squared, lift, points)
     groups = _in_query_order(Groups(clouds.original(index), Segments(ptr=offsets), squared), asked)
     if max_neighbors is None:
         return groups
@@ -243,14 +250,18 @@ def search(
     segments: Segments | None,
     query_segments: Segments | None,
     exclude_self: bool,
-    limit: float,
+    distance: float = math.inf,
     ascending: bool = True,
+    in_own_unit: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The search behind :func:`knn`. ``ascending=False`` may leave the ``k`` nearest in any order.
+    """The search behind :func:`knn`, up to a ``distance``. ``ascending=False`` may leave the ``k`` nearest
+    in any order; ``in_own_unit`` leaves their squared distances in the unit and precision in which they
+    were compared, the same for all.
 
     With ``exclude_self`` the queries, where they are given, are other vectors for the same points.
     """
-    clouds, asked, exclude = _prepare(points, queries, segments, query_segments, exclude_self)
+    clouds, asked, exclude, lift = _prepare(points, queries, segments, query_segments, exclude_self)
+    limit = squared_limit(distance, points, clouds, lift)
     if trees.trees_serve(clouds.points):
         index, squared = trees.knn(clouds, asked, k, exclude, limit, ascending, queries is None)
     elif cluster.knn_serves(clouds, asked, k):
@@ -258,11 +269,11 @@ def search(
     else:
         index, squared = dense.knn(clouds, asked, k, exclude, limit)
     index = clouds.original(index)
-    if asked.perm is None:
-        return index, squared
-    back = torch.empty_like(asked.perm)
-    back[asked.perm] = torch.arange(back.numel(), device=back.device)
-    return index[back], squared[back]
+    if asked.perm is not None:
+        back = torch.empty_like(asked.perm)
+        back[asked.perm] = torch.arange(back.numel(), device=back.device)
+        index, squared = index[back], squared[back]
+    return index, squared if in_own_unit else as_measured(squared, lift, points)
 
 
 def _prepare(
@@ -271,16 +282,19 @@ def _prepare(
     segments: Segments | None,
     query_segments: Segments | None,
     exclude_self: bool,
-) -> tuple[Clouds, Clouds, Tensor | None]:
+) -> tuple[Clouds, Clouds, Tensor | None, int]:
+    """Points and queries in a unit that can compare them, whom each query leaves out, and the unit."""
     clouds = as_clouds(points, segments, "points", "segments")
-    own = torch.arange(clouds.points.size(0), device=clouds.points.device)
     if queries is None:
         if query_segments is not None:
             raise ValueError("`query_segments` needs `queries`.")
-        return clouds, clouds, own if exclude_self else None
-    asked = as_clouds(queries, query_segments, "queries", "query_segments")
-    check_same_clouds(clouds, asked)
-    return clouds, asked, own if exclude_self else None
+        asked = clouds
+    else:
+        asked = as_clouds(queries, query_segments, "queries", "query_segments")
+        check_same_clouds(clouds, asked)
+    (clouds, asked), lift = comparable(clouds, asked)
+    own = torch.arange(len(clouds.points), device=clouds.points.device) if exclude_self else None
+    return clouds, asked, own, lift
 
 
 def _check_self(queries: Tensor | None, exclude_self: bool) -> None:
@@ -297,8 +311,8 @@ def _by_cosine(
     exclude_self: bool,
 ) -> tuple[Tensor, Tensor]:
     """:func:`search` among unit vectors, half of whose squared distance is ``1 - cosine``."""
-    places = unit_vectors(points, "points")
-    asked = None if queries is None else unit_vectors(queries, "queries")
+    places = _without_traces(unit_vectors(points, "points"))
+    asked = None if queries is None else _without_traces(unit_vectors(queries, "queries"))
     zero = ~places.any(1)
     zero_query = zero if asked is None else ~asked.any(1)
     if bool(zero.any() | zero_query.any()):
@@ -306,7 +320,7 @@ def _by_cosine(
         asked, query_segments = (places, segments) if asked is None else (asked, query_segments)
         places = torch.cat([places, zero[:, None], torch.zeros_like(zero[:, None])], 1)
         asked = torch.cat([asked, torch.zeros_like(zero_query[:, None]), zero_query[:, None]], 1)
-    index, squared = search(places, k, asked, segments, query_segments, exclude_self, math.inf)
+    index, squared = search(places, k, asked, segments, query_segments, exclude_self)
     found = index >= 0
     distance = (squared / 2).clamp_max(2).masked_fill(~found, math.inf)
     if bool(zero.any() | zero_query.any()):
@@ -321,6 +335,11 @@ def _by_cosine(
     return index.masked_fill(index == _LAST, -1), distance
 
 
+def _without_traces(unit: Tensor) -> Tensor:
+    """Entries that no cosine can feel would only make the squares of their differences underflow."""
+    return unit.masked_fill(unit.abs() < 1e-100, 0.0)
+
+
 def largest_cloud(points: Tensor, segments: Segments | None) -> int:
     """No query has more neighbours than this, but for an answer at least one column is asked for."""
     if isinstance(segments, Segments):
@@ -328,15 +347,11 @@ def largest_cloud(points: Tensor, segments: Segments | None) -> int:
     return max(len(points), 1) if isinstance(points, Tensor) and points.dim() else 1
 
 
-def _squared(distance: float, name: str, points: Tensor) -> float:
-    """The square that squared distances of ``points`` are compared with, as they are computed."""
+def _check_distance(distance: float, name: str) -> None:
     if isinstance(distance, bool) or not isinstance(distance, (int, float)):
         raise TypeError(f"`{name}` must be a number; got {type(distance).__name__}.")
     if not distance >= 0:
         raise ValueError(f"`{name}` must be >= 0; got {distance}.")
-    is_double = isinstance(points, Tensor) and points.dtype == torch.float64
-    rounded = torch.tensor(distance, dtype=torch.float64 if is_double else torch.float32)
-    return float(rounded * rounded)
 
 
 def _in_query_order(groups: Groups, asked: Clouds) -> Groups:
@@ -347,9 +362,9 @@ def _in_query_order(groups: Groups, asked: Clouds) -> Groups:
     query = asked.perm[groups.segments.index]
     bags = Segments(index=query, num_segments=groups.segments.num_segments)
     return Groups(
-        bags.bag_order(groups.index),
+        bags.sort_elements(groups.index),
         Segments(ptr=bags.ptr),
-        bags.bag_order(groups.squared_distance),
+        bags.sort_elements(groups.squared_distance),
     )
 
 

@@ -48,48 +48,48 @@ def test_gradients_against_a_dense_block(against_oracle):
 
 @pytest.mark.parametrize("unmasked", [False, True])
 def test_slots_against_padded_windows(unmasked):
-    pool = aggr.DSVTPool(4, heads=2, num_slots=5, unmasked=unmasked).double()
+    pool = aggr.DSVTPool(4, heads=2, window_size=5, unmasked=unmasked).double()
     segments = Segments(index=torch.tensor([1, 0, 1, 1]), num_segments=2)
     slot = torch.tensor([4, 2, 0, 3])
     x = torch.randn(4, 4, dtype=torch.float64)
-    y = pool(x, segments, slot=slot)
+    y = pool(x, segments, window_index=slot)
     for s in range(2):
         rows = segments.index == s
         if unmasked:
             window = torch.zeros(5, 4, dtype=torch.float64)
             window[slot[rows]] = x[rows]
-            keys, places = window + pool.slots, window
+            keys, places = window + pool.places, window
         else:
-            keys, places = x[rows] + pool.slots[slot[rows]], x[rows]
+            keys, places = x[rows] + pool.places[slot[rows]], x[rows]
         q = places.amax(0)
         torch.testing.assert_close(y[s], pool.norm(attention(pool, q, keys, places) + q))
 
 
 def test_empty_places_do_not_matter():
     """Negative features: the released code's zeros would win the maximum."""
-    pool = aggr.DSVTPool(4, num_slots=8)
+    pool = aggr.DSVTPool(4, window_size=8)
     x, slot = -torch.rand(3, 4), torch.tensor([0, 5, 2])
-    wide = aggr.DSVTPool(4, num_slots=16)
+    wide = aggr.DSVTPool(4, window_size=16)
     state = pool.state_dict()
-    state["slots"] = torch.cat([state["slots"], torch.randn(8, 4)])
+    state["places"] = torch.cat([state["places"], torch.randn(8, 4)])
     wide.load_state_dict(state)
-    torch.testing.assert_close(pool(x, slot=slot), wide(x, slot=slot))
-    unmasked = aggr.DSVTPool(4, num_slots=8, unmasked=True)
+    torch.testing.assert_close(pool(x, window_index=slot), wide(x, window_index=slot))
+    unmasked = aggr.DSVTPool(4, window_size=8, unmasked=True)
     unmasked.load_state_dict(pool.state_dict())
-    assert not torch.allclose(pool(x, slot=slot), unmasked(x, slot=slot))
+    assert not torch.allclose(pool(x, window_index=slot), unmasked(x, window_index=slot))
 
 
 def test_bad_arguments():
     with pytest.raises(ValueError, match="`heads` must divide"):
         aggr.DSVTPool(8, heads=3)
-    with pytest.raises(ValueError, match="`unmasked` needs `num_slots`"):
+    with pytest.raises(ValueError, match="`unmasked` needs `window_size`"):
         aggr.DSVTPool(8, unmasked=True)
     with pytest.raises(ValueError, match="3 columns of positions and at least one feature; got 3"):
         aggr.DSVTPool(3, pos_dim=3)
-    pool = aggr.DSVTPool(4, num_slots=3)
-    with pytest.raises(ValueError, match=r"`slot` .* shape \(2,\); got nothing"):
+    pool = aggr.DSVTPool(4, window_size=3)
+    with pytest.raises(TypeError, match=r"`window_index` .* integers \(2,\); got NoneType"):
         pool(torch.randn(2, 4))
-    with pytest.raises(ValueError, match=r"`slot` must lie in \[0, 3\)"):
-        pool(torch.randn(2, 4), slot=torch.tensor([0, 3]))
-    with pytest.raises(ValueError, match="without `num_slots`"):
-        aggr.DSVTPool(4)(torch.randn(2, 4), slot=torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"`window_index` must lie in \[0, 3\)"):
+        pool(torch.randn(2, 4), window_index=torch.tensor([0, 3]))
+    with pytest.raises(ValueError, match="without `window_size`"):
+        aggr.DSVTPool(4)(torch.randn(2, 4), window_index=torch.tensor([0, 1]))

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from graphpool import aggr
-from graphpool.sets import MinMaxAUCLoss
 
 INDEX = torch.tensor([1, 0, 1, 1, 0])
 IDS = torch.tensor([4, 2])
@@ -43,12 +42,12 @@ def test_exact_attention(against_oracle):
 
 def test_running_mean_of_the_smoothed_maximum():
     """Value and gradient of the published estimator, in the plain domain."""
-    pool = aggr.MIDAMLogSumExp(3, tau=0.7, num_bags=5, gamma=0.6).double().train()
+    pool = aggr.MIDAMLogSumExp(3, tau=0.7, num_segments=5, gamma=0.6).double().train()
     state = torch.zeros(5, 3, dtype=torch.float64)
     seen = torch.zeros(5, dtype=torch.bool)
     for seed in range(4):
         x = sample(seed)
-        y = pool(x, INDEX, dim_size=2, bag_id=IDS)
+        y = pool(x, INDEX, dim_size=2, segment_index=IDS)
         inner = torch.stack([(x[s == INDEX] / 0.7).exp().mean(0) for s in range(2)])
         new = torch.where(seen[IDS, None], 0.4 * state[IDS] + 0.6 * inner, inner).detach()
         state[IDS], seen[IDS] = new, True
@@ -60,11 +59,11 @@ def test_running_mean_of_the_smoothed_maximum():
 
 
 def test_running_quotient_of_the_attention():
-    pool = aggr.MIDAMAttention(3, num_bags=5, gamma=0.3).double().train()
+    pool = aggr.MIDAMAttention(3, num_segments=5, gamma=0.3).double().train()
     numerator, denominator = torch.zeros(2, 5, 1, dtype=torch.float64)
     for seed in range(4):
         x = sample(seed)
-        y = pool(x, INDEX, dim_size=2, bag_id=IDS)
+        y = pool(x, INDEX, dim_size=2, segment_index=IDS)
         weight, delta = pool.gate(x).exp(), pool.delta(x)
         top = torch.stack([(weight * delta)[s == INDEX].mean(0) for s in range(2)])
         bottom = torch.stack([weight[s == INDEX].mean(0) for s in range(2)])
@@ -84,115 +83,60 @@ def test_running_quotient_of_the_attention():
 @pytest.mark.parametrize("cls", [aggr.MIDAMLogSumExp, aggr.MIDAMAttention])
 class TestMemory:
     def test_scores_of_any_size(self, cls):
-        pool = cls(1, num_bags=2).train()
+        pool = cls(1, num_segments=2).train()
         if cls is aggr.MIDAMAttention:
             pool.gate = torch.nn.Identity()
         for value in (0.0, 500.0, -500.0):
             x = torch.full((3, 1), value, requires_grad=True)
-            y = pool(x, torch.zeros(3).long(), dim_size=1, bag_id=torch.tensor([0]))
+            y = pool(x, torch.zeros(3).long(), dim_size=1, segment_index=torch.tensor([0]))
             (grad,) = torch.autograd.grad(y.sum(), x)
             assert y.isfinite().all() and grad.isfinite().all()
 
     def test_survives_the_state_dict(self, cls):
-        pool, other = cls(3, num_bags=5).double(), cls(3, num_bags=5).double()
-        pool(sample(0), INDEX, dim_size=2, bag_id=IDS)
+        pool, other = cls(3, num_segments=5).double(), cls(3, num_segments=5).double()
+        pool(sample(0), INDEX, dim_size=2, segment_index=IDS)
         other.load_state_dict(pool.state_dict())
         torch.testing.assert_close(other.estimate(IDS), pool.estimate(IDS))
-        a = pool(sample(1), INDEX, dim_size=2, bag_id=IDS)
-        torch.testing.assert_close(other(sample(1), INDEX, dim_size=2, bag_id=IDS), a)
+        a = pool(sample(1), INDEX, dim_size=2, segment_index=IDS)
+        torch.testing.assert_close(other(sample(1), INDEX, dim_size=2, segment_index=IDS), a)
 
     def test_evaluation_is_exact_and_writes_nothing(self, cls):
-        pool = cls(3, num_bags=5).double().eval()
+        pool = cls(3, num_segments=5).double().eval()
         exact = pool(sample(0), INDEX, dim_size=2)
-        torch.testing.assert_close(pool(sample(0), INDEX, dim_size=2, bag_id=IDS), exact)
+        torch.testing.assert_close(pool(sample(0), INDEX, dim_size=2, segment_index=IDS), exact)
         assert not pool.visited.any()
 
     def test_the_estimate_comes_nearer_than_samples(self, cls):
         """The error of the running estimate of a fixed bag is below that of single samples."""
         torch.manual_seed(0)
-        pool, x = cls(1, num_bags=1, gamma=0.1).double(), torch.randn(1000, 1).double()
+        pool, x = cls(1, num_segments=1, gamma=0.1).double(), torch.randn(1000, 1).double()
         exact = pool(x).detach()
         single, running = [], []
         for _ in range(300):
             rows = x[torch.randint(1000, (20,))]
-            running.append(pool(rows, bag_id=torch.tensor([0])).detach() - exact)
+            running.append(pool(rows, segment_index=torch.tensor([0])).detach() - exact)
             single.append(pool(rows).detach() - exact)
         running, single = torch.cat(running[50:]), torch.cat(single[50:])
         assert running.square().mean() < 0.5 * single.square().mean()
 
     def test_unseen_and_wrong_ids_are_errors(self, cls):
-        pool = cls(3, num_bags=5).double()
+        pool = cls(3, num_segments=5).double()
         with pytest.raises(ValueError, match="Bag 1 has never been pooled"):
             pool.estimate(torch.tensor([1]))
         with pytest.raises(ValueError, match=r"\[0, 5\); got 5 at position 1"):
-            pool(sample(0), INDEX, dim_size=2, bag_id=torch.tensor([0, 5]))
+            pool(sample(0), INDEX, dim_size=2, segment_index=torch.tensor([0, 5]))
         with pytest.raises(ValueError, match="each bag once"):
-            pool(sample(0), INDEX, dim_size=2, bag_id=torch.tensor([3, 3]))
+            pool(sample(0), INDEX, dim_size=2, segment_index=torch.tensor([3, 3]))
         with pytest.raises(ValueError, match=r"shape \(2,\)"):
-            pool(sample(0), INDEX, dim_size=2, bag_id=torch.tensor([3]))
-        with pytest.raises(TypeError, match="int64"):
-            pool(sample(0), INDEX, dim_size=2, bag_id=torch.tensor([1.0, 2.0]))
+            pool(sample(0), INDEX, dim_size=2, segment_index=torch.tensor([3]))
+        with pytest.raises(TypeError, match="integer tensor"):
+            pool(sample(0), INDEX, dim_size=2, segment_index=torch.tensor([1.0, 2.0]))
         with pytest.raises(ValueError, match="at least one sampled element"):
-            pool(sample(0), INDEX, dim_size=3, bag_id=torch.tensor([0, 1, 2]))
-        pool(sample(0), INDEX, dim_size=2, bag_id=IDS)
+            pool(sample(0), INDEX, dim_size=3, segment_index=torch.tensor([0, 1, 2]))
+        pool(sample(0), INDEX, dim_size=2, segment_index=IDS)
         pool.forget()
         with pytest.raises(ValueError, match="never been pooled"):
             pool.estimate(IDS)
-
-
-class TestLoss:
-    score = torch.tensor([0.9, 0.2, 0.6, 0.4], dtype=torch.float64)
-    label = torch.tensor([1, 0, 1, 0])
-
-    def test_against_the_formula(self):
-        loss = MinMaxAUCLoss(margin=0.5).double()
-        with torch.no_grad():
-            loss.a.fill_(0.7)
-            loss.b.fill_(0.1)
-        loss.alpha.fill_(0.3)
-        expected = (0.2**2 + 0.1**2) / 2 + (0.1**2 + 0.3**2) / 2 + 0.6 * (0.5 + 0.3 - 0.75) - 0.09
-        assert loss(self.score, self.label).item() == pytest.approx(expected)
-
-    def test_at_the_saddle_it_is_the_squared_margin(self):
-        """With a, b and alpha at their optimum: variances + (c + E_- h - E_+ h)^2."""
-        loss = MinMaxAUCLoss(margin=1.0).double()
-        with torch.no_grad():
-            loss.a.fill_(0.75)
-            loss.b.fill_(0.3)
-        for _ in range(200):
-            loss.ascend(0.1)
-        assert float(loss.alpha) == pytest.approx(0.55)
-        variances = 0.15**2 + 0.1**2
-        assert loss(self.score, self.label).item() == pytest.approx(variances + 0.55**2)
-
-    def test_alpha_stays_non_negative_and_takes_the_batch_if_asked(self):
-        loss = MinMaxAUCLoss(margin=0.0).double()
-        loss(self.score, self.label)
-        loss.ascend(1.0, from_batch=True)
-        assert float(loss.alpha) == 0
-        loss.margin = 1.0
-        loss.ascend(1.0, from_batch=True)
-        assert float(loss.alpha) == pytest.approx(0.55)
-
-    def test_released_weights_halve_the_pull(self):
-        grads = []
-        for released in (False, True):
-            loss = MinMaxAUCLoss(released=released).double()
-            loss.alpha.fill_(1.0)
-            with torch.no_grad():
-                loss.a.fill_(0.75)
-                loss.b.fill_(0.3)
-            score = self.score.clone().requires_grad_()
-            flat = (score * 0 + torch.tensor([0.75, 0.3, 0.75, 0.3])).requires_grad_()
-            (grad,) = torch.autograd.grad(loss(flat, self.label), flat)
-            grads.append(grad)
-        torch.testing.assert_close(grads[0], 2 * grads[1])
-
-    def test_both_classes_are_needed(self):
-        with pytest.raises(ValueError, match="both classes"):
-            MinMaxAUCLoss()(torch.rand(3), torch.ones(3))
-        with pytest.raises(ValueError, match="`score` has 3 entries, `label` 2"):
-            MinMaxAUCLoss()(torch.rand(3), torch.ones(2))
 
 
 def test_bad_arguments():

@@ -105,9 +105,12 @@ def test_classification_folder(tmp_path):
     assert len(MeshClassificationFolder(tmp_path, "test", max_per_class=1)) == 2
     edges = MeshClassificationFolder(tmp_path, "test", kind="edges")
     assert edges[1].x.shape == (120, 5) and int(edges[1].y) == 1
-    with pytest.raises(FileNotFoundError, match="no mesh lies in"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="<class>/validation has no file .* folders a, b, notes",
+    ):
         MeshClassificationFolder(tmp_path, "validation")
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
         MeshClassificationFolder(tmp_path / "missing")
 
 

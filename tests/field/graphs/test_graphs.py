@@ -280,7 +280,7 @@ def test_a_model_of_batched_features(norm, readout):
 
 
 def test_attention_says_that_it_takes_no_batched_features():
-    with pytest.raises(ValueError, match=r"GATv2Conv needs `x` \[num_nodes, channels\]"):
+    with pytest.raises(ValueError, match=r"`x` must be \[num_nodes, channels\].* for GATv2Conv"):
         GATv2Conv(4, 6)(torch.rand(5, 3, 4), RING[:, :2])
 
 
@@ -445,7 +445,7 @@ def test_edge_features_have_a_row_per_edge(cls, rows):
 @pytest.mark.parametrize("cls", CONVS)
 @pytest.mark.parametrize("shape", [(1,), (3,), (4, 1), ()])
 def test_edge_weights_one_per_edge(cls, shape):
-    with pytest.raises(ValueError, match=r"`edge_weight` must be \[4\]"):
+    with pytest.raises(ValueError, match=r"`edge_weight` must have shape \(4,\)"):
         cls(4, 6)(torch.rand(4, 4), RING, edge_weight=torch.ones(shape))
 
 
@@ -464,7 +464,7 @@ def test_attention_takes_no_edge_weight():
         ({"batch": Segments(ptr=torch.tensor([0, 3]))}, "`batch` must have one entry per node, 4"),
         ({"batch": Segments(ptr=torch.tensor([0, 4])), "batch_size": 2}, "`batch_size` is 2"),
         ({"batch_size": 2}, "`batch_size` is 2"),
-        ({"node_weight": torch.ones(1)}, r"`node_weight` must be \[4\]"),
+        ({"node_weight": torch.ones(1)}, r"`node_weight` must have shape \(4,\)"),
     ],
 )
 def test_numbers_of_nodes_by_name(arguments, match):
@@ -514,7 +514,7 @@ def test_the_width_is_checked_where_rows_are_read_in_place():
     conv.in_channels = -1
     with pytest.raises(ValueError, match="made for channels=4"):
         conv(torch.rand(4, 5), RING)
-    with pytest.raises(ValueError, match=r"4 channels \(`in_channels`\)"):
+    with pytest.raises(ValueError, match="`x` must have 4 channels"):
         SAGEConv(4, 4)(torch.rand(4, 5), RING)
 
 
@@ -544,16 +544,3 @@ def test_copies_around_a_model_of_ours():
     pooling.form = "rectangular"
     torch.testing.assert_close(pooling(x, edge_index), expected)
     assert model.node_dim == -2
-
-
-def test_an_explainer_over_copies():
-    from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
-
-    x, edge_index = torch.rand(4, 4), torch.cat([RING, RING.flip(0)], dim=1)
-    pooling = LabelPooling(pyg.GIN(5, 8, 2), 1, form="ragged")
-    set_masks(pooling, nn.Parameter(torch.zeros(8)), edge_index)
-    with pytest.raises(ValueError, match="form='rectangular'"):
-        pooling(x, edge_index)
-    pooling.form = "rectangular"
-    assert pooling(x, edge_index).shape == (1, 8)
-    clear_masks(pooling)

@@ -102,7 +102,7 @@ def test_receivers_without_features(cls, width):
 @pytest.mark.parametrize("cls", [EdgeConv, PairMLPConv, GATv2Conv])
 def test_receivers_must_have_features_where_the_message_sees_them(cls):
     x, _ = nodes(5, 5)
-    with pytest.raises(ValueError, match="receivers|nodes that receive"):
+    with pytest.raises(ValueError, match="nodes that receive"):
         conv = bipartite(cls, (5, 5))
         conv((x, None), EDGES, **({} if cls is GATv2Conv else {"size": (SENDERS, RECEIVERS)}))
 
@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_named():
         EdgeConv((-1, -1), 6).double()(x, EDGES)
     with pytest.raises(ValueError, match=r"in_channels=\(senders, receivers\)"):
         GINConv(-1, 6).double()(x, EDGES)
-    with pytest.raises(ValueError, match=r"3, 5\) channels \(`in_channels`\)"):
+    with pytest.raises(ValueError, match=r"`x\[0\]` must have 3 channels"):
         SAGEConv((3, 5), 6).double()(x[::-1], EDGES)
     with pytest.raises(ValueError, match="`size` says"):
         SAGEConv((3, 5), 6).double()(x, EDGES, size=(4, 3))

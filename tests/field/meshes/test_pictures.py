@@ -9,7 +9,14 @@ import torch
 from graphpool import plot
 from graphpool.mesh import icosphere, read_mesh_file
 
-matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+pytestmark = pytest.mark.needs("matplotlib")
+
+
+def tab20():
+    """The usual map for many labels."""
+    import matplotlib
+
+    return matplotlib.colormaps["tab20"].colors
 
 
 def lab(colors):
@@ -36,9 +43,8 @@ def test_more_than_thirty_labels_can_be_told_apart():
         apart = np.linalg.norm(lab(colors)[:, None] - lab(colors)[None], axis=2)
         return apart[~np.eye(len(apart), dtype=bool)].min()
 
-    # The usual map for many labels has 20 colours, of which two are 16.6 apart.
-    tab20 = matplotlib.colormaps["tab20"].colors
-    assert least(plot.label_colors(np.arange(-1, 32))) > least(tab20)
+    # It has 20 colours, of which two are 16.6 apart.
+    assert least(plot.label_colors(np.arange(-1, 32))) > least(tab20())
     assert len(np.unique(plot.label_colors(np.arange(256)), axis=0)) == 256
 
 
@@ -67,8 +73,7 @@ def test_a_map_of_ones_own_does_not_depend_on_the_largest_label():
         one = plot.face_colors(np.array([0, 1, 2]), cmap, num_classes=9)
         two = plot.face_colors(np.arange(9), cmap, num_classes=9)
         assert np.array_equal(one, two[:3]) and len(np.unique(two, axis=0)) == 9
-    tab20 = matplotlib.colormaps["tab20"].colors
-    np.testing.assert_allclose(plot.label_colors(np.arange(3), 3, "tab20"), tab20[:3])
+    np.testing.assert_allclose(plot.label_colors(np.arange(3), 3, "tab20"), tab20()[:3])
 
 
 def test_two_exported_meshes_agree_with_each_other_and_with_the_picture(tmp_path):

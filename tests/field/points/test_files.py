@@ -269,7 +269,7 @@ class TestFields:
         points = TABLE[:, :3]
         for path, fields, message in (
             ("a.obj", {}, "written as .ply"),
-            ("a.ply", {"color": points}, r"must lie in \[0, 1\]"),
+            ("a.ply", {"color": points}, r"or lie in \[0, 1\]"),
             ("a.ply", {"color": np.zeros((6, 3))}, "'color' must have shape"),
             ("a.ply", {"label": np.full(7, 2**40)}, "32 bits"),
             ("a.ply", {"my label": np.zeros(7)}, "one word"),

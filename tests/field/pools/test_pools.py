@@ -164,9 +164,15 @@ def test_what_is_missing_or_unknown_is_named(name, arguments, message):
         aggr.resolve(name, channels=CHANNELS, **arguments)
 
 
-def test_pools_of_pyg_cannot_wait():
-    with pytest.raises(ValueError, match="LSTMAggregation cannot infer"):
-        aggr.resolve("lstm", channels=-1)
+def test_pools_of_pyg_wait_for_their_width():
+    pool = aggr.resolve("lstm", channels=-1)
+    torch.manual_seed(0)
+    y = pool(torch.rand(4, 3), torch.tensor([0, 0, 1, 1]), dim_size=3)
+    torch.manual_seed(0)
+    x = torch.rand(4, 3)
+    expected = pool.made(x, torch.tensor([0, 0, 1, 1]), dim_size=2)
+    torch.testing.assert_close(y[:2], expected)
+    assert pool.out_channels == 3 and not y[2].any()
 
 
 # --- arguments ---------------------------------------------------------------------------------------
@@ -187,10 +193,12 @@ def test_what_stood_first_before_is_refused(wrong):
 
 
 def test_an_argument_with_a_typing_error_is_no_longer_dropped():
-    pool, x = aggr.MIDAMLogSumExp(1, num_bags=10), torch.rand(4, 1)
+    pool, x = aggr.MIDAMLogSumExp(1, num_segments=10), torch.rand(4, 1)
     index = torch.tensor([0, 0, 1, 1])
-    with pytest.raises(TypeError, match="no argument `bag_ids`. Did you mean `bag_id`?"):
-        pool(x, index, dim_size=2, bag_ids=torch.tensor([7, 2]))
+    with pytest.raises(
+        TypeError, match="no argument `segment_indexs`. Did you mean `segment_index`?"
+    ):
+        pool(x, index, dim_size=2, segment_indexs=torch.tensor([7, 2]))
     with pytest.raises(TypeError, match="no argument `gates`. Did you mean `gate`?"):
         Own(1)(x, index, dim_size=2, gates=None)
 

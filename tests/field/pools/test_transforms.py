@@ -4,8 +4,10 @@ combine them: functional transforms and dual numbers, meta-learning, Jacobians, 
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from graphpool.models import GraphModel
 from graphpool.ops import neighbors
 from graphpool.ops.derivatives import differentiate_again
 from graphpool.ops.second_moment import segment_matmul, segment_outer
+from graphpool.testing.ops import segment_functions
 
 CHANNELS = 4
 INDEX = torch.tensor([2, 0, 2, 0, 0, 3, 3, 3, 3])
@@ -127,29 +130,21 @@ WEIGHT = torch.linspace(0.5, 1.5, 9, dtype=torch.float64)
 GATHER = torch.tensor([0, 0, 1, 2, 3, 8, 7, 6, 6])
 P = torch.tensor([2.0, 3.0, -1.0, 1.5], dtype=torch.float64)
 OPS = {
-    "sum": lambda x: ops.segment_sum(x, SEGMENTS),
-    "sum, weighted, gathered": lambda x: ops.segment_sum(x, SEGMENTS, WEIGHT, GATHER),
-    "mean": lambda x: ops.segment_mean(x, SEGMENTS, WEIGHT),
-    "max": lambda x: ops.segment_max(x, SEGMENTS, WEIGHT, GATHER),
-    "min": lambda x: ops.segment_min(x, SEGMENTS),
-    "var": lambda x: ops.segment_var(x, SEGMENTS, WEIGHT),
-    "std": lambda x: ops.segment_std(x, SEGMENTS),
     "moments": lambda x: torch.cat(ops.segment_moments(x, SEGMENTS, ("sum", "max", "std"))),
-    "softmax": lambda x: ops.segment_softmax(x, SEGMENTS, WEIGHT),
-    "logsumexp": lambda x: ops.segment_logsumexp(x, SEGMENTS),
     "softmax_sum": lambda x: ops.segment_softmax_sum(x[:, :2], x, SEGMENTS),
-    "softpool": lambda x: ops.segment_softpool(x, SEGMENTS, x[0]),
-    "power": lambda x: ops.segment_power(x, SEGMENTS, P, 1 / P, WEIGHT),
+    "softpool of a learned temperature": lambda x: ops.segment_softpool(x, SEGMENTS, x[0]),
+    "power per channel": lambda x: ops.segment_power(x, SEGMENTS, P, 1 / P, WEIGHT),
     "power of learned exponents": lambda x: ops.segment_power(x, SEGMENTS, x[0] + 0.5, x[1]),
-    "product": lambda x: ops.segment_product(x, SEGMENTS),
-    "sort": lambda x: ops.segment_sort(x, SEGMENTS)[0],
-    "topk": lambda x: ops.segment_topk(x, SEGMENTS, 2)[0],
-    "quantile": lambda x: ops.segment_quantile(x, SEGMENTS, 0.3, weight=WEIGHT),
     "outer": lambda x: segment_outer(x, x, SEGMENTS, WEIGHT),
     "matmul": lambda x: segment_matmul(x, x.unsqueeze(1).expand(9, 4, 4)[:5], SEGMENTS),
     "interpolated features": lambda x: neighbors.interpolate(x, PLACES, PLACES[:3] + 0.1),
     "interpolation by place": lambda x: neighbors.interpolate(x, x, x[:3, :] + 0.1),
 }
+for _name, _op in segment_functions().items():
+    _takes = {"weight": WEIGHT, "gather": GATHER}
+    _takes = {key: _takes[key] for key in inspect.signature(_op).parameters}
+    for _options in ({}, _takes, *({key: value} for key, value in _takes.items())):
+        OPS[" ".join([_name, *_options])] = partial(_op, segments=SEGMENTS, **_options)
 PLACES = sample(7)[:, :2]
 
 

@@ -219,7 +219,7 @@ def test_a_boundary_is_left_alone_and_an_unreachable_target_is_an_error():
     graph = edge_graph(vertices, faces[:200])
     topology = graph.topology()
     border = (topology.neighbors[:, 2:] < 0).all(1)
-    with pytest.raises(ValueError, match=r"mesh 0 .* not to target=10"):
+    with pytest.raises(ValueError, match=r"Mesh 0 .* not to target=10"):
         EdgeCollapsePool(5, 10)(graph.x, topology)
     pooled = EdgeCollapsePool(5, 10, strict=False)(graph.x, topology)
     assert int((pooled.topology.twin < 0).sum()) == int(border.sum())

@@ -62,7 +62,7 @@ def test_every_op(call, case, dtype):
     # Elements tie, and scores are far from 0.
     x = (torch.randn(rows, 6, dtype=dtype) * 3).round() + 0.25
     inputs = [v.detach() for v in call.inputs(x, elements)]
-    forward, backward = call.op.operators
+    forward, backward, *_ = call.op.operators
     outputs = check(forward, *inputs, *call.option, *layout)
     grad = torch.randn_like(outputs[0])
     check(backward, grad, *inputs, *outputs, *call.option, *layout)
@@ -91,9 +91,9 @@ def test_nan_and_infinities():
     x = torch.tensor([[1.0, torch.nan], [torch.inf, 2.0], [-torch.inf, 3.0], [4.0, torch.inf]])
     layout = Layout.of(Segments(ptr=torch.tensor([0, 1, 2, 4])), None, None, 4, True)
     check("segment_softpool", x, torch.ones(2), *layout)
-    check("segment_logsumexp", x, *layout)
+    check("segment_logsumexp", x, torch.ones(2), "sum", *layout)
     check("segment_softmax", x, *layout)
-    check("segment_power", x, torch.tensor([2.0, -1.0]), torch.zeros(2), *layout)
+    check("segment_power", x, torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2), "abs", *layout)
     check("segment_moments", x, "min,max", *layout)
 
 
@@ -109,9 +109,10 @@ def test_half_precision_is_accumulated_in_float32(dtype):
 def test_every_fused_op_is_registered_for_cuda():
     dispatch.load()
     for op in dispatch.OPERATORS.values():
-        for name in op.operators:
+        for name in list(op.operators)[:2]:
             assert torch._C._dispatch_has_kernel_for_dispatch_key(f"graphpool::{name}", "CUDA")
-            assert "toy" in name or callable(getattr(cuda_ops, name))
+            composed = name.startswith(("toy", "segment_pick", "segment_sort"))
+            assert composed != callable(getattr(cuda_ops, name, None))
 
 
 @pytest.mark.skipif(CAN_RUN, reason="runs above")

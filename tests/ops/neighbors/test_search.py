@@ -228,7 +228,7 @@ def test_any_small_clouds_agree_between_the_paths(rows, cloud, k, exclude_self):
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({"k": 0}, ValueError, "`k` must be >= 1"),
+        ({"k": 0}, ValueError, "`k` must be an int of at least 1"),
         ({"k": 2.0}, TypeError, "`k` must be an int"),
         ({"k": 1, "dilation": 0}, ValueError, "dilation"),
         ({"k": 1, "metric": "manhattan"}, ValueError, "metric"),
