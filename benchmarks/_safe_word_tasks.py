@@ -411,8 +411,8 @@ def meshes(word: Any, seed: int, args: Namespace) -> Iterator[Problem]:
         train = [graph for graph, held in zip(train, chosen, strict=True) if not held]
     graph = train[0]
     model = MeshClassifier(
-        30, in_channels=(graph.x.size(1), graph.x_dual.size(1)), channels=(16, 32), heads=1,
-        keep=(0.6, 0.4), reduce=word, readout=word,
+        30, in_channels=(graph.x.size(1), graph.x_dual.size(1)), channels=(32, 64), heads=1,
+        reduce=word, readout=word,
     )  # fmt: skip
     model.standardizer.fit(train)
     yield from classified("SHREC", model, lambda m, b: m(b), train, test, 16, generator(seed), args)
@@ -430,7 +430,7 @@ TASKS: dict[str, Task] = {
     "proteins": Task(partial(tu, "PROTEINS", 3, 64), {"PROTEINS": "accuracy"}, 10, 0.01),
     "parts": Task(parts, {"parts": "accuracy"}, 8, 0.003),
     "modelnet": Task(point_cloud, {"ModelNet10": "accuracy"}, 6, 0.003),
-    "shrec": Task(meshes, {"SHREC": "accuracy"}, 8, 0.004),
+    "shrec": Task(meshes, {"SHREC": "accuracy"}, 20, 0.002),
 }
 """Cheap ones first."""
 
