@@ -75,7 +75,7 @@ class Problem:
         self.grad = torch.rand(count, channels, device=device)
         self.pools = {
             "softmax": aggr.SoftPool(learn=True),
-            "power": aggr.GNP(sign="plus", p=2.0, q=0.5),
+            "power": aggr.GNP(form="paper", sign="plus", p=2.0, q=0.5),
             "max": aggr.Max(),
             "mean": aggr.Mean(),
             "sum": aggr.Sum(),

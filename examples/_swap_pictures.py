@@ -87,7 +87,7 @@ def _draw_exponents(axes: Any, runs: list[dict[str, Any]]) -> None:
 
 
 def draw_training(runs: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """p and growth 1/p - q of each site after every epoch; every run and half of GNP has a line."""
+    """p and growth 1/p - q of each site after every epoch; every run and norm of GNP has a line."""
     learned = [r for r in runs if r.get("path")]
     colours = dict(zip(learned[0]["path"][0], PALETTE, strict=False))
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 6.2), sharex=True)
@@ -113,7 +113,7 @@ def draw_training(runs: Sequence[dict[str, Any]], title: str, path: Path) -> Non
         bottom.annotate(name, (1, growth), (5, 0), ("axes fraction", "data"), **style)
     halves = [Line2D([], [], color="#555555", ls=ls) for ls in ("-", "--")]
     sites = [Line2D([], [], color=colour) for colour in colours.values()]
-    labels = [*colours, "half with p > 0", "half with p < 0"]
+    labels = [*colours, "norm with p > 0", "norm with p < 0"]
     top.legend([*sites, *halves], labels, frameon=False, fontsize=9, ncols=len(labels), loc="lower center",
                bbox_to_anchor=(0.5, 1.0))  # fmt: skip
     for axes in (top, bottom):

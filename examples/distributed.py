@@ -30,7 +30,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch_geometric.data import Batch
 from tqdm import tqdm
 
-from graphpool.aggr import exponent_parameter_groups
 from graphpool.datasets import MaxDegree
 from graphpool.models import GraphModel
 
@@ -111,7 +110,7 @@ def work(args: argparse.Namespace) -> None:
     graphs = MaxDegree(args.root, num_graphs=args.graphs, seed=args.seed)
     seed_everything(args.seed)
     network = DistributedDataParallel(GraphRegression(args).to(device))
-    optimizer = torch.optim.Adam(exponent_parameter_groups(network.module, lr=0.005))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.005)
 
     folder = out_dir(args)
     checkpoint, history = folder / "checkpoint.pt", []

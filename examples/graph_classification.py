@@ -97,8 +97,7 @@ def cross_validate(
             dropout=args.dropout,
             head="mlp",
         ).to(args.device)
-        groups = aggr.exponent_parameter_groups(model, lr=args.lr)
-        optimizer = torch.optim.Adam(groups)
+        optimizer = torch.optim.Adam(model.parameters(), args.lr)
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, max(1, args.epochs // 3), 0.5)
         history = fit(
             model,

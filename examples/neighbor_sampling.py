@@ -30,8 +30,6 @@ from torch_geometric.loader import NodeLoader
 from tqdm import tqdm
 
 from graphpool import Segments, ops
-from graphpool import aggr as pools
-from graphpool.aggr import exponent_parameter_groups
 from graphpool.datasets import UniformNeighborSampler
 from graphpool.models import GraphModel
 from graphpool.plot.colors import HUES
@@ -55,14 +53,6 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def make_pool(name: str, channels: int) -> torch.nn.Module:
-    """A pool by name. GNP clamps, as GeM does: the norm of absolute values would mistake a negative
-    message for a large one. It starts with no growth, because all nodes have equally many neighbours."""
-    if name == "gnp":
-        return pools.GNP(channels, sign="plus", p=3.0, growth=0.0, negative="clamp")
-    return pools.resolve(name, channels=channels)
-
-
 def run(args: argparse.Namespace, data: Data, aggr: tuple[str, ...], name: str) -> dict:
     seed_everything(args.seed)
     model = GraphModel(
@@ -71,17 +61,11 @@ def run(args: argparse.Namespace, data: Data, aggr: tuple[str, ...], name: str) 
         1,
         num_layers=2,
         conv="sage",
-        aggr=[make_pool(pool, args.hidden) for pool in aggr],
+        aggr=list(aggr),
         readout=None,
         encoder="mlp",
     ).to(args.device)
-    groups = exponent_parameter_groups(model, lr=args.lr)
-    optimizer = torch.optim.Adam(groups)
-    # Exponents wait until the layers around them have found their scale.
-    waits = [0, args.steps // 5][: len(groups)]
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, [lambda step, wait=wait: float(step >= wait) for wait in waits]
-    )
+    optimizer = torch.optim.Adam(model.parameters(), args.lr)
     sampler = UniformNeighborSampler(data.edge_index, data.num_nodes, [args.fanout] * 2)
     held_out = torch.randperm(data.num_nodes)[: args.batch * 8]
     train = torch.ones(data.num_nodes, dtype=torch.bool)
@@ -104,7 +88,6 @@ def run(args: argparse.Namespace, data: Data, aggr: tuple[str, ...], name: str) 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        schedule.step()
         losses.append(loss.item())
     seconds = time.perf_counter() - start
     model.eval()

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 from tqdm import tqdm
 
-from graphpool import Segments, aggr, attention, contributions, plot
+from graphpool import Segments, attention, contributions, plot
 from graphpool.datasets import GraphFamilies, TUGraphs
 from graphpool.models import GraphModel
 from graphpool.train import GraphBatches, MiniBatch, fit
@@ -109,7 +109,7 @@ def main() -> None:
         graphs.num_features, args.hidden, graphs.num_classes, num_layers=3, readout=args.readout,
         norm="batch", jumping="last", head="mlp",
     ).to(args.device)  # fmt: skip
-    optimizer = torch.optim.Adam(aggr.exponent_parameter_groups(model, lr=0.01))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     with tqdm(total=args.epochs, desc="epochs") as bar:
         history = fit(
             model, train, test, optimizer, args.epochs, torch.nn.functional.cross_entropy, error_rate,

@@ -87,8 +87,7 @@ def errors(readout: str, function: str, seed: int, args: argparse.Namespace) -> 
     drawn = sets(args.batch * args.steps, TRAINED, generator)
     tests = [sets(256, (size, size), generator) for size in SIZES]
     network = Network(readout, args.width).to(args.device)
-    groups = aggr.exponent_parameter_groups(network, lr=args.lr, weight_decay=0.0)
-    optimizer = torch.optim.Adam(groups)
+    optimizer = torch.optim.Adam(network.parameters(), args.lr)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)
     whole = label(*drawn)
     mean, scale = whole.mean().item(), whole.std().item()

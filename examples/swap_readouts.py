@@ -20,7 +20,6 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,6 @@ class Preset:
     """How much is trained: graphs for training, validation and test, width, passes, batch size.
 
     The learning rate halves every ``halve_every`` epochs, every quarter of the run where that is 0.
-    The rest is for networks with GNP: the learning rate in units of that of the other networks, that
-    of the exponents in units of that of the weights, the largest norm of the gradient (0: any), and
-    where the linear map of both halves starts.
     """
 
     num_graphs: tuple[int, int, int]
@@ -54,14 +50,6 @@ class Preset:
     epochs: int
     batch_size: int
     halve_every: int = 0
-    gnp_rate: float = 1.0
-    exponent_rate: float = 10.0
-    clip: float = 0.0
-    combine: str = "random"
-
-
-# Thousands of steps: slower exponents find their place as well, and are not thrown off it.
-STEADY = {"halve_every": 50, "exponent_rate": 3.0, "clip": 1.0}
 
 
 @dataclass(frozen=True)
@@ -74,7 +62,7 @@ class Task:
     node_layers: int = 2
     edge_dim: int | None = None
     lr: float = 0.01
-    full: Preset = Preset((5000, 1000, 2500), hidden=256, epochs=100, batch_size=64, **STEADY)
+    full: Preset = Preset((5000, 1000, 2500), 256, epochs=100, batch_size=64, halve_every=50)
     reduced: Preset = Preset((999, 297, 297), hidden=32, epochs=24, batch_size=32)
     wrong_pairs: tuple[tuple[str, str], ...] = (("sum", "sum"), ("mean", "mean"), ("max", "max"))
 
@@ -90,8 +78,7 @@ TASKS = {
         node_layers=0,
         edge_dim=1,
         lr=0.005,
-        # With random maps or the rate of the others, GNP hardly trains in this wide and deep network.
-        full=Preset((10_000, 1000, 2500), 256, 250, 32, gnp_rate=0.2, combine="average", **STEADY),
+        full=Preset((10_000, 1000, 2500), 256, epochs=250, batch_size=32, halve_every=50),
         reduced=Preset((603, 198, 198), hidden=32, epochs=24, batch_size=10),
         wrong_pairs=(("sum", "sum"), ("mean", "mean"), ("sum", "max")),
     ),
@@ -117,29 +104,12 @@ def forward(model: torch.nn.Module, batch: MiniBatch) -> Tensor:
 
 
 def exponents(model: GraphModel) -> dict[str, dict[str, list[float]]]:
-    """p and q of every GNP in the model, by site."""
+    """p and q of every GNP in the model, by site, one for each of its norms."""
     return {
         site: {"p": pool.p.detach().mean(1).tolist(), "q": pool.q.detach().mean(1).tolist()}
         for site, pool in model.pools().items()
         if isinstance(pool, aggr.GNP)
     }
-
-
-def make_pool(name: str, channels: int, **start: Any) -> torch.nn.Module:
-    """A pool by name; ``gnp+`` and ``gnp-`` are the halves of GNP with one sign of p.
-
-    ``start`` is where GNP starts from.
-    """
-    signs = {"gnp": "both", "gnp+": "plus", "gnp-": "minus"}
-    if name in signs:
-        # The offset keeps p < 0 from giving 0 wherever one ReLU output is 0.
-        return aggr.GNP(channels, sign=signs[name], offset=1e-3, **start)
-    return aggr.resolve(name, channels=channels)
-
-
-def rate(halve_every: int, wait: int, epoch: int) -> float:
-    """Factor of the learning rate: 0 for the first ``wait`` epochs, then halved at regular intervals."""
-    return 0.0 if epoch < wait else 0.5 ** (epoch // halve_every)
 
 
 def run(
@@ -157,35 +127,23 @@ def run(
 
     training = batches("train", train, shuffle=True, generator=shuffle)
     features = next(iter(training)).x.size(1)
-    start = {"p": args.p, "combine": size.combine}
     model = GraphModel(
         features,
         size.hidden,
         1,
         num_layers=task.num_layers,
         conv="pair_mlp",
-        aggr=make_pool(pair[0], size.hidden, growth=args.growth[0], **start),
-        readout=make_pool(pair[1], size.hidden, growth=args.growth[1], **start),
+        aggr=pair[0],
+        readout=pair[1],
         edge_dim=task.edge_dim,
         encoder=None,
         activation=False,
         node_layers=task.node_layers,
     ).to(args.device)
     path = [exponents(model)]
-    has_gnp = bool(path[0])
-    lr = task.lr * (size.gnp_rate if has_gnp else 1)
-    groups = aggr.exponent_parameter_groups(model, lr, size.exponent_rate * lr, weight_decay=1e-5)
-    optimizer = torch.optim.Adam(groups)
-    if size.clip and has_gnp:
-
-        def clip(*_: Any) -> None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), size.clip)
-
-        optimizer.register_step_pre_hook(clip)
+    optimizer = torch.optim.Adam(model.parameters(), task.lr, weight_decay=1e-5)
     halve_every = size.halve_every or max(1, size.epochs // 4)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, [partial(rate, halve_every, wait) for wait in (0, args.wait)][: len(groups)]
-    )
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, halve_every, 0.5)
     with tqdm(total=size.epochs, desc="/".join(pair), leave=False, file=sys.stderr) as bar:
 
         def show(epoch: int, history: Any) -> None:
@@ -220,7 +178,7 @@ def run(
         "start": path[0],
         # The network that was tested is that of the best epoch, not the last of the path.
         "learned": exponents(model),
-        "path": path if has_gnp else [],
+        "path": path if path[0] else [],
     }
 
 
@@ -292,51 +250,13 @@ def parse() -> argparse.Namespace:
         help="epochs after which the rate halves (default: a quarter of all, full: 50; 0: a quarter)",
     )
     parser.add_argument("--seeds", type=int, default=1, help="runs per pair, from --seed upwards")
-    parser.add_argument("--p", type=float, default=8.0, help="|p| of GNP at the start")
-    parser.add_argument(
-        "--growth",
-        type=float,
-        nargs=2,
-        default=(0.5, 0.0),
-        help="1/p - q of GNP at the start, over neighbours and at the readout",
-    )
-    parser.add_argument(
-        "--combine",
-        choices=("random", "average"),
-        help="where the linear map of both halves of GNP starts (default: random; shortest paths, "
-        "full: average)",
-    )
-    parser.add_argument(
-        "--wait",
-        type=int,
-        help="epochs before the exponents of GNP start to learn (default: a twelfth of all): while "
-        "the scale of the output is wrong they would correct that, and lose their way",
-    )
-    parser.add_argument(
-        "--gnp-rate",
-        type=float,
-        help="learning rate of the weights in networks with GNP, in units of --lr (default: 1; "
-        "shortest paths, full: 0.2)",
-    )
-    parser.add_argument(
-        "--exponent-rate",
-        type=float,
-        help="learning rate of the exponents, in units of that of the weights (default: 10, full: 3)",
-    )
-    parser.add_argument(
-        "--clip",
-        type=float,
-        help="largest norm of the gradient in networks with GNP, 0 for any (default: 0, full: 1)",
-    )
     parser.add_argument("--root", type=Path, default=Path("datasets"), help="cache of the graphs")
     parser.add_argument(
         "--resume", action="store_true", help="keep the runs that an earlier call has finished"
     )
     args = parser.parse_args()
-    for option in ("halve_every", "clip"):
-        if (getattr(args, option) or 0) < 0:
-            name = option.replace("_", "-")
-            parser.error(f"--{name} must not be negative; got {getattr(args, option)}")
+    if (args.halve_every or 0) < 0:
+        parser.error(f"--halve-every must not be negative; got {args.halve_every}")
     return args
 
 
@@ -350,8 +270,6 @@ def main() -> None:
     # An option with the name of a field overrides it.
     given = {key: vars(args).get(key) for key in asdict(size)}
     size = replace(size, **{key: value for key, value in given.items() if value is not None})
-    if args.wait is None:
-        args.wait = size.epochs // 12
     folder = out_dir(args)
     log = folder / f"swap_readouts_{args.task}_{name}.json"
     finished: list[dict[str, Any]] = []
@@ -370,9 +288,8 @@ def main() -> None:
             continue
         runs.append(run(task, size, pair, seed, args))
         kept = [r for r in finished if r not in runs]
-        start = {"p": args.p, "growth": list(args.growth), "wait": args.wait}
         sizes = {"task": args.task, "preset": name, "lr": task.lr, **asdict(size)}
-        record = {**sizes, "gnp": start, "runs": [*runs, *kept]}
+        record = {**sizes, "runs": [*runs, *kept]}
         log.write_text(json.dumps(record, indent=1))
     rows = summarise(runs)
     small, _, large = size.num_graphs

@@ -15,7 +15,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from graphpool.aggr import GNP, exponent_parameter_groups
 from graphpool.datasets import MaxDegree
 from graphpool.models import GraphModel
 from graphpool.train import GraphBatches, fit, predict
@@ -32,9 +31,7 @@ train = GraphBatches(small, 16, shuffle=True)
 print(small[0], large[0], sep="\n")
 
 # %% [markdown]
-# One network, and one word that differs. GNP has exponents to learn. It starts near the maximum
-# (p = 8, no growth with the size), and its exponents wait until the layers around them have found
-# their scale.
+# One network, and one word that differs.
 
 
 # %%
@@ -46,18 +43,13 @@ def mape(output, label):
     return 100 * ((output - label) / label).abs().mean()
 
 
-EPOCHS, WAIT = 15, 3
+EPOCHS = 15
 
 
 def error_on_larger_graphs(readout):
-    pool = GNP(32, p=8.0, growth=0.0, offset=1e-3) if readout == "gnp" else readout
-    model = GraphModel(1, 32, 1, num_layers=1, conv="pair_mlp", aggr="sum", readout=pool)
-    groups = exponent_parameter_groups(model, lr=0.005)
-    optimizer = torch.optim.Adam(groups)
-    waits = [0, WAIT][: len(groups)]
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, [lambda epoch, wait=wait: float(epoch >= wait) for wait in waits]
-    )
+    model = GraphModel(1, 32, 1, num_layers=1, conv="pair_mlp", aggr="sum", readout=readout)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     loss, validation = torch.nn.MSELoss(), GraphBatches(small, 64)
     fit(model, train, validation, optimizer, EPOCHS, loss, mape, forward, scheduler=schedule)
     return [

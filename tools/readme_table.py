@@ -32,7 +32,7 @@ ROWS = [
         OPERATIONS,
     ),
     (
-        'one norm with learned p and q (`GNP(sign="plus")`), likewise',
+        "one norm with learned p and q (`segment_power`), likewise",
         "segment_ops sorted power forward+backward",
         OPERATIONS,
     ),

@@ -18,7 +18,7 @@ from graphpool.aggr.networks.pyramid import Pyramid
 from graphpool.aggr.networks.ward import WardPool
 from graphpool.aggr.norms.adapool import AdaPool
 from graphpool.aggr.norms.ggem import GGeM
-from graphpool.aggr.norms.gnp import GNP, exponent_parameter_groups
+from graphpool.aggr.norms.gnp import GNP, PaperGNP
 from graphpool.aggr.norms.power import GeM, PowerMean
 from graphpool.aggr.norms.softmax import LogSumExp, SoftPool
 from graphpool.aggr.registry import lookup, names, register, resolve, unregister
@@ -36,6 +36,7 @@ __all__ = [
     "ISAB",
     "MFB",
     "PMA",
+    "PaperGNP",
     "AdaPool",
     "Aggregation",
     "AttSets",
@@ -79,7 +80,6 @@ __all__ = [
     "WardPool",
     "attention",
     "contributions",
-    "exponent_parameter_groups",
     "faset_parameter_groups",
     "faset_stage",
     "lookup",

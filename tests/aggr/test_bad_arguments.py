@@ -59,7 +59,8 @@ REFUSED = [
     ("midam_lse", {"gamma": 0.0}, r"`gamma` must lie in \(0, 1\]; got 0.0"),
     ("mfb", {"dropout": 1.0}, r"`dropout` must lie in \[0, 1\); got 1.0"),
     ("adapool", {"similarity": "cosine"}, "`similarity` must be one of .* got 'cosine'"),
-    ("gnp", {"sign": "up"}, "'up'"),
+    ("gnp", {"form": "old"}, "'old'"),
+    ("gnp", {"form": "paper", "sign": "up"}, "'up'"),
     # positions
     ("pyramid", {"pos_dim": 0}, "`pos_dim` must be an int of at least 1; got 0"),
     ("pyramid", {"pos_dim": 8}, r"at least one feature; got 8. Elements are torch.cat"),

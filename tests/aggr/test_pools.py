@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 
 import pytest
@@ -40,13 +41,174 @@ def test_agrees_with_pyg(ours, theirs):
 
 
 class TestGNP:
+    """The form that is one word: see TestPaperGNP for the other."""
+
+    @staticmethod
+    def made(channels=4, **values):
+        """A pool with some growth, and parameters, as given."""
+        pool = aggr.GNP(channels).double()
+        if "growth" in values:
+            # 0.25 + 0.3 x + 2 x |x|, the other way round
+            distance = values.pop("growth") - 0.25
+            size = (math.sqrt(0.09 + 8 * abs(distance)) - 0.3) / 4
+            values["size"] = math.copysign(size, distance)
+        with torch.no_grad():
+            for name, value in values.items():
+                getattr(pool, name).copy_(torch.as_tensor(value))
+        return pool
+
+    @pytest.mark.parametrize(("growth", "op"), [(1.0, ops.segment_sum), (0.0, ops.segment_mean)])
+    def test_is_the_sum_and_the_mean_of_signed_elements(self, growth, op):
+        x, segments = bags()
+        torch.testing.assert_close(self.made(s=1.0, growth=growth)(x, segments), op(x, segments))
+
+    @pytest.mark.parametrize("positive", [True, False])
+    def test_is_what_the_formula_says(self, positive):
+        x, segments = bags(positive=positive)
+        torch.manual_seed(0)
+        pool = self.made(exponents=[-0.4, 0.1], growth=0.4, s=torch.rand(4), t=torch.randn(4))
+        shares, found = pool.shares.detach(), pool(x, segments)
+        for bag in range(segments.num_segments):
+            v = x[segments.index == bag]
+            total = torch.zeros(4, dtype=torch.float64)
+            if len(v):
+                norms = [(v.abs() ** p).mean(0) ** (1 / p) for p in pool.p.detach().flatten()[:2]]
+                sign = v.sum(0) / v.abs().sum(0)
+                total = shares[0] * sign * norms[0] + shares[1] * sign * norms[1]
+                total = len(v) ** 0.4 * (total + shares[2] * v.mean(0))
+            torch.testing.assert_close(found[bag].detach(), total)
+
+    def test_keeps_signs(self):
+        x, segments = bags()
+        pool = aggr.GNP(4).double()
+        assert torch.equal(pool(-x, segments), -pool(x, segments))
+        assert pool(x, segments).abs().max() > 0
+
+    @pytest.mark.parametrize(("t", "op"), [(0.0, ops.segment_max), (1.0, ops.segment_min)])
+    def test_tends_to_the_extrema_of_what_is_not_negative(self, t, op):
+        x, segments = bags(positive=True)
+        far = self.made(exponents=[50.0, 50.0], growth=0.0, s=0.0, t=t)
+        torch.testing.assert_close(far(x, segments), op(x, segments), rtol=1e-2, atol=0.0)
+
+    def test_is_a_norm_of_the_paper_times_a_share(self):
+        x, segments = bags(positive=True)
+        pool = self.made(s=0.0, t=0.0, growth=0.25)
+        paper = aggr.GNP(form="paper", sign="plus").double()
+        torch.testing.assert_close(pool(x, segments), paper(x, segments))
+
+    @pytest.mark.parametrize("growth", [0.0, 0.5, 1.0])
+    def test_growth_says_how_the_result_grows_with_the_bag(self, growth):
+        pool, x = self.made(2, growth=growth), torch.tensor([[1.0, -1.0], [5.0, 2.0]]).double()
+        torch.testing.assert_close(pool(x.repeat(4, 1)), 4**growth * pool(x))
+        torch.testing.assert_close(pool.q, 1 / pool.p - pool.g)
+
+    @pytest.mark.parametrize("channels", [1, 3, 16, 256])
+    def test_has_few_parameters_and_starts_alike_everywhere(self, channels):
+        pool = aggr.GNP(channels)
+        assert sum(weight.numel() for weight in pool.parameters()) == 2 * channels + 3
+        assert pool.s.min() >= 0 and pool.s.max() < 1 and pool.t.abs().max() <= 0.5
+        before = copy.deepcopy(pool.state_dict())
+        with torch.no_grad():
+            for weight in pool.parameters():
+                weight.add_(1)
+        pool.reset_parameters()
+        torch.testing.assert_close(dict(pool.state_dict()), dict(before))
+        if channels == 256:
+            assert (
+                abs(float(pool.s.detach().mean()) - 0.5) < 0.02
+                and abs(float(pool.t.detach().mean())) < 0.02
+            )
+
+    @pytest.mark.parametrize("step", [-1e6, 0.0, 1e6])
+    def test_exponents_keep_their_sign_and_their_bound(self, step):
+        pool = self.made(exponents=[step, step])
+        assert pool.p.flatten().tolist()[:2] == pytest.approx(
+            [8.0, -8.0] if step == 0 else [1000.0, -1000.0]
+        )
+        assert pool(torch.rand(6, 4).double()).isfinite().all()
+
+    @pytest.mark.parametrize("scale", [1e-30, 1e-4, 1.0, 1e4, 1e30])
+    @pytest.mark.parametrize("exponent", [-0.65, -0.4, 0.0, 3.0])
+    def test_no_derivative_to_an_element_is_large(self, exponent, scale):
+        x, segments = bags()
+        x = (x * scale * 10 ** (8 * torch.rand(x.shape) - 4)).requires_grad_()
+        for s, t in ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0)):
+            pool = self.made(exponents=[exponent] * 2, growth=0.0, s=s, t=t)
+            (slope,) = torch.autograd.grad(pool(x, segments).sum(), x)
+            n = segments.counts.max().double()
+            p2 = -pool.p[1].detach()
+            bound = 1.0 if s else 3 * float(n ** (1 / p2) if t else 1)
+            assert float(slope.abs().max()) <= bound
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_the_sign_of_what_is_not_negative_is_one_exactly(self, dtype):
+        torch.manual_seed(0)
+        segments = Segments.from_counts(torch.randint(0, 900, (40,)))
+        x = torch.rand(segments.num_elements, 4, dtype=dtype)
+        pool = self.made(s=0.0, t=0.0, growth=0.0).to(dtype)
+        norm = ops.segment_power(x, segments, pool.p[0].detach(), 1 / pool.p[0].detach())
+        growth = segments.counts.clamp(min=1)[:, None].to(dtype) ** pool.g
+        assert torch.equal(pool(x, segments), norm * growth)
+
+    def test_a_bag_of_zeros_and_one_that_cancels(self):
+        x = torch.tensor([[0.0], [0.0], [2.0], [-2.0]], requires_grad=True)
+        pool = aggr.GNP(1)
+        y = pool(x, Segments(ptr=torch.tensor([0, 2, 4])))
+        y.sum().backward()
+        assert y.tolist() == [[0.0], [0.0]] and x.grad.isfinite().all()
+
+    @pytest.mark.parametrize("op", [ops.segment_sum, ops.segment_mean, ops.segment_max])
+    def test_learns_by_plain_adam(self, op):
+        torch.manual_seed(0)
+        pool, head = aggr.GNP(8), torch.nn.Linear(8, 1)
+        optimizer = torch.optim.Adam([*pool.parameters(), *head.parameters()], lr=0.02)
+        losses = []
+        for _ in range(300):
+            segments = Segments.from_counts(torch.randint(2, 12, (48,)))
+            x = torch.randn(segments.num_elements, 1)
+            x = x.abs() if op is ops.segment_max else x
+            loss = (head(pool(x.expand(-1, 8), segments)) - op(x, segments)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        assert sum(losses[-20:]) < 0.05 * sum(losses[:20])
+
+    @pytest.mark.parametrize("old", [{}, {"sign": "plus"}])
+    @pytest.mark.parametrize("strict", [True, False])
+    def test_a_state_of_the_paper_says_where_it_belongs(self, old, strict):
+        state = aggr.GNP(4, form="paper", **old).state_dict()
+        for pool in (aggr.GNP(4), aggr.GNP(-1)):
+            with pytest.raises(ValueError, match="form='paper'"):
+                pool.load_state_dict(state, strict=strict)
+        network = torch.nn.Sequential(torch.nn.Linear(4, 4), aggr.GNP(4))
+        with pytest.raises(ValueError, match=r"The state of 1 .*form='paper'"):
+            network.load_state_dict({f"1.{key}": value for key, value in state.items()}, strict)
+        aggr.GNP(4, form="paper", **old).load_state_dict(state)
+
+    def test_forms_and_their_arguments(self):
+        assert type(aggr.GNP(4)) is aggr.GNP
+        for paper in (aggr.GNP(4, form="paper"), aggr.resolve("gnp", channels=4, form="paper")):
+            assert type(paper) is type(copy.deepcopy(paper)) is aggr.PaperGNP
+        for make in (aggr.GNP, functools.partial(aggr.resolve, "gnp")):
+            with pytest.raises(TypeError, match="`negative`, `sign` .*form='paper'"):
+                make(channels=4, sign="plus", negative="split")
+            with pytest.raises(ValueError, match="'old'"):
+                make(channels=4, form="old")
+            with pytest.raises(ValueError, match="`channels`"):
+                make()
+        with pytest.raises(ValueError, match="'mixed'"):
+            aggr.PaperGNP(4, form="mixed")
+
+
+class TestPaperGNP:
     @pytest.mark.parametrize(
         ("p", "q", "op"), [(1.0, 0.0, ops.segment_sum), (1.0, 1.0, ops.segment_mean)]
     )
     @pytest.mark.parametrize("negative", ["split", "abs"])
     def test_is_the_sum_and_the_mean(self, p, q, op, negative):
         x, segments = bags(positive=negative == "abs")
-        pool = aggr.GNP(sign="plus", p=p, q=q, negative=negative).double()
+        pool = aggr.GNP(form="paper", sign="plus", p=p, q=q, negative=negative).double()
         torch.testing.assert_close(pool(x, segments), op(x, segments))
 
     @pytest.mark.parametrize(
@@ -54,29 +216,20 @@ class TestGNP:
     )
     def test_tends_to_the_extrema(self, sign, op):
         x, segments = bags(positive=True)
-        far = aggr.GNP(sign=sign, p=1000.0, q=0.0).double()(x, segments)
+        far = aggr.GNP(form="paper", sign=sign, p=1000.0, q=0.0).double()(x, segments)
         torch.testing.assert_close(far, op(x, segments), rtol=2e-3, atol=0.0)
 
     def test_both_is_a_linear_map_of_the_two(self):
         x, segments = bags(positive=True)
-        pool = aggr.GNP(4, p=2.0, q=0.3).double()
+        pool = aggr.GNP(4, form="paper", p=2.0, q=0.3).double()
         norms = [ops.segment_power(x, segments, p, 0.3) for p in (2.0, -2.0)]
         torch.testing.assert_close(
             pool(x, segments), torch.cat(norms, 1) @ pool.combine.weight.T, rtol=1e-6, atol=1e-8
         )
 
-    def test_both_can_start_as_the_average_of_the_two(self):
-        x, segments = bags(positive=True)
-        pool = aggr.GNP(-1, p=2.0, q=0.3, combine="average").double()
-        norms = [ops.segment_power(x, segments, p, 0.3) for p in (2.0, -2.0)]
-        torch.testing.assert_close(pool(x, segments), sum(norms) / 2, rtol=1e-6, atol=1e-8)
-        pool(x, segments).sum().backward()
-        assert pool.combine.weight.grad.abs().min() > 0  # a start, not a constant
-        assert "combine='average'" in repr(pool)
-
     def test_exponents_per_channel(self):
         x, segments = bags(positive=True)
-        pool = aggr.GNP(4, sign="plus", shared=False).double()
+        pool = aggr.GNP(4, form="paper", sign="plus", shared=False).double()
         with torch.no_grad():
             pool.a.copy_(torch.tensor([[-1.0, 0.0, 1.0, 2.0]]))
         expected = torch.stack(
@@ -91,14 +244,14 @@ class TestGNP:
         torch.testing.assert_close(pool(x, segments), expected)
 
     def test_exponents_keep_their_sign_whatever_the_step(self):
-        pool = aggr.GNP(4)
+        pool = aggr.GNP(4, form="paper")
         with torch.no_grad():
             pool.a.fill_(-1e6)
         assert pool.p.flatten().tolist() == [1.0, -1.0]
 
     @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 40.0, 500.0])
     def test_starts_where_it_is_told(self, p):
-        pool = aggr.GNP(4, p=p, q=0.25)
+        pool = aggr.GNP(4, form="paper", p=p, q=0.25)
         torch.testing.assert_close(pool.p.flatten(), torch.tensor([p, -p]))
         torch.testing.assert_close(pool.q, torch.full((2, 1), 0.25))
         before = copy.deepcopy(pool.state_dict())
@@ -111,14 +264,14 @@ class TestGNP:
 
     @pytest.mark.parametrize("growth", [0.0, 0.5, 1.0])
     def test_growth_says_how_the_result_grows_with_the_bag(self, growth):
-        pool = aggr.GNP(sign="plus", growth=growth).double()
+        pool = aggr.GNP(form="paper", sign="plus", growth=growth).double()
         x = torch.tensor([[1.0], [2.0], [5.0]], dtype=torch.float64)
         ratio = pool(x.repeat(4, 1)) / pool(x)
         torch.testing.assert_close(ratio, torch.tensor([[4.0**growth]], dtype=torch.float64))
         torch.testing.assert_close(pool.q, 1 / pool.p - growth)
 
     def test_exponents_stay_below_their_bound(self):
-        pool = aggr.GNP(4, p_max=50.0)
+        pool = aggr.GNP(4, form="paper", p_max=50.0)
         with torch.no_grad():
             pool.a.fill_(1e6)
         assert pool.p.flatten().tolist() == pytest.approx([50.0, -50.0])
@@ -126,13 +279,13 @@ class TestGNP:
 
     def test_offset_keeps_gnp_minus_alive(self):
         x = torch.tensor([[0.0], [2.0]], requires_grad=True)
-        assert aggr.GNP(sign="minus", p=2.0, q=0.0)(x).item() == 0
-        assert aggr.GNP(sign="minus", p=2.0, q=0.0, offset=0.1)(x).item() > 0.09
+        assert aggr.GNP(form="paper", sign="minus", p=2.0, q=0.0)(x).item() == 0
+        assert aggr.GNP(form="paper", sign="minus", p=2.0, q=0.0, offset=0.1)(x).item() > 0.09
 
     @pytest.mark.parametrize("policy", ["abs", "split", "clamp", "raise"])
     def test_negative_elements(self, policy):
         x = torch.tensor([[3.0], [-4.0]])
-        pool = aggr.GNP(sign="plus", p=2.0, q=0.0, negative=policy)
+        pool = aggr.GNP(form="paper", sign="plus", p=2.0, q=0.0, negative=policy)
         if policy == "raise":
             with pytest.raises(ValueError, match=r"got -4.0 at \[1, 0\]"):
                 pool(x)
@@ -142,8 +295,8 @@ class TestGNP:
     def test_learns_the_maximum(self):
         """From an interior start, gradient steps lead to max: p grows, q falls to 1 / p or below."""
         torch.manual_seed(0)
-        pool = aggr.GNP(sign="plus", p=1.5, q=0.5)
-        optimizer = torch.optim.Adam(aggr.exponent_parameter_groups(pool, lr=0.01))
+        pool = aggr.GNP(form="paper", sign="plus", p=1.5, q=0.5)
+        optimizer = torch.optim.Adam(pool.parameters(), lr=0.1)
         counts = torch.randint(2, 30, (64,))
         segments = Segments.from_counts(counts)
         losses = []
@@ -169,13 +322,12 @@ class TestGNP:
             ({"sign": "plus", "shared": False}, "shared=False"),
             ({"sign": "plus", "negative": "ignore"}, "'ignore'"),
             ({"sign": "plus", "offset": -1.0}, "-1.0"),
-            ({"channels": 4, "combine": "mean"}, "'mean'"),
             ({"sign": "plus", "p_min": 0.0}, "0.0"),
         ],
     )
     def test_errors(self, arguments, message):
         with pytest.raises(ValueError, match=message):
-            aggr.GNP(**arguments)
+            aggr.GNP(form="paper", **arguments)
 
 
 class TestPowerMean:
@@ -328,8 +480,9 @@ class TestContributions:
         "pool",
         [
             aggr.Sum(), aggr.Mean(), aggr.Max(), aggr.Min(), aggr.Std(), aggr.Median(),
-            aggr.GNP(sign="plus", p=2.5, q=0.3), aggr.GNP(sign="minus", p=2.0), aggr.PowerMean(p=3.0),
-            aggr.GNP(4, sign="plus", shared=False), aggr.GeM(),
+            aggr.GNP(form="paper", sign="plus", p=2.5, q=0.3), aggr.GNP(form="paper", sign="minus", p=2.0),
+            aggr.PowerMean(p=3.0), aggr.GNP(4),
+            aggr.GNP(4, form="paper", sign="plus", shared=False), aggr.GeM(),
         ],
         ids=repr,
     )  # fmt: skip

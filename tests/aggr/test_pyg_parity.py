@@ -100,7 +100,7 @@ SAME = {
     "attentional": gated,
     "deepsets": deep_sets,
     "variance preserving": lambda: (
-        aggr.GNP(sign="plus", p=1.0, q=0.5, negative="split"),
+        aggr.GNP(form="paper", sign="plus", p=1.0, q=0.5, negative="split"),
         pyg.VariancePreservingAggregation(),
     ),
     "multi, cat": lambda: several("cat", "mean", "max", "std"),

@@ -36,7 +36,7 @@ class TestResolve:
         assert aggr.resolve(["sum", aggr.GNP], channels=4).out_channels == 8
         assert isinstance(aggr.resolve("MulAggregation"), pyg.MulAggregation)
         assert isinstance(aggr.resolve("mul"), aggr.Mul)
-        assert aggr.resolve("gnp", channels=4, sign="plus").sign == "plus"
+        assert aggr.resolve("gnp", channels=4, form="paper", sign="plus").sign == "plus"
 
     @pytest.mark.parametrize(
         ("query", "arguments", "error", "message"),

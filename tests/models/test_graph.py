@@ -163,13 +163,6 @@ def test_custom_parts():
     assert call(model, Batch.from_data_list(random_graphs([3, 4]))).shape == (2, 2)
 
 
-def test_exponents_have_their_own_rate():
-    model = GraphModel(4, 8, 1, 2, aggr="gnp", readout="gnp")
-    groups = aggr.exponent_parameter_groups(model, lr=0.01, weight_decay=1e-5)
-    assert [len(g["params"]) for g in groups][1] == 6 and groups[1]["weight_decay"] == 0
-    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
-
-
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

@@ -3,27 +3,190 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.norms.negative_elements import check_policy, seen
 from graphpool.aggr.registry import register
-from graphpool.ops import Gather, segment_power
+from graphpool.ops import Gather, segment_mean, segment_power, working
 from graphpool.segments import Segments
 
+FORMS = ("mixed", "paper")
 SIGNS = ("both", "plus", "minus")
-STARTS = ("random", "average")
+P_MAX = 1000.0
+"""Beyond it float32 no longer tells a power mean from the extremum."""
+START, GROWTH = 8.0, 0.25
+"""Exponents and growth where training starts."""
 
 
 @register("gnp")
 class GNP(Aggregation):
-    r"""Generalised norm-based pooling with learnable exponents, per channel:
+    r"""Generalised norm pooling: which elements count, and how the result grows with the bag, is learned.
+
+    Three power means of the bag, mixed per channel, times a power of its size ``n``:
+
+    .. math::
+        y = n^g \Big[ (1 - s) \, r \, \big( (1 - t)\, m_{p_1} + t\, m_{-p_2} \big) + s\, \bar{x} \Big], \qquad
+        m_p = \Big( \frac{1}{n} \sum_e |x_e|^p \Big)^{1/p}, \quad
+        r = \frac{\sum_e x_e}{\sum_e |x_e|}
+
+    with the mean :math:`\bar{x}`. The exponents :math:`p_1, p_2 \ge 1` and the growth ``g`` are shared by all
+    channels, ``s`` and ``t`` are weights of each: ``2 C + 3`` parameters. A bag ``k`` times as large, of like
+    elements, gives :math:`k^g` times the result.
+
+    =============== ========= ========================= ==================================
+    pool            s and t   exponent and growth       of elements
+    =============== ========= ========================= ==================================
+    sum             1, any    g = 1                     of any sign
+    mean            1, any    g = 0                     of any sign
+    L2 norm         0, 0      p1 = 2, g = 1/2           not negative
+    maximum         0, 0      p1 -> inf, g = 0          not negative
+    minimum         0, 1      p2 -> inf, g = 0          not negative
+    harmonic mean   0, 1      p2 = 1, g = 0             not negative
+    =============== ========= ========================= ==================================
+
+    Of elements that are not negative, such as outputs of a ReLU, ``r`` is 1, and :math:`n^g m_p` is the norm
+    of the paper, :math:`n^{-q} (\sum_e x_e^p)^{1/p}` with :math:`q = 1/p - g`. Signs are kept, ``GNP(-x) =
+    -GNP(x)``: of a bag with both signs the norms say how large its elements are, and ``r`` which sign
+    outweighs the other. The maximum of such elements is not among these pools.
+
+    It is meant to be one word in a network that is trained with ``Adam(model.parameters(), lr)`` and nothing
+    else. The first norm starts near the maximum and the second near the minimum (p = 8). ``s`` starts
+    between 0 and 1 and ``t`` between -1/2 and 1/2, spread over the channels in a fixed pattern: the layer
+    behind finds all of it at once. Exponents and growth move slowly near their start, and the faster the
+    farther away: the first steps, while the scale of the output is wrong, do little, and what many steps
+    agree on is much. No derivative to an element exceeds :math:`3 n^{g - 1/p_1}`, :math:`3 n^{g + 1/p_2}` and
+    :math:`n^{g - 1}`, of the three means, so there is nothing to clip. Weight decay pulls exponents and
+    growth towards their start.
+
+    Ko, Kwon, Shin, Lee, "Learning to pool in graph neural networks for extrapolation", 2021, map two norms,
+    of :math:`p > 0` and :math:`p < 0`, to ``C`` channels linearly, :math:`2 C^2` weights. ``form="paper"`` is
+    that, see :class:`PaperGNP`, which takes further arguments. The state of one form does not fit the other.
+
+    Args:
+        channels: Number of channels.
+        form: ``"mixed"`` or ``"paper"``.
+
+    Attributes:
+        p: The exponents as they are now, ``[3, 1]``: ``p1``, ``-p2`` and 1.
+        q: Likewise, :math:`1/p - g`.
+        g: The growth, ``[1]``.
+        shares: ``[3, C]``: the weights of the three means, which add up to 1.
+
+    Raises:
+        TypeError: An argument of ``form="paper"`` is given without it.
+        ValueError: ``form`` is unknown, or ``channels`` is missing.
+
+    Example:
+        >>> from graphpool import aggr
+        >>> pool, x = aggr.GNP(2), torch.tensor([[1.0, -2.0], [3.0, 4.0]])
+        >>> torch.equal(pool(-x), -pool(x))
+        True
+        >>> with torch.no_grad():
+        ...     _ = pool.s.fill_(1)
+        ...     pool(x) / 2**pool.g
+        tensor([[2., 1.]])
+    """
+
+    learnable = True
+    multiplicity_aware = True
+    supports_gather = True
+
+    def __new__(cls, *args: Any, form: str = "mixed", **kwargs: Any) -> Any:
+        # Copies and pickles name the class of the form themselves.
+        return super().__new__(PaperGNP if cls is GNP and form == "paper" else cls)
+
+    def __init__(self, channels: int | None = None, *, form: str = "mixed", **paper: Any) -> None:
+        if form not in FORMS:
+            raise ValueError(f"`form` must be one of {FORMS}; got {form!r}.")
+        if paper:
+            raise TypeError(
+                f"GNP takes {', '.join(f'`{name}`' for name in sorted(paper))} in the form of the "
+                f"paper only: say GNP(..., form='paper')."
+            )
+        if channels is None:
+            raise ValueError("`channels` is needed for GNP; give -1 to infer it.")
+        super().__init__(channels)
+
+    def build(self, channels: int) -> None:
+        self.exponents = torch.nn.Parameter(torch.empty(2))
+        self.size = torch.nn.Parameter(torch.empty(1))
+        self.s = torch.nn.Parameter(torch.empty(channels))
+        self.t = torch.nn.Parameter(torch.empty(channels))
+
+    def reset_parameters(self) -> None:
+        # Multiples of two irrational numbers: even in both weights, however many channels there are.
+        count = torch.arange(1, self.s.numel() + 1, dtype=torch.float64)
+        with torch.no_grad():
+            self.exponents.zero_()
+            self.size.zero_()
+            self.s.copy_((0.5 + 0.7548776662466927 * count) % 1)
+            self.t.copy_((0.5 + 0.6180339887498949 * count) % 1 - 0.5)
+
+    @property
+    def p(self) -> Tensor:
+        # cosh is 1 at its smallest, which the parameter can pass through, and grows as exp does.
+        bound = math.acosh(P_MAX)
+        start = math.acosh(START)
+        moved = (start + _hesitant(self.exponents, 1.0, 5.0)).clamp(-bound, bound)
+        large, small = moved.cosh().split(1)
+        return torch.stack([large, -small, torch.ones_like(large)])
+
+    @property
+    def g(self) -> Tensor:
+        return GROWTH + _hesitant(self.size, 0.3, 2.0)
+
+    @property
+    def q(self) -> Tensor:
+        return 1 / self.p - self.g
+
+    @property
+    def shares(self) -> Tensor:
+        return torch.stack([(1 - self.s) * (1 - self.t), (1 - self.s) * self.t, self.s])
+
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        p, shares = self.p[:2], self.shares
+        norms = working(segment_power(x, segments, p, 1 / p, weight, gather))
+        mean = working(segment_mean(x, segments, weight, gather))
+        whole = working(segment_mean(x.abs(), segments, weight, gather))
+        # 1 to the last bit where no element is negative, and where all are 0 or one is infinite.
+        same = mean == whole
+        sign = torch.where(same, 1, mean / torch.where(same, 1, whole))
+        y = sign * (shares[0] * norms[:, 0] + shares[1] * norms[:, 1]) + shares[2] * mean
+        return (y * segment_sizes(segments, weight, y) ** self.g).to(x.dtype)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if prefix + "a" in state_dict:
+            raise ValueError(
+                f"The state of {prefix.rstrip('.') or 'this pool'} is that of GNP in the form of the "
+                f"paper, the only one there was before: load it into GNP(channels, form='paper')."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _hesitant(x: Tensor, slow: float, fast: float) -> Tensor:
+    """How far a parameter has moved: ``slow`` near 0, faster and faster beyond."""
+    return slow * x + fast * x * x.abs()
+
+
+class PaperGNP(GNP):
+    r"""GNP in the form of its paper, made by ``GNP(..., form="paper")``, per channel:
 
     .. math:: f_{p,q}(s) = n_s^{-q} \left( \sum_{e \in s} |x_e|^p \right)^{1/p}
+
+    It sees absolute values unless told otherwise, and wants care: the parameters ``a`` and ``growth`` in a
+    group of their own, at about ten times the rate, without weight decay, and at rest in the first epochs;
+    in long runs a clipped gradient.
 
     On non-negative elements sum is ``p = 1, q = 0``, mean ``p = 1, q = 1``, the L2 norm ``p = 2, q = 0``,
     a power mean ``q = 1/p``, the harmonic mean ``p = q = -1``; ``q = 0`` with ``p -> inf`` is the maximum and
@@ -40,10 +203,6 @@ class GNP(Aggregation):
     maximum and minimum 0). ``a`` and ``g`` are what is learned: a step in ``p`` then changes which elements
     count and leaves the scale alone, where with ``p`` and ``q`` each step undoes part of the other's.
 
-    Hold the exponents still for the first epochs, with a rate of 0 for their group of
-    :func:`exponent_parameter_groups`: while the scale of the output is wrong they would correct that, and
-    leave the region from where they find the pool.
-
     Ko, Kwon, Shin, Lee, "Learning to pool in graph neural networks for extrapolation", 2021. The paper's
     initial values are not known to us; these were chosen by experiment, with this parametrisation.
 
@@ -52,7 +211,7 @@ class GNP(Aggregation):
         sign: ``"plus"``, ``"minus"``, or ``"both"``.
         shared: One ``p`` and ``q`` for all channels, or one for each.
         p: Size of the exponent at the start, in ``[p_min, p_max]``. At ``p = p_min`` exactly it is not
-            learned (``GNP(p=1.0, q=0.0, sign="plus")`` is the sum and stays so in ``p``).
+            learned (with ``q=0.0`` and ``sign="plus"`` it is the sum and stays so in ``p``).
         q: Exponent of the size at the start; ``None`` to give ``growth`` instead.
         growth: :math:`1/p - q` at the start, where ``q`` is ``None``. 0 suits a readout, 0.5 a pool over
             neighbours; the default lies between.
@@ -63,10 +222,6 @@ class GNP(Aggregation):
         negative: What becomes of negative elements: ``"abs"`` (as the formula says), ``"split"`` (an odd
             function, which is the signed sum or mean in those limits), ``"clamp"`` or ``"raise"``, see
             :func:`graphpool.aggr.norms.negative_elements.seen`.
-        combine: Where the linear map of ``sign="both"`` starts: ``"random"``, as any linear layer, or
-            ``"average"``, the mean of both halves of each channel. That keeps non-negative elements
-            non-negative and adds no random layer to the network; three convolutions of width 256
-            trained faster with it (results page on extrapolation, shortest paths).
 
     Attributes:
         p: The exponents as they are now, ``[signs, 1 or C]``: GNP+ first.
@@ -78,37 +233,33 @@ class GNP(Aggregation):
 
     Example:
         >>> from graphpool import aggr
-        >>> pool = aggr.GNP(sign="plus", p=2.0, q=0.0)
+        >>> pool = aggr.GNP(form="paper", sign="plus", p=2.0, q=0.0)
         >>> pool(torch.tensor([[3.0], [4.0]])).detach()
         tensor([[5.]])
         >>> pool.p.detach()
         tensor([[2.]])
     """
 
-    learnable = True
-    multiplicity_aware = True
-    supports_gather = True
-
     def __init__(
         self,
         channels: int | None = None,
         *,
+        form: str = "paper",
         sign: str = "both",
         shared: bool = True,
         p: float = 8.0,
         q: float | None = None,
         growth: float = 0.25,
         p_min: float = 1.0,
-        p_max: float = 1000.0,
+        p_max: float = P_MAX,
         offset: float = 0.0,
         negative: str = "abs",
-        combine: str = "random",
     ) -> None:
-        super().__init__(channels)
+        if form != "paper":
+            raise ValueError(f"`form` of PaperGNP is 'paper'; got {form!r}.")
+        Aggregation.__init__(self, channels)
         if sign not in SIGNS:
             raise ValueError(f"`sign` must be one of {SIGNS}; got {sign!r}.")
-        if combine not in STARTS:
-            raise ValueError(f"`combine` must be one of {STARTS}; got {combine!r}.")
         if not p_min > 0:
             raise ValueError(f"`p_min` must be positive; got {p_min}.")
         if not p_min < p_max < math.inf:
@@ -131,7 +282,6 @@ class GNP(Aggregation):
         self.p_min, self.p_max = float(p_min), float(p_max)
         self.offset = float(offset)
         self.negative = check_policy(negative)
-        self.initial_combine = combine
         if channels is None:
             self.build(1)
             self.reset_parameters()
@@ -162,11 +312,7 @@ class GNP(Aggregation):
             else:
                 self.growth.copy_((1 / self.p - self.initial_q).expand_as(self.growth))
         if self.sign == "both":
-            # Drawn in any case: a seed starts the rest of a network alike with both choices.
             self.combine.reset_parameters()
-            if self.initial_combine == "average":
-                with torch.no_grad():
-                    self.combine.weight.copy_(torch.eye(self.combine.out_features).repeat(1, 2) / 2)
 
     @property
     def p(self) -> Tensor:
@@ -176,11 +322,6 @@ class GNP(Aggregation):
     @property
     def q(self) -> Tensor:
         return 1 / self.p - self.growth
-
-    def exponent_parameters(self) -> Iterator[torch.nn.Parameter]:
-        """The parameters behind ``p`` and ``q``, which want a larger learning rate and no weight decay."""
-        yield self.a
-        yield self.growth
 
     def pool(
         self,
@@ -209,42 +350,11 @@ class GNP(Aggregation):
         given = self.initial_q is not None
         size = f"q={self.initial_q}" if given else f"growth={self.initial_growth}"
         offset = f", offset={self.offset}" if self.offset else ""
-        start = "" if self.initial_combine == "random" else f", combine={self.initial_combine!r}"
         return (
-            f"{channels}sign={self.sign!r}, shared={self.shared}, p={self.initial_p}, {size}"
-            f"{offset}, negative={self.negative!r}{start}"
+            f"{channels}form='paper', sign={self.sign!r}, shared={self.shared}, p={self.initial_p}, {size}"
+            f"{offset}, negative={self.negative!r}"
         )
 
-
-def exponent_parameter_groups(
-    model: torch.nn.Module, lr: float, exponent_lr: float | None = None, weight_decay: float = 0.0
-) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer: exponents of pools apart from everything else.
-
-    Args:
-        model: Any module; every submodule with ``exponent_parameters()`` is found.
-        lr: Learning rate of everything else.
-        exponent_lr: Learning rate of the exponents; ten times ``lr`` if absent.
-        weight_decay: For everything else. Exponents have none: it would pull them towards a value
-            that has nothing to recommend it.
-
-    Example:
-        >>> from graphpool import aggr
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), aggr.GNP(4))
-        >>> groups = aggr.exponent_parameter_groups(model, lr=0.01)
-        >>> [(len(g["params"]), g["lr"]) for g in groups]
-        [(3, 0.01), (2, 0.1)]
-    """
-    exponents = [
-        parameter
-        for module in model.modules()
-        if hasattr(module, "exponent_parameters")
-        for parameter in module.exponent_parameters()  # type: ignore[operator]
-    ]
-    known = {id(parameter) for parameter in exponents}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    groups: list[dict[str, Any]] = [{"params": others, "lr": lr, "weight_decay": weight_decay}]
-    if exponents:
-        rate = 10 * lr if exponent_lr is None else exponent_lr
-        groups.append({"params": exponents, "lr": rate, "weight_decay": 0.0})
-    return groups
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        # That of the form is asked of GNP.
+        super(GNP, self)._load_from_state_dict(state_dict, prefix, *args)

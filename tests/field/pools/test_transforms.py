@@ -292,7 +292,7 @@ def test_what_cannot_be_divided_is_refused(name):
 
 
 def test_gnp_is_divided_through_its_linear_map():
-    pool = aggr.GNP(2, sign="both").double()
+    pool = aggr.GNP(2, form="paper", sign="both").double()
     x = torch.tensor([[1.0, 2.0], [3.0, 0.5]], dtype=torch.float64)
     expected = torch.zeros(2, 2, dtype=torch.float64)
     for element in range(2):
