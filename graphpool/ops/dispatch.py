@@ -28,6 +28,9 @@ FUSED: dict[str, Fused] = {}
 OPERATORS: dict[str, Any] = {}
 """The :class:`FusedOp` of each name."""
 
+_CPU_ONLY = ("segment_outer", "segment_matmul")
+"""Those whose kernels are no operators of their own: a traced program goes by plain operations."""
+
 _SIMPLE = ("segment_sum", "segment_mean", "segment_max", "segment_min", "segment_moments")
 """Those that the older ONNX exporter gets right."""
 
@@ -83,7 +86,7 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
         return Path(composed, f"use_backend({backends.backend()!r}) is in force")
     if trouble := load():
         return Path(composed, trouble)
-    if op not in FUSED:
+    if op not in FUSED and op not in _CPU_ONLY:
         return Path(composed, f"{op} has no fused kernel")
     if not x.is_floating_point():
         return Path(composed, f"the kernels take floating point; x is {x.dtype}")
@@ -94,7 +97,7 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
     if x.device.type == "cuda":
         if not _optional.has("triton"):
             return Path(composed, "triton is not installed")
-        if not _launched_on_cuda(FUSED[op].operator):
+        if op in _CPU_ONLY or not _launched_on_cuda(FUSED[op].operator):
             return Path(composed, f"{op} has no CUDA kernel")
         return Path("triton", "floating point on a CUDA device")
     return Path(composed, f"there is no kernel for device {x.device.type!r}")
@@ -151,5 +154,5 @@ def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = Non
     spent = sum(seconds.values())
     return (
         f"{line}\nkernels compiled or loaded so far: {len(seconds)}, in {spent:.1f} s ({where}); "
-        f"ops with a kernel: {', '.join(sorted(FUSED))}"
+        f"ops with a kernel: {', '.join(sorted({*FUSED, *_CPU_ONLY}))}"
     )
