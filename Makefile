@@ -13,7 +13,7 @@ RECIPE := pyproject.toml constraints.txt
 # One torch thread per test process: the processes share the cores.
 RUN_TESTS := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n $(JOBS)
 
-.PHONY: help demo test test-forget test-fast test-slow test-without-open3d coverage lint format types docs bench gallery examples dist clean
+.PHONY: gpu gpu-interpreted help demo test test-forget test-fast test-slow test-without-open3d coverage lint format types docs bench gallery examples dist clean
 
 help:
 	@echo "make demo      install, train GNNs with different pools, print which one extrapolates"
@@ -22,6 +22,7 @@ help:
 	@echo "make docs      HTML pages and their doctests  make examples  quick mode of every example"
 	@echo "make coverage  which lines the tests run"
 	@echo "make gallery   every picture in full          make bench     timings beside the alternatives"
+	@echo "make gpu       tests, values and timings on a CUDA card, below ten minutes"
 	@echo "make dist      wheel and sdist                make clean     remove what runs produced"
 
 # --- environment -------------------------------------------------------------------------------
@@ -103,6 +104,14 @@ docs: $(STAMPS)/tools
 
 bench: $(STAMPS)/all
 	tools/run_scripts.sh $(PY) benchmarks outputs/bench
+
+# Installs nothing: a machine with a card may have no network. Without a .venv it takes $(PYTHON) as it is.
+# Status 77: there is no card. gpu-interpreted tries the script itself without one.
+gpu:
+	PYTHONPATH=. $(if $(wildcard $(PY)),$(PY),$(PYTHON)) benchmarks/gpu.py --out outputs/gpu
+
+gpu-interpreted: $(STAMPS)/tools
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(PY) benchmarks/gpu.py --interpret --out outputs/gpu-interpreted
 
 gallery: $(STAMPS)/all
 	tools/run_scripts.sh $(PY) examples outputs/gallery

@@ -18,6 +18,7 @@ REFERENCE = [
     ("graphpool.models", "Models", "Whole networks in which every pool is one argument."),
     ("graphpool.datasets", "Data sets", "Generators and loaders of torch_geometric data."),
     ("graphpool.io", "Files", "Readers and writers: files in, arrays out."),
+    ("graphpool.files", "Your own files", "From folders of files to checkpoints and predictions."),
     ("graphpool.train", "Training", "Training loops and metrics."),
     ("graphpool.evaluate", "Evaluation", "Protocols that compare networks and readouts."),
     ("graphpool.plot", "Pictures", "Plots of what pools learn and what they see."),

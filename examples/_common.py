@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from _scripts import ScriptParser
+
+from graphpool.files.report import format_table
+from graphpool.files.runs import seed_everything
+
+__all__ = [
+    "check_classes", "format_table", "make_parser", "mean_and_spread", "out_dir", "recall_per_class",
+    "seed_everything",
+]  # fmt: skip
 
 
 def make_parser(description: str | None) -> ScriptParser:
@@ -18,27 +23,6 @@ def make_parser(description: str | None) -> ScriptParser:
     parser = ScriptParser(description)
     parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
     return parser
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def format_table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
-    """A Markdown table."""
-    cells = [[str(value) for value in row] for row in [headers, *rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
-    lines = [
-        "| "
-        + " | ".join(value.ljust(width) for value, width in zip(row, widths, strict=True))
-        + " |"
-        for row in cells
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def mean_and_spread(values: torch.Tensor, scale: float = 1.0, digits: int = 3) -> str:

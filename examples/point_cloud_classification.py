@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from _common import check_classes, format_table, make_parser, out_dir, seed_everything
-from _points import followed_by, predict, train
+from _points import followed_by, predict
 from _scripts import run as run_script
 from torch import Tensor, nn
 from torch_geometric.data import Batch
@@ -34,6 +34,7 @@ from graphpool.datasets import (
     PointClouds,
     model_net,
 )
+from graphpool.files.fitting import train_network as train
 from graphpool.models import EdgeConvClassifier, PointNet2Classifier, PointPN
 from graphpool.points import MemoryBank, PointNN
 from graphpool.points.transforms import Jitter, Normalize, Sample, Scale, Shift

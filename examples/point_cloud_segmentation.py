@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
-from _points import followed_by, predict, train
+from _points import followed_by, predict
 from _scripts import run as run_script
 from torch import Tensor, nn
 from torch_geometric.data import Batch
@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from graphpool import Segments, plot
 from graphpool.datasets import GeneratedParts
+from graphpool.files.fitting import train_network as train
 from graphpool.models import PointNet2Segmenter
 from graphpool.points import PartMemory, PointNNSegmenter, part_iou
 from graphpool.points.transforms import Jitter, Normalize, Sample, Scale

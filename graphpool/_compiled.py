@@ -42,7 +42,12 @@ def kernel(
 
     if fn is None:
         return partial(kernel, fastmath=fastmath, inline=inline)
-    options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath) or False}
+    options: dict[str, Any] = {
+        "nogil": True,
+        "fastmath": set(fastmath) or False,
+        # As IEEE 754 has it: a check for zero before each division keeps loops from being vectorised.
+        "error_model": "numpy",
+    }
     if inline:
         options["inline"] = "always"
     try:

@@ -53,6 +53,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PACKAGE",
         help="run as where PACKAGE is installed and its system libraries are missing",
     )
+    parser.addoption(
+        "--device",
+        action="append",
+        default=[],
+        help="where the tests that take the fixture `device` run; the CPU, and CUDA where it is",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device" in metafunc.fixturenames:
+        everywhere = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+        metafunc.parametrize("device", metafunc.config.getoption("--device") or everywhere)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what has to be run on a GPU, too: ``pytest -m device --device cuda``."""
+    for item in items:
+        needed = {name for mark in item.iter_markers("needs") for name in mark.args}
+        if "cuda" in needed or "device" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.device)
 
 
 def pytest_configure(config: pytest.Config) -> None:

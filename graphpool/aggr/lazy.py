@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedParameter, is_lazy
 from torch_geometric.nn import aggr as pyg_aggr
 
 from graphpool._arguments import as_integer
+from graphpool._recorded import remember
 from graphpool.nn import reset
 
 
@@ -29,6 +30,7 @@ class Finished(ABCMeta):
             if handed:
                 made._handed = handed
             made._finish()
+        remember(made, args, kwargs)
         return made
 
 

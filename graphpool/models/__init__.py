@@ -7,6 +7,7 @@ from graphpool.models.meshes.meshcnn import MeshCNNClassifier, MeshCNNSegmenter
 from graphpool.models.meshes.segmenter import MeshSegmenter
 from graphpool.models.meshes.superpixel import MeshSuperpixelSegmenter
 from graphpool.models.points.edge_conv import EdgeConvClassifier
+from graphpool.models.points.point_nn import PointNNClassifier
 from graphpool.models.points.point_pn import PointPN
 from graphpool.models.points.pointnet2 import PointNet2Classifier, PointNet2Segmenter
 
@@ -19,6 +20,7 @@ __all__ = [
     "MeshClassifier",
     "MeshSegmenter",
     "MeshSuperpixelSegmenter",
+    "PointNNClassifier",
     "PointNet2Classifier",
     "PointNet2Segmenter",
     "PointPN",

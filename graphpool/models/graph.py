@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch_geometric.utils import is_sparse
 
+from graphpool._recorded import savable
 from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.aggr.registry import resolve_pool
 from graphpool.conv import EdgeConv, GATv2Conv, GINConv, Neighborhoods, PairMLPConv, SAGEConv
@@ -32,6 +33,7 @@ _JUMPING = ("last", "cat", "sum", "max")
 _NORMS = ("batch", "layer")
 
 
+@savable
 class GraphModel(nn.Module):
     r"""Encoder, convolutions, readout, head; for labels of graphs or of nodes.
 

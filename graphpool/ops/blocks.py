@@ -90,26 +90,3 @@ def segment_blocks(
             if free:
                 rows = rows.clamp(max=segments.num_elements - 1)
             yield Blocks(rows if perm is None else perm[rows], valid, bags[part])
-
-
-def bag_argsort(x: Tensor, segments: Segments, descending: bool = False) -> Tensor:
-    """The order that sorts each column of each bag, ``[E, C]``, bags one after the other.
-
-    Equal elements keep their order, and NaN counts as the largest.
-    """
-    if x.is_floating_point():
-        # A stable sort leaves what fills free places behind all that equals it.
-        fill: float = -torch.inf if descending else torch.nan
-    else:
-        info = torch.iinfo(x.dtype)
-        fill = info.min if descending else info.max
-    order = torch.empty(x.shape, dtype=torch.long, device=x.device)
-    for blocks in segment_blocks(segments, 4 * x.size(1)):
-        columns = blocks.take(x, fill).mT.contiguous()
-        place = columns.argsort(dim=-1, descending=descending, stable=True)
-        rows = blocks.rows.unsqueeze(1).expand_as(place).gather(2, place).mT
-        inside = torch.arange(rows.size(1), device=x.device)
-        target = segments.ptr[blocks.bags, None] + inside
-        taken = inside < segments.counts[blocks.bags, None]
-        order[target[taken]] = rows[taken]
-    return order

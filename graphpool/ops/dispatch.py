@@ -31,6 +31,9 @@ OPERATORS: dict[str, Any] = {}
 _CPU_ONLY = ("segment_outer", "segment_matmul")
 """Those whose kernels are no operators of their own: a traced program goes by plain operations."""
 
+POINTS: dict[str, Callable[[Tensor], Path]] = {}
+"""How samples and searches choose, from their points; those of the library are in ops.neighbors.paths."""
+
 _SIMPLE = ("segment_sum", "segment_mean", "segment_max", "segment_min", "segment_moments")
 """Those that the older ONNX exporter gets right."""
 
@@ -76,7 +79,9 @@ class Path(NamedTuple):
 
 
 def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
-    """The path that ``op`` takes for elements ``x``."""
+    """The path that ``op`` takes for elements (or points) ``x``."""
+    if op in POINTS:
+        return POINTS[op](x)
     composed = backends.composed_backend()
     if _debug.inside_transform():
         return Path(composed, "torch.func and dual numbers transform PyTorch's own operations only")
@@ -86,18 +91,25 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
         return Path(composed, f"use_backend({backends.backend()!r}) is in force")
     if trouble := load():
         return Path(composed, trouble)
-    if op not in FUSED and op not in _CPU_ONLY:
+    if op in _CPU_ONLY:
+        if x.is_floating_point() and x.device.type == "cpu":
+            return Path("numba", "floating point on the CPU")
+        return Path(composed, f"{op} has a kernel for floating point on the CPU alone")
+    if op not in FUSED:
         return Path(composed, f"{op} has no fused kernel")
-    if not x.is_floating_point():
+    if not x.is_floating_point() and not OPERATORS[FUSED[op].operator].integers:
         return Path(composed, f"the kernels take floating point; x is {x.dtype}")
-    if weight is not None and weight.requires_grad and torch.is_grad_enabled():
-        return Path(composed, "the kernels have no derivative with respect to the weight")
+    learned = weight is not None and weight.requires_grad and torch.is_grad_enabled()
+    learns = x.device.type == "cpu" and OPERATORS[FUSED[op].operator].learns_weight
+    if learned and not learns:
+        return Path(composed, f"the kernel of {op} has no derivative with respect to the weight")
     if x.device.type == "cpu":
-        return Path("numba", "floating point on the CPU")
+        kind = "floating point" if x.is_floating_point() else "integers"
+        return Path("numba", f"{kind} on the CPU")
     if x.device.type == "cuda":
         if not _optional.has("triton"):
             return Path(composed, "triton is not installed")
-        if op in _CPU_ONLY or not _launched_on_cuda(FUSED[op].operator):
+        if not _launched_on_cuda(FUSED[op].operator):
             return Path(composed, f"{op} has no CUDA kernel")
         return Path("triton", "floating point on a CUDA device")
     return Path(composed, f"there is no kernel for device {x.device.type!r}")
@@ -125,8 +137,8 @@ def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = Non
     """Tells which path an op takes for the elements ``x``, and why.
 
     Args:
-        op: A function of :mod:`graphpool.ops`, or its name.
-        x: The elements ``[E, ...]``.
+        op: A function of :mod:`graphpool.ops` or of :mod:`graphpool.ops.neighbors`, or its name.
+        x: The elements ``[E, ...]``, or the points ``[N, D]``.
         weight: The weights that go with them, if any.
 
     Returns:

@@ -142,8 +142,10 @@ def working_weight(weight: Tensor | None, x: Tensor) -> Tensor | None:
     return weight.to(working(x).dtype)
 
 
-def channel_parameter(value: float | Tensor, x: Tensor, name: str) -> Tensor:
+def channel_parameter(value: float | Tensor, x: Tensor, name: str, rows: bool = False) -> Tensor:
     """A number, or one per channel (the last dimension of ``x``), in the precision of ``working(x)``.
+
+    With ``rows`` also several of them, ``[K, 1]`` or ``[K, C]``.
 
     Raises:
         TypeError: It is neither a number nor a floating point tensor.
@@ -155,11 +157,14 @@ def channel_parameter(value: float | Tensor, x: Tensor, name: str) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise TypeError(f"`{name}` must be a number or a floating point tensor; got {value!r}.")
     channels = x.size(-1) if x.dim() > 1 else 1
+    if rows and value.dim() == 2 and value.shape[0] and value.shape[1] in (1, channels):
+        return value.to(x.dtype)
     if value.numel() == 1:
         return value.reshape(()).to(x.dtype)
     if value.shape != (channels,):
         raise ValueError(
-            f"`{name}` must have one value or one per channel, ({channels},); "
+            f"`{name}` must have {'rows [K, 1] or [K, C], ' if rows else ''}one value or one per channel, "
+            f"({channels},); "
             f"got shape {tuple(value.shape)}."
         )
     return value.to(x.dtype)

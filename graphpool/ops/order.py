@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from graphpool import _debug
 from graphpool._arguments import as_count
-from graphpool.ops.blocks import bag_argsort
+from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import (
     Gather,
     align,
@@ -44,17 +47,9 @@ def segment_sort(
         (tensor([2., 1., 3.]), tensor([1, 2, 0]))
     """
     check_elements(x, segments, gather=gather, integers=True)
-    x = gathered(x, gather)
-    plain = _debug.being_traced() or _debug.inside_transform()
-    if plain or not x.numel():
-        by_value = x.detach().argsort(dim=0, descending=descending, stable=True)
-        bag = segments.index[by_value]
-        order = by_value.gather(0, bag.argsort(dim=0, stable=True))
-    else:
-        # The same, bag by bag: sorting few elements many times is quicker.
-        flat = x.detach().reshape(x.size(0), -1)
-        order = bag_argsort(flat, segments, descending).view(x.shape)
-    return x.gather(0, order), order
+    if kernel := fused("segment_sort", x):
+        return kernel(x, segments, descending, gather)
+    return sort(gathered(x, gather), segments, descending)
 
 
 def segment_topk(
@@ -63,9 +58,13 @@ def segment_topk(
     k: int,
     largest: bool = True,
     fill: float = 0.0,
+    weight: Tensor | None = None,
     gather: Gather | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The ``k`` largest (or smallest) elements of each bag, per channel, best first.
+
+    Of equal elements the first comes first, and NaN counts as the largest. Each value hands its derivative
+    to the element that it is.
 
     Args:
         x: Elements ``[E, ...]``, floating point or integer.
@@ -73,15 +72,17 @@ def segment_topk(
         k: How many, at least 1: an integer of any type.
         largest: The largest, or the smallest.
         fill: Value of the places that a bag with fewer than ``k`` elements leaves free.
+        weight: Non-negative weight of each element ``[E]``: how many places it takes up. No derivative with
+            respect to it.
         gather: ``[E]``: element ``e`` is ``x[gather[e]]``.
 
     Returns:
         ``(values, index)``, both ``[S, k, ...]``: ``index`` names the element each value comes from, and
-        is -1 where there is none. Weights, which the op does not take, are ``weight[index]``.
+        is -1 where there is none.
 
     Raises:
         TypeError: ``k`` is not an integer.
-        ValueError: ``k`` is less than 1, or ``fill`` no integer where ``x`` is one.
+        ValueError: ``k`` is less than 1, or ``fill`` no integer where ``x`` is one; sizes do not fit.
 
     Example:
         >>> segments = Segments(ptr=torch.tensor([0, 3, 4]))
@@ -90,80 +91,68 @@ def segment_topk(
                 [5., 0.]]), tensor([[ 1,  2],
                 [ 3, -1]]))
     """
+    check_elements(x, segments, weight, gather, integers=True)
     k = as_count(k, "k")
     if not x.is_floating_point() and not float(fill).is_integer():
         raise ValueError(f"`fill` must be an integer where `x` is {x.dtype}; got {fill}.")
-    values, order = segment_sort(x, segments, descending=largest, gather=gather)
-    elements = values.size(0)
-    place = segments.ptr[:-1, None] + torch.arange(k, device=x.device)
-    free = torch.arange(k, device=x.device) >= segments.counts[:, None]
-    if elements == 0:
-        shape = (segments.num_segments, k, *x.shape[1:])
-        # Still a function of x, as in segment_quantile.
-        none = sum_segments(values, segments).unsqueeze(1).expand(shape)
-        return none + x.new_full((), fill), place.new_full(shape, -1)
-    place = place.clamp(max=elements - 1)
-    free = free.view(*free.shape, *[1] * (x.dim() - 1))
-    return torch.where(free, x.new_full((), fill), values[place]), torch.where(
-        free, -1, order[place]
-    )
+    if kernel := fused("segment_topk", x, weight):
+        return kernel(x, segments, k, largest, fill, weight, gather)
+    how = "largest" if largest else "smallest"
+    values, index = pick(working(gathered(x, gather)), segments, how, range(k), weight)
+    return filled(values.to(x.dtype), index, fill)
 
 
 def segment_quantile(
     x: Tensor,
     segments: Segments,
-    q: float,
+    q: float | Sequence[float] | Tensor,
     interpolation: str = "linear",
     weight: Tensor | None = None,
     gather: Gather | None = None,
 ) -> Tensor:
-    r"""Quantile of each bag and channel, as :func:`torch.quantile` defines it.
+    r"""Quantile of each bag and channel, as :func:`torch.quantile` defines it, or several at once.
 
     With the elements sorted, the quantile lies at position :math:`q (n - 1)`, counted from 0; between
     two elements ``interpolation`` decides. Weights are frequencies: an element of weight :math:`w` takes
     up :math:`w` positions, and :math:`n = \sum w`. The derivative goes to the one or two elements that
-    the result is made of. A NaN makes its bag and channel NaN.
+    the result is made of: equal elements do not share it, but are told apart by their place, as if sorted by
+    :func:`segment_sort`. A NaN makes its bag and channel NaN.
 
     Args:
         x: Elements ``[E, ...]``, floating point.
         segments: The bags.
-        q: Which quantile, in ``[0, 1]``.
+        q: Which quantile, in ``[0, 1]``; or several, as a sequence or a tensor ``[K]``, for which the bags
+            are sorted once. The values of a tensor are read; no derivative with respect to them.
         interpolation: ``"linear"``, ``"lower"``, ``"higher"``, ``"midpoint"`` or ``"nearest"``.
         weight: Non-negative weight of each element ``[E]``; no derivative with respect to it.
         gather: ``[E]``: element ``e`` is ``x[gather[e]]``.
 
     Returns:
-        ``[S, ...]`` in the dtype of ``x``; an empty bag gives 0.
+        ``[S, ...]`` in the dtype of ``x``; an empty bag gives 0. With several quantiles ``[S, K, ...]``: bags
+        stay on dimension 0, where :func:`torch.quantile` puts the quantiles; ``movedim(1, 0)`` gives its
+        layout.
 
     Raises:
-        ValueError: ``q`` or ``interpolation`` is out of range, or sizes do not fit.
+        TypeError: ``q`` is neither a number, nor a sequence or tensor of numbers.
+        ValueError: ``q`` or ``interpolation`` is out of range, or sizes do not fit; ``q`` is a tensor where
+            the call is traced.
 
     Example:
         >>> segments = Segments(ptr=torch.tensor([0, 4]))
-        >>> segment_quantile(torch.tensor([4.0, 1.0, 3.0, 2.0]), segments, 0.5)
+        >>> x = torch.tensor([4.0, 1.0, 3.0, 2.0])
+        >>> segment_quantile(x, segments, 0.5)
         tensor([2.5000])
+        >>> segment_quantile(x, segments, [0.0, 0.5, 1.0])
+        tensor([[1.0000, 2.5000, 4.0000]])
     """
     check_elements(x, segments, weight, gather)
-    if not 0 <= q <= 1:
-        raise ValueError(f"`q` must lie in [0, 1]; got {q}.")
+    levels, alone = as_levels(q)
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"`interpolation` must be one of {INTERPOLATIONS}; got {interpolation!r}.")
-    x = gathered(x, gather)
-    if x.numel() == 0:
-        # Still a function of x, so that a graph of empty bags can be differentiated.
-        return sum_segments(x, segments)
-    elements = working(x)
-    values, order = segment_sort(elements, segments)
-    if weight is None:
-        low, high, fraction, n = _positions(elements, segments, q, interpolation)
-    else:
-        w = weight.detach().to(elements.dtype)[order]
-        low, high, fraction, n = _weighted_positions(w, segments, q, interpolation)
-    y = _mix(values.gather(0, low), values.gather(0, high), fraction)
-    last = (segments.ptr[1:] - 1).clamp(min=0)
-    nan = values[last].isnan() if weight is None else _has_nan(elements, segments, weight)
-    y = torch.where(nan, torch.nan, y)
-    return torch.where(align(n == 0, y) if n.dim() == 1 else n == 0, 0, y).to(x.dtype)
+    if kernel := fused("segment_quantile", x, weight):
+        return kernel(x, segments, q, interpolation, weight, gather)
+    values, _ = pick(working(gathered(x, gather)), segments, interpolation, levels, weight)
+    return (values[:, 0] if alone else values).to(x.dtype)
 
 
 def segment_median(
@@ -181,12 +170,97 @@ def segment_median(
     return segment_quantile(x, segments, 0.5, "lower", weight, gather)
 
 
+def as_levels(q: Any) -> tuple[list[float], bool]:
+    """Quantiles as numbers, and whether it is one by itself."""
+    if isinstance(q, Tensor) and (q.dim() > 1 or _debug.being_traced() or _debug.is_vectorized(q)):
+        raise ValueError(
+            "`q` must be a number, or several on one dimension, and numbers instead of a tensor where a "
+            f"call is traced or vectorised; got a tensor of shape {tuple(q.shape)}."
+        )
+    if not isinstance(q, (int, float)) and hasattr(q, "tolist"):
+        q = q.tolist()
+    alone = isinstance(q, (int, float))
+    try:
+        if isinstance(q, str):
+            raise TypeError
+        levels = [float(v) for v in ([q] if alone else q)]
+    except (TypeError, ValueError):
+        raise TypeError(f"`q` must be a number or a sequence of numbers; got {q!r}.") from None
+    if not levels or not all(0 <= v <= 1 for v in levels):
+        raise ValueError(f"`q` must lie in [0, 1], one or several; got {q}.")
+    return levels, alone
+
+
+def filled(values: Tensor, index: Tensor, fill: float) -> tuple[Tensor, Tensor]:
+    """``values`` with ``fill`` for 0 where ``index`` names no element."""
+    return torch.where(index < 0, values.new_full((), fill), values) if fill else values, index
+
+
+def sort(x: Tensor, segments: Segments, descending: bool) -> tuple[Tensor, Tensor]:
+    """:func:`segment_sort` by plain operations: by value, and then by bag."""
+    by_value = x.detach().argsort(dim=0, descending=descending, stable=True)
+    order = by_value.gather(0, segments.index[by_value].argsort(dim=0, stable=True))
+    return x.gather(0, order), order
+
+
+def pick(
+    x: Tensor,
+    segments: Segments,
+    how: str,
+    levels: Sequence[float],
+    weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Elements by their rank, by plain operations: values and the (lower) element of each, ``[S, K, ...]``.
+
+    ``how`` is an interpolation, and ``levels`` are quantiles; or ``"largest"`` or ``"smallest"`` and places.
+    """
+    shape = (segments.num_segments, len(levels), *x.shape[1:])
+    if x.numel() == 0:
+        # Still a function of x, so that a graph of empty bags can be differentiated.
+        none = sum_segments(x, segments).unsqueeze(1).expand(shape)
+        return none, torch.full(shape, -1, device=x.device)
+    values, order = sort(x, segments, how == "largest")
+    ptr = segments.ptr
+    first, last = (align(v, x).unsqueeze(1) for v in (ptr[:-1], ptr[1:] - 1))
+    at = torch.tensor(levels, dtype=torch.double, device=x.device).view(-1, *[1] * (x.dim() - 1))
+    if weight is None:
+        # In float64, so that q * (n - 1) is right for bags of any size.
+        n = align(segments.counts, x).unsqueeze(1).double()
+    else:
+        w = weight.detach().double()[order]
+        bags = Segments(ptr=ptr, num_elements=x.size(0))
+        reach = cumsum_of_segments(w, bags)
+        n = torch.where(last >= first, reach[(ptr[1:] - 1).clamp(min=0)].unsqueeze(1), 0)
+        index = align(bags.index, w).expand_as(w)
+
+    def take(v: Tensor, rank: Tensor) -> Tensor:
+        if weight is not None:  # the first whose running total exceeds it
+            short = [reach <= r.gather(0, index) for r in rank.expand(shape).unbind(1)]
+            rank = torch.stack([sum_segments(r.long(), bags) for r in short], 1)
+        row = torch.minimum(first + rank.long(), last).clamp(0, x.size(0) - 1).expand(shape)
+        return v.gather(0, row.flatten(0, 1)).view(shape)
+
+    if how in ("largest", "smallest"):
+        rank = at.expand(n.shape[0], *at.shape)
+        free = rank >= n
+        return torch.where(free, 0, take(values, rank)), torch.where(free, -1, take(order, rank))
+    floor, fraction = _interpolate(at * (n - 1).clamp(min=0), how)
+    y = _mix(take(values, floor), take(values, floor + 1), fraction.to(x.dtype))
+    present = x.isnan() if weight is None else x.isnan() & align(weight != 0, x)
+    nan = (sum_segments(present.long(), segments) > 0).unsqueeze(1)
+    y = torch.where(n == 0, 0, torch.where(nan, torch.nan, y))
+    return y, take(order, floor)
+
+
 def _mix(low: Tensor, high: Tensor, fraction: Tensor) -> Tensor:
     # low + f * (high - low) would turn two equal infinities, or an unused one, into a NaN.
     exact = (fraction == 0) | (low == high)
-    return torch.where(
-        exact, low, torch.where(fraction == 1, high, torch.lerp(low, high, fraction))
+    # What lies between may be finite, or infinite, where the difference is infinite.
+    far = (high - low).isinf()
+    between = torch.where(
+        far, low * (1 - fraction) + high * fraction, torch.lerp(low, high, fraction)
     )
+    return torch.where(exact, low, torch.where(fraction == 1, high, between))
 
 
 def _interpolate(position: Tensor, interpolation: str) -> tuple[Tensor, Tensor]:
@@ -202,45 +276,3 @@ def _interpolate(position: Tensor, interpolation: str) -> tuple[Tensor, Tensor]:
     elif interpolation == "nearest":
         fraction = position.round() - floor
     return floor, fraction
-
-
-def _positions(
-    x: Tensor, segments: Segments, q: float, interpolation: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    n = segments.counts
-    # In float64, so that q * (n - 1) is right for bags of any size.
-    floor, fraction = _interpolate(q * (n - 1).clamp(min=0).double(), interpolation)
-    low = segments.ptr[:-1] + floor.long()
-    high = torch.minimum(low + 1, segments.ptr[1:] - 1)
-    shape = (segments.num_segments, *x.shape[1:])
-    limit = x.size(0) - 1
-    low, high = (align(v.clamp(0, limit), x).expand(shape) for v in (low, high))
-    return low, high, align(fraction.to(x.dtype), x), n
-
-
-def _weighted_positions(
-    w: Tensor, segments: Segments, q: float, interpolation: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same for weights ``w`` ``[E, ...]`` in sorted order, which differs from channel to channel."""
-    bags = Segments(ptr=segments.ptr, num_elements=w.size(0))
-    dtype, w = w.dtype, w.double()
-    index = align(bags.index, w).expand_as(w)
-    reach = cumsum_of_segments(w, bags)
-    n = torch.where(align(bags.counts > 0, w), reach[(bags.ptr[1:] - 1).clamp(min=0)], 0)
-    floor, fraction = _interpolate(q * (n - 1).clamp(min=0), interpolation)
-    low = _first_beyond(reach, floor, index, bags)
-    high = _first_beyond(reach, floor + 1, index, bags)
-    return low, high, fraction.to(dtype), n
-
-
-def _first_beyond(reach: Tensor, position: Tensor, index: Tensor, bags: Segments) -> Tensor:
-    """First element of each bag whose running total exceeds ``position``; its last one if none does."""
-    short = (reach <= position.gather(0, index)).long()
-    first = align(bags.ptr[:-1], reach) + sum_segments(short, bags)
-    last = align(bags.ptr[1:] - 1, reach)
-    return torch.minimum(first, last).clamp(0, reach.size(0) - 1)
-
-
-def _has_nan(x: Tensor, segments: Segments, weight: Tensor) -> Tensor:
-    present = align(weight != 0, x)
-    return sum_segments((x.isnan() & present).long(), segments) > 0

@@ -52,8 +52,8 @@ def cumsum_of_segments(x: Tensor, segments: Segments) -> Tensor:
     """
     index = segments.index
     # A traced program may not depend on values: steps beyond the longest bag change nothing.
-    traced = torch.compiler.is_compiling() or not index.numel()
-    longest = index.numel() if traced else int(segments.counts.max())
+    traced = torch.compiler.is_compiling() or _debug.is_vectorized(index)
+    longest = index.numel() if traced or not index.numel() else int(segments.counts.max())
     reach = 1
     while reach < longest:
         same = index[reach:] == index[:-reach]

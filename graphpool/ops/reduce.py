@@ -179,7 +179,7 @@ def _extremum(
 ) -> Tensor:
     check_elements(x, segments, weight, gather, integers=True)
     if kernel := fused("segment_max" if largest else "segment_min", x):
-        return kernel(x, segments, weight, gather)
+        return kernel(x, segments, None if weight is None else weight.detach(), gather)
     # No arithmetic on the values, so half precision needs no wider type.
     x = gathered(x, gather)
     if weight is not None:

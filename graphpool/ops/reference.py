@@ -108,13 +108,26 @@ def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = N
     return e / gather_segments(torch.where(z == 0, 1, z), segments)
 
 
-def segment_logsumexp(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-    _, z, top = _exponentials(x, segments, weight)
+def segment_logsumexp(
+    x: Tensor,
+    segments: Segments,
+    weight: Tensor | None = None,
+    tau: float | Tensor = 1.0,
+    mean: bool = False,
+) -> Tensor:
+    """``tau log sum exp(x / tau)``; with ``mean``, of the mean of the exponentials."""
+    # Temperatures move neither infinite elements nor infinite results.
+    tau = torch.as_tensor(tau, dtype=x.dtype, device=x.device)
+    score = x / torch.where(x.isinf(), tau.detach(), tau)
+    _, z, top = _exponentials(score, segments, weight)
     empty = align(_is_empty(segments, weight), x)
     positive = z > 0
     # A bag of nothing but -inf has z = 0 and the value -inf; a NaN passes through.
     log = torch.where(positive | z.isnan(), torch.where(z == 0, 1, z).log(), -torch.inf)
-    return torch.where(empty, 0, top + log)
+    if mean:
+        log = log - torch.where(empty, 1, align(sizes(segments, weight, x.dtype), x)).log()
+    total = torch.where(empty, 0, top + log)
+    return torch.where(total.isinf(), tau.detach(), tau) * total
 
 
 def segment_softmax_sum(
@@ -160,6 +173,31 @@ def segment_softpool(
     off = x - gather_segments(anchor, segments)
     score = with_value(t * torch.where(off.isinf(), 0, off), (t * x).detach())
     return _shared(segment_softmax(score, segments, weight), x, anchor, segments, weight)
+
+
+SIDES = {"abs": (0,), "clamp": (1,), "split": (1, -1)}
+"""What norms take of an element under each policy for negative ones: its absolute value (0), what it has
+above zero (1), what it has below (-1)."""
+
+
+def segment_powers(
+    x: Tensor,
+    p: Tensor,
+    q: Tensor,
+    negative: str,
+    segments: Segments,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """:func:`segment_power` of each side of the elements, ``[S, sides K, ...]``; exponents
+    ``[sides K, ...]``, those of one side after those of the other."""
+    sides = SIDES[negative]
+    seen = [
+        x if side == 0 else torch.relu(side * x)
+        for side in sides
+        for _ in range(len(p) // len(sides))
+    ]
+    norms = [segment_power(a, u, v, segments, weight) for a, u, v in zip(seen, p, q, strict=True)]
+    return torch.stack(norms, 1)
 
 
 def segment_power(

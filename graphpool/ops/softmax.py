@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.ops import reference as composed
 from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import (
@@ -52,15 +53,23 @@ def segment_softmax(
 
 
 def segment_logsumexp(
-    x: Tensor, segments: Segments, weight: Tensor | None = None, gather: Gather | None = None
+    x: Tensor,
+    segments: Segments,
+    weight: Tensor | None = None,
+    gather: Gather | None = None,
+    tau: float | Tensor = 1.0,
+    mean: bool = False,
 ) -> Tensor:
-    r"""Soft maximum of each bag: :math:`y_s = \log \sum_{e \in s} w_e e^{x_e}`, per channel.
+    r"""Soft maximum of each bag: :math:`y_s = \tau \log \sum_{e \in s} w_e e^{x_e / \tau}`, per channel.
 
     Args:
-        x: Elements ``[E, ...]``, floating point.
+        x: Elements ``[E, ..., C]``, floating point.
         segments: The bags.
         weight: Non-negative weight of each element ``[E]``.
         gather: ``[E]``: element ``e`` is ``x[gather[e]]``.
+        tau: Temperature, one or one per channel ``[C]``, finite and not 0; a negative one gives a soft
+            minimum.
+        mean: Take the mean of the exponentials, not their sum: :math:`y_s - \tau \log n_s`.
 
     Returns:
         ``[S, ...]`` in the dtype of ``x``. An empty bag gives 0, as in every op of this library (the
@@ -68,7 +77,7 @@ def segment_logsumexp(
 
     Raises:
         TypeError: An argument has the wrong type or dtype.
-        ValueError: Sizes do not fit, or a weight is negative.
+        ValueError: Sizes do not fit, a weight is negative, or ``tau`` is 0 or not finite.
 
     Example:
         >>> segments = Segments(ptr=torch.tensor([0, 2, 2]))
@@ -76,11 +85,16 @@ def segment_logsumexp(
         tensor([1000.6932,    0.0000])
     """
     check_elements(x, segments, weight, gather)
+    tau = channel_parameter(tau, x, "tau")
+    if _debug.values_are_checked(tau.device):
+        bad = (tau == 0) | ~tau.isfinite()
+        if bad.any():
+            raise ValueError(f"`tau` must be finite and not 0; got {float(tau[bad].flatten()[0])}.")
     if kernel := fused("segment_logsumexp", x, weight):
-        return kernel(x, segments, weight, gather)
+        return kernel(x, segments, weight, gather, tau, mean)
     x = gathered(x, gather)
-    y = composed.segment_logsumexp(working(x), segments, working_weight(weight, x))
-    return y.to(x.dtype)
+    w = working_weight(weight, x)
+    return composed.segment_logsumexp(working(x), segments, w, tau, mean).to(x.dtype)
 
 
 def segment_softmax_sum(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphpool._arguments import as_count
+from graphpool._recorded import savable
 from graphpool.io import load_tensors
 from graphpool.ops.neighbors.clouds import full_precision, unit_vectors
 
@@ -17,6 +18,7 @@ from graphpool.ops.neighbors.clouds import full_precision, unit_vectors
 GAMMAS: tuple[float, ...] = (*(round(2 ** (i / 2), 4) for i in range(27)), torch.inf)
 
 
+@savable
 class MemoryBank(torch.nn.Module):
     r"""Scores by similarity to remembered vectors; no gradient, no epochs.
 

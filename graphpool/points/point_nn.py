@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphpool import ops
 from graphpool._arguments import as_count
+from graphpool._recorded import savable
 from graphpool.points.encoding import position_encoding
 from graphpool.points.hierarchy import Level, build_levels
 from graphpool.points.inputs import absolute, sorted_clouds
@@ -20,6 +21,7 @@ _STATISTICS = ("cloud", "batch")
 _PORTION = 1 << 15
 
 
+@savable
 class PointNN(torch.nn.Module):
     r"""The encoder of Point-NN (Zhang et al., *Parameter is Not All You Need*, CVPR 2023).
 

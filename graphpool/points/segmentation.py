@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphpool import ops
 from graphpool._arguments import as_count
+from graphpool._recorded import savable
 from graphpool.ops.neighbors.interpolation import interpolate
 from graphpool.points.inputs import check_per_point, sorted_clouds
 from graphpool.points.memory import MemoryBank
@@ -18,6 +19,7 @@ from graphpool.points.stages import together
 from graphpool.segments import Segments
 
 
+@savable
 class PointNNSegmenter(PointNN):
     r"""The Point-NN encoder followed by its decoder: one feature vector per point.
 
@@ -67,6 +69,7 @@ class PointNNSegmenter(PointNN):
         return torch.empty_like(x).index_copy_(0, perm, x)
 
 
+@savable
 class PartMemory(torch.nn.Module):
     """Remembered parts: for each category of objects a bank of one mean vector per cloud and part.
 

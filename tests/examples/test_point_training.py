@@ -8,6 +8,7 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from graphpool.datasets import GeneratedShapes
+from graphpool.files.fitting import train_network
 from graphpool.models import PointNet2Classifier
 from graphpool.points.transforms import Jitter
 
@@ -32,7 +33,7 @@ def run(points, checkpoint, epochs=3):
     shapes = GeneratedShapes(6, 48, classes=["torus", "box"], transform=Jitter(generator=noise))
     loader = DataLoader(shapes, 4, shuffle=True, generator=order)
     model = PointNet2Classifier(2, k=4, width=4, radii=(None, None))
-    points.train(model, loader, forward, epochs, 0.01, 0.1, checkpoint, "cpu", (noise, order))
+    train_network(model, loader, forward, epochs, 0.01, 0.1, checkpoint, "cpu", (noise, order))
     return model, loader
 
 
@@ -46,7 +47,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(points, tmp_path, monkeyp
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(points.torch, "save", save_then_stop)
+        patched.setattr(torch, "save", save_then_stop)
         with pytest.raises(KeyboardInterrupt):
             run(points, tmp_path / "run.pt")
     resumed, _ = run(points, tmp_path / "run.pt")

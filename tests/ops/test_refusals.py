@@ -101,7 +101,7 @@ def test_weights_elsewhere_are_not_looked_at():
         ("2", TypeError, "got '2'"),
         (torch.tensor(2), TypeError, "floating point"),
         (torch.ones(3), ValueError, r"\(2,\); got shape \(3,\)"),
-        (torch.ones(2, 1), ValueError, r"got shape \(2, 1\)"),
+        (torch.ones(2, 3), ValueError, r"got shape \(2, 3\)"),
     ],
 )
 def test_parameters_per_channel(name, value, error, message):

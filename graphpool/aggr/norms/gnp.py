@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.norms.negative_elements import apply_policy, check_policy
+from graphpool.aggr.norms.negative_elements import check_policy, seen
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, segment_power
 from graphpool.segments import Segments
@@ -62,7 +62,7 @@ class GNP(Aggregation):
             element is.
         negative: What becomes of negative elements: ``"abs"`` (as the formula says), ``"split"`` (an odd
             function, which is the signed sum or mean in those limits), ``"clamp"`` or ``"raise"``, see
-            :func:`graphpool.aggr.norms.negative_elements.apply_policy`.
+            :func:`graphpool.aggr.norms.negative_elements.seen`.
         combine: Where the linear map of ``sign="both"`` starts: ``"random"``, as any linear layer, or
             ``"average"``, the mean of both halves of each channel. That keeps non-negative elements
             non-negative and adds no random layer to the network; three convolutions of width 256
@@ -189,14 +189,17 @@ class GNP(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        def norms(v: Tensor) -> Tensor:
-            if self.offset:
-                v = v.abs() + self.offset
-            exponents = zip(self.p, self.q, strict=True)
-            found = [segment_power(v, segments, p, q, weight, gather) for p, q in exponents]
-            return torch.cat(found, dim=-1) if len(found) > 1 else found[0]
+        def norms(v: Tensor, negative: str) -> Tensor:
+            found = segment_power(v, segments, self.p, self.q, weight, gather, negative)
+            return found.movedim(1, -2).flatten(-2)
 
-        pooled = apply_policy(self.negative, x, norms)
+        negative = seen(self.negative, x)
+        if self.offset:
+            pooled = norms((x.abs() if negative == "abs" else x.relu()) + self.offset, "abs")
+            if negative == "split":
+                pooled = pooled - norms((-x).relu() + self.offset, "abs")
+        else:
+            pooled = norms(x, negative)
         if self.sign != "both":
             return pooled
         return self.combine(pooled.to(self.combine.weight.dtype)).to(x.dtype)

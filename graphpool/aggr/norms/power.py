@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.norms.negative_elements import apply_policy, check_policy
+from graphpool.aggr.norms.negative_elements import check_policy, seen
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, segment_power
 from graphpool.segments import Segments
@@ -29,7 +29,7 @@ class PowerMean(Aggregation):
         groups: Number of exponents: 1, or a divisor of ``channels`` (``channels`` itself for one each).
             Each serves ``channels / groups`` neighbouring channels.
         negative: What becomes of negative elements: ``"abs"``, ``"split"``, ``"clamp"`` or ``"raise"``,
-            see :func:`graphpool.aggr.norms.negative_elements.apply_policy`.
+            see :func:`graphpool.aggr.norms.negative_elements.seen`.
 
     Raises:
         ValueError: ``p`` is 0, or ``groups`` does not divide ``channels``.
@@ -92,9 +92,7 @@ class PowerMean(Aggregation):
         p = self.p
         if self.groups > 1:
             p = p.repeat_interleave(x.size(-1) // self.groups)
-        return apply_policy(
-            self.negative, x, lambda v: segment_power(v, segments, p, 1 / p, weight, gather)
-        )
+        return segment_power(x, segments, p, 1 / p, weight, gather, seen(self.negative, x))
 
     def extra_repr(self) -> str:
         channels = "" if self.channels is None else f"channels={self.channels}, "

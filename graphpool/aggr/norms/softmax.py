@@ -15,7 +15,6 @@ from graphpool.ops import (
     segment_softmax,
     segment_softmax_sum,
     segment_softpool,
-    segment_sum,
 )
 from graphpool.segments import Segments
 
@@ -178,11 +177,7 @@ class LogSumExp(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        tau = self.tau
-        y = segment_logsumexp(x / tau, segments, weight, gather)
-        if self.mean:
-            y = y - _log_size(segments, weight, y)
-        return (tau * y).to(x.dtype)
+        return segment_logsumexp(x, segments, weight, gather, self.tau, self.mean)
 
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """The derivative of the output by each element, ``softmax(x / tau)``, ``[E, ..., C]``."""
@@ -190,10 +185,3 @@ class LogSumExp(Aggregation):
 
     def extra_repr(self) -> str:
         return f"tau={self.initial_tau}, mean={self.mean}" + (", learn=True" if self.learn else "")
-
-
-def _log_size(segments: Segments, weight: Tensor | None, like: Tensor) -> Tensor:
-    """Logarithm of the size of each bag, 0 for an empty one, shaped to broadcast over ``like``."""
-    n = segments.counts if weight is None else segment_sum(weight, segments)
-    n = n.to(torch.promote_types(like.dtype, torch.float32))
-    return torch.where(n > 0, n, 1).log().to(like.dtype).view(-1, *[1] * (like.dim() - 1))

@@ -5,17 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
-from graphpool.ops import (
-    align,
-    check_elements,
-    segment_cumsum,
-    segment_sort,
-    segment_sum,
-    segment_topk,
-)
+from graphpool.ops import Gather, check_elements, segment_sort, segment_topk
 from graphpool.segments import Segments
 
 ORDERS = ("value", "original")
@@ -49,6 +43,7 @@ class KMax(Aggregation):
     """
 
     multiplicity_aware = True
+    supports_gather = True
     complexity = "E C log E"
     example_arguments = {"k": 2}
     exempt = {"ties": _TIES}
@@ -61,15 +56,14 @@ class KMax(Aggregation):
     def out_channels(self) -> int | None:
         return self.channels if self.channels in (None, -1) else self.k * self.channels
 
-    def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        check_elements(x, segments, weight)
-        if x.size(0) == 0:
-            # Still a function of x, so that a graph of empty bags can be differentiated.
-            return segment_sum(x, segments).repeat(*[1] * (x.dim() - 1), self.k)
-        if weight is None:
-            values, _ = segment_topk(x, segments, self.k)
-        else:
-            values = _weighted_topk(x, segments, self.k, weight)
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        values, _ = segment_topk(x, segments, self.k, weight=weight, gather=gather)
         return values.movedim(1, -2).flatten(-2)
 
     def extra_repr(self) -> str:
@@ -139,6 +133,7 @@ class DynamicKMax(Aggregation):
         self, x: Tensor, segments: Segments, weight: Tensor | None = None
     ) -> tuple[Tensor, Segments]:
         check_elements(x, segments, weight)
+        _debug.refuse_vectorized(segments.counts, "index")
         if weight is not None:
             x, segments = repeat_elements(x, segments, weight)
         values, order = segment_sort(x, segments, descending=True)
@@ -179,18 +174,3 @@ def _order_within(order: Tensor, kept: Segments) -> Tensor:
     by_order = order.argsort(dim=0, stable=True)
     bag = kept.index[by_order]
     return by_order.gather(0, bag.argsort(dim=0, stable=True))
-
-
-def _weighted_topk(x: Tensor, segments: Segments, k: int, weight: Tensor) -> Tensor:
-    """The values on the first ``k`` places when each element takes up as many as its weight says."""
-    values, order = segment_sort(x, segments, descending=True)
-    bags = Segments(ptr=segments.ptr, num_elements=x.size(0))
-    w = weight.detach().double()[order]
-    reach = segment_cumsum(w, bags)
-    size = segment_sum(w, bags)
-    picked = []
-    for place in range(k):
-        short = segment_sum((reach <= place).long(), bags)
-        row = (align(bags.ptr[:-1], short) + short).clamp(max=x.size(0) - 1)
-        picked.append(torch.where(size > place, values.gather(0, row), 0))
-    return torch.stack(picked, dim=1)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from graphpool.aggr.absent import fill_empty
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
-from graphpool.ops import INTERPOLATIONS, segment_quantile
+from graphpool.ops import INTERPOLATIONS, Gather, segment_quantile
 from graphpool.segments import Segments
 
 
@@ -21,7 +20,7 @@ class Quantile(Aggregation):
     Args:
         channels: See :class:`Aggregation`.
         q: Which quantile, in ``[0, 1]``: 0 is the minimum, 0.5 the median, 1 the maximum. Several, as
-            a list, are put side by side.
+            a list, are found at once and put side by side.
         interpolation: ``"linear"``, ``"lower"``, ``"higher"``, ``"midpoint"`` or ``"nearest"``.
         fill_value: What an empty bag gives.
 
@@ -37,6 +36,7 @@ class Quantile(Aggregation):
         tensor([[4.]])
     """
 
+    supports_gather = True
     complexity = "E C log E"
     exempt = {"ties": "the derivative goes to one of the equal elements, as in torch.quantile"}
 
@@ -64,9 +64,15 @@ class Quantile(Aggregation):
     def out_channels(self) -> int | None:
         return self.channels if self.channels in (None, -1) else len(self.levels) * self.channels
 
-    def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        found = [segment_quantile(x, segments, q, self.interpolation, weight) for q in self.levels]
-        y = found[0] if len(found) == 1 else torch.cat(found, dim=-1)
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        found = segment_quantile(x, segments, self.levels, self.interpolation, weight, gather)
+        y = found.movedim(1, -2).flatten(-2)
         return fill_empty(y, segments, weight, self.fill_value) if self.fill_value else y
 
     def extra_repr(self) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr
+from graphpool._recorded import savable
 from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.mesh import FaceClusters, MeshGraph, MeshStandardizer
 from graphpool.models.meshes.blocks import FaceNetwork, encoder
@@ -18,6 +19,7 @@ __all__ = ["MeshClassifier"]
 _READS = ("dual", "primal", "both")
 
 
+@savable
 class MeshClassifier(FaceNetwork):
     """The classifier of PD-MeshNet (Milano et al., NeurIPS 2020), with any aggregation as its pool.
 

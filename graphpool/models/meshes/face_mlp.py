@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import ops
+from graphpool._recorded import savable
 from graphpool.mesh import MeshGraph, MeshStandardizer
 from graphpool.mesh.dual.conv import apply_norm
 
 __all__ = ["FaceMLP"]
 
 
+@savable
 class FaceMLP(nn.Module):
     """A network that sees one face at a time: what can be told without looking around.
 

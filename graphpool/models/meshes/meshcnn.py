@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import aggr
+from graphpool._recorded import savable
 from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.mesh.edges.conv import MeshConv
 from graphpool.mesh.edges.graph import EdgeGraph
@@ -38,6 +39,7 @@ class _Residual(nn.Module):
         return (x + start).relu()
 
 
+@savable
 class MeshCNNClassifier(nn.Module):
     """The classifier of MeshCNN (Hanocka et al., SIGGRAPH 2019), with any aggregation as its pool.
 
@@ -124,6 +126,7 @@ class _Stage(nn.Module):
         return x
 
 
+@savable
 class MeshCNNSegmenter(nn.Module):
     """The U-Net of MeshCNN (Hanocka et al., SIGGRAPH 2019), with any aggregation as its pool.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from graphpool._recorded import savable
 from graphpool.mesh import FaceClusters, MeshGraph, MeshStandardizer, PrimalDualConv
 from graphpool.mesh.dual.conv import apply_norm
 from graphpool.models.meshes.blocks import FaceNetwork, Up, average_heads, encoder
@@ -14,6 +15,7 @@ from graphpool.models.meshes.blocks import FaceNetwork, Up, average_heads, encod
 __all__ = ["MeshSegmenter"]
 
 
+@savable
 class MeshSegmenter(FaceNetwork):
     """The U-Net of PD-MeshNet (Milano et al., NeurIPS 2020), with any aggregation as its pool.
 

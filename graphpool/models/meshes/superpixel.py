@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphpool._recorded import savable
 from graphpool.mesh import FaceClusterPool, FaceClusters, MeshGraph, MeshStandardizer
 from graphpool.mesh import PrimalDualConv as Conv
 from graphpool.mesh.dual.topology import MeshTopology
@@ -58,6 +59,7 @@ def _one_bag(x: Tensor) -> Segments:
     return Segments(index=index, num_segments=1, is_sorted=True)
 
 
+@savable
 class MeshSuperpixelSegmenter(FaceNetwork):
     """The network of PD-MeshNet that labels clusters (Milano et al., NeurIPS 2020).
 

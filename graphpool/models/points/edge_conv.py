@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphpool._recorded import savable
 from graphpool.aggr.registry import resolve_pool
 from graphpool.conv import EdgeConv
 from graphpool.ops.neighbors import knn_groups
@@ -21,6 +22,7 @@ from graphpool.points.pooling import Pool, dense_block, head
 from graphpool.segments import Segments
 
 
+@savable
 class EdgeConvClassifier(nn.Module):
     """Edge convolutions on k-NN graphs (Wang et al., "Dynamic Graph CNN", ACM TOG 2019), with any pool.
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from graphpool import ops
 from graphpool._arguments import as_count
+from graphpool._recorded import savable
 from graphpool.ops.neighbors.clouds import full_precision
 from graphpool.ops.neighbors.search import Groups, dense_groups
 from graphpool.points.encoding import encoding_matrix
@@ -27,6 +28,7 @@ from graphpool.segments import Segments
 _GEOMETRIES = ("std", "group_max")
 
 
+@savable
 class PointPN(torch.nn.Module):
     r"""Point-PN (Zhang et al., *Parameter is Not All You Need*, CVPR 2023), with any pool.
 

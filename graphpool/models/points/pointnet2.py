@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphpool._recorded import savable
 from graphpool.points.inputs import (
     absolute,
     check_positions,
@@ -46,6 +47,7 @@ class _Abstractions(nn.Module):
         self.top = GlobalAbstraction(4 * w, top, pool if readout is None else readout)
 
 
+@savable
 class PointNet2Classifier(_Abstractions):
     """PointNet++ for clouds (Qi et al., 2017): two set abstractions, a global pool, a classifier.
 
@@ -99,6 +101,7 @@ class PointNet2Classifier(_Abstractions):
         return self.head(self.top(*self.second(*self.first(x, pos, segments))))
 
 
+@savable
 class PointNet2Segmenter(_Abstractions):
     """PointNet++ for points (Qi et al., 2017): the encoder, and feature propagation back to every point.
 

@@ -10,18 +10,25 @@ import torch
 from torch import Tensor
 
 from graphpool.ops.fused.layout import Layout
+from graphpool.ops.fused.memory import large
 from graphpool.ops.inputs import Gather, working_weight
 from graphpool.segments import Segments
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
-    """The precision in which ``x`` is accumulated."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+    """The precision in which ``x`` is accumulated; integers stay what they are."""
+    exact = x.dtype == torch.float64 or not x.is_floating_point()
+    return x.dtype if exact else torch.float32
 
 
 def working_array(x: Tensor) -> np.ndarray:
     """``x`` for a CPU kernel; a copy for half precision and strided tensors only."""
-    return x.detach().to(working_dtype(x)).contiguous().numpy()
+    return converted(x.detach(), working_dtype(x)).contiguous().numpy()
+
+
+def converted(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x`` in ``dtype``: the copy, if it takes one, in large pages."""
+    return x if x.dtype == dtype else large(torch.empty(x.shape, dtype=dtype)).copy_(x)
 
 
 def flat(x: Tensor) -> Tensor:
@@ -42,7 +49,8 @@ def layout_of(
     x: Tensor,
 ) -> Layout:
     """The layout of an op on ``inputs``, of which ``gather`` reads ``x``."""
-    backward = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
+    learned = inputs if weight is None else (*inputs, weight)
+    backward = torch.is_grad_enabled() and any(v.requires_grad for v in learned)
     return Layout.of(segments, working_weight(weight, x), gather, x.shape[0], backward)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from graphpool.ops import dispatch
 from graphpool.ops.derivatives import differentiate_again
-from graphpool.ops.fused.common import layout_of, working_array, working_dtype
+from graphpool.ops.fused.common import converted, layout_of, working_array, working_dtype
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.layout import SCHEMA, Layout
 from graphpool.ops.fused.memory import large
@@ -24,6 +24,7 @@ from graphpool.ops.inputs import Gather
 from graphpool.segments import Segments
 
 _FIELDS = len(Layout._fields)
+_WEIGHT = Layout._fields.index("weight")
 
 
 def define(name: str, schema: str, cpu: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -57,6 +58,10 @@ class FusedOp:
             gathered, and in the precision of the others.
         reads: What ``backward`` reads out of inputs and outputs; everything if absent.
         options: Values that the option may have, for the tests.
+        indices: Those of the outputs that are int64.
+        integers: Whether the rows may be integers, which have no derivative.
+        of_weight: ``of_weight(grad, *read, option, at, out)`` fills the gradient of the weights ``[E]``.
+            Without it whoever wants that gets the composed form.
 
     Example (the whole of a new op)::
 
@@ -80,6 +85,9 @@ class FusedOp:
         *,
         reads: str | None = None,
         options: tuple[str, ...] = (),
+        indices: str = "",
+        integers: bool = False,
+        of_weight: Callable[..., None] | None = None,
     ) -> None:
         self.name, self.shapes, self.options = name, shapes, options
         self.dimensions = {
@@ -87,6 +95,7 @@ class FusedOp:
             for argument, letters in re.findall(r"(\w+)\[([^]]+)\]", inputs)
         }
         self.inputs, self.outputs = tuple(self.dimensions), tuple(outputs.split())
+        self.indices, self.integers = indices.split(), integers
         (self._row,) = (i for i, d in enumerate(self.dimensions.values()) if d[0] == "R")
         self._forward, self._backward, self._composed = forward, backward, composed
         saved = self.inputs + self.outputs
@@ -108,11 +117,24 @@ class FusedOp:
                 lambda grad, *args: _few([torch.empty_like(v) for v in args[: self._count]]),
             ),
         }
+        self._of_weight = of_weight
+        if of_weight is not None:
+            self.operators[f"{name}_weight"] = define(
+                f"{name}_weight",
+                schema(("grad", *saved), 1),
+                self._weight_on_cpu,
+                lambda grad, *args: torch.empty_like(self._split(args)[2].weight),  # type: ignore[arg-type]
+            )
         for key, operator in self.operators.items():
             operator.register_kernel("cuda")(_launcher(key))
         self.operators[name].register_autograd(self._derive, setup_context=self._keep)
         self._op = getattr(torch.ops.graphpool, name).default
         self._op_backward = getattr(torch.ops.graphpool, f"{name}_backward").default
+
+    @property
+    def learns_weight(self) -> bool:
+        """Whether the CPU kernels have a derivative with respect to the weight."""
+        return self._of_weight is not None
 
     def serves(self, *names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Makes a function the fused form of the public functions of these names."""
@@ -134,9 +156,20 @@ class FusedOp:
         *option: str,
     ) -> Tensor:
         """The first output; inputs are contiguous and have the dimensions that they were declared with."""
+        return self.results(inputs, segments, weight, gather, *option)[0]
+
+    def results(
+        self,
+        inputs: tuple[Tensor, ...],
+        segments: Segments,
+        weight: Tensor | None,
+        gather: Gather | None,
+        *option: str,
+    ) -> tuple[Tensor, ...]:
+        """All outputs; only the first has a derivative."""
         layout = layout_of(segments, weight, gather, inputs, inputs[self._row])
         out = self._op(*inputs, *option, *layout)
-        return out if isinstance(out, Tensor) else out[0]
+        return (out,) if isinstance(out, Tensor) else out
 
     def composed(self, *args: Any) -> Tensor:
         """What :meth:`__call__` computes, by plain operations; takes what the operator takes."""
@@ -154,7 +187,8 @@ class FusedOp:
         inputs, option, layout = self._split(args)
         x = inputs[self._row]
         shapes = self.shapes(*inputs, *option, layout)
-        return _few([x.new_empty(s, dtype=working_dtype(x)) for s in shapes])
+        dtypes = [torch.long if v in self.indices else working_dtype(x) for v in self.outputs]
+        return _few([x.new_empty(s, dtype=d) for s, d in zip(shapes, dtypes, strict=True)])
 
     def _on_cpu(self, *args: Any) -> Any:
         inputs, option, layout = self._split(args)
@@ -173,7 +207,16 @@ class FusedOp:
         filled = [g.numpy() for g in grads]
         at = Arrays(layout, filled[self._row].dtype)
         self._backward(working_array(grad), *read, *option, at, *filled)
-        return _few([g.to(v.dtype) for g, v in zip(grads, inputs, strict=True)])
+        return _few([converted(g, v.dtype) for g, v in zip(grads, inputs, strict=True)])
+
+    def _weight_on_cpu(self, grad: Tensor, *args: Any) -> Tensor:
+        saved, option, layout = self._split(args)
+        read = [working_array(saved[i]) for i in self._read]
+        assert layout.weight is not None
+        out = torch.empty_like(layout.weight, memory_format=torch.contiguous_format)
+        at = Arrays(layout, read[self._row].dtype)
+        self._of_weight(working_array(grad), *read, *option, at, out.numpy())  # type: ignore[misc]
+        return out
 
     def _keep(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         tensors, ctx.option, layout = self._split(inputs)
@@ -189,18 +232,32 @@ class FusedOp:
             return (None,) * len(ctx.needs_input_grad)
         # Asked for once: checkpoints hand a saved tensor out only once.
         kept = ctx.saved_tensors
-        saved, layout = kept[:-_FIELDS], kept[-_FIELDS:]
+        saved, layout = kept[:-_FIELDS], Layout.from_args(kept[-_FIELDS:])
+        count, weight = self._count, layout.weight
+        needs = ctx.needs_input_grad[:count]
+        of_weight = weight is not None and ctx.needs_input_grad[_WEIGHT - _FIELDS]
         if torch.is_grad_enabled():
-            found = differentiate_again(
-                lambda *inputs: self.composed(*inputs, *ctx.option, *layout),
-                saved[: self._count],
-                ctx.needs_input_grad[: self._count],
+            weights = (weight,) if of_weight else ()
+            *found, last = differentiate_again(
+                lambda *v: self.composed(
+                    *v[:count],
+                    *ctx.option,
+                    *(layout._replace(weight=v[count]) if of_weight else layout),
+                ),
+                (*saved[:count], *weights),
+                (*needs, *(True for _ in weights)),
                 grad,
             )
+            found = found if of_weight else [*found, last]
+            last = last if of_weight else None
         else:
-            results = self._op_backward(grad, *saved, *ctx.option, *layout)
+            args = (grad, *saved, *ctx.option, *layout)
+            results = self._op_backward(*args) if any(needs) else (None,) * count
             found = [results] if isinstance(results, Tensor) else list(results)
-        return *found, *(None,) * (len(ctx.option) + _FIELDS)
+            last = getattr(torch.ops.graphpool, f"{self.name}_weight")(*args) if of_weight else None
+        rest: list[Tensor | None] = [None] * (len(ctx.option) + _FIELDS)
+        rest[_WEIGHT - _FIELDS] = last
+        return *found, *rest
 
 
 def _few(values: list[Tensor]) -> Any:
@@ -212,6 +269,8 @@ def _launcher(name: str) -> Callable[..., Any]:
         # Imported at the first call on a device: triton is neither small nor always there.
         from graphpool.ops.fused.cuda import ops as cuda_ops
 
-        return getattr(cuda_ops, name)(*args)
+        # Triton launches on the current device, whichever holds the tensors.
+        with torch.cuda.device_of(args[0]):
+            return getattr(cuda_ops, name)(*args)
 
     return launch

@@ -11,6 +11,8 @@ from torch import Tensor
 from graphpool.ops import reference as composed
 from graphpool.ops.fused.common import flat, of_bags
 from graphpool.ops.fused.cpu import moments as cpu_moments
+from graphpool.ops.fused.cpu import moments_backward as cpu_backward
+from graphpool.ops.fused.cpu import weight as cpu_weight
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.fused_op import FusedOp
 from graphpool.ops.fused.layout import Layout
@@ -29,9 +31,10 @@ def _rows(moments: str) -> np.ndarray:
 
 
 def _shapes(x: Tensor, moments: str, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """The named moments ``[K, S, C]``, and what the backward pass needs of them besides."""
+    """The named moments ``[K, S, C]``, and what a backward pass needs of them besides."""
     names = moments.split(",")
-    counts = (len(names), sum(name in names for name in KEPT))
+    besides = 0 if layout.bag_of is None else sum(name in names for name in KEPT)
+    counts = (len(names), besides)
     out, kept = ((count, layout.bags, x.shape[1]) for count in counts)
     return out, kept
 
@@ -49,7 +52,23 @@ def _backward(
     at: Arrays,
     grad_x: np.ndarray,
 ) -> None:
-    cpu_moments.backward(x, at, _rows(moments), out, kept, grad, grad_x)
+    cpu_backward.backward(x, at, _rows(moments), out, kept, grad, grad_x)
+
+
+def _of_weight(
+    grad: np.ndarray,
+    x: np.ndarray,
+    out: np.ndarray,
+    kept: np.ndarray,
+    moments: str,
+    at: Arrays,
+    grad_weight: np.ndarray,
+) -> None:
+    names = moments.split(",")
+    of, value = (dict(zip(names, v, strict=True)) for v in (grad, out))
+    # Weights do not move extrema.
+    shift = kept[-1] if "var" in names else np.zeros_like(out[0])
+    cpu_weight.of_moments(of, x, value, shift, at, grad_weight)
 
 
 def _composed(x: Tensor, moments: str, layout: Layout) -> Tensor:
@@ -68,6 +87,7 @@ _moments = FusedOp(
     _backward,
     _composed,
     options=("sum", "mean", "max", "sum,mean,var,min,max"),
+    of_weight=_of_weight,
 )
 
 

@@ -1,36 +1,47 @@
-"""The generalised norm of each bag, with gradients to its exponents."""
+"""The generalised norms of each bag, with gradients to their exponents."""
 
 from __future__ import annotations
+
+import math
 
 from torch import Tensor
 
 from graphpool.ops import reference as composed
-from graphpool.ops.fused.common import flat, of_bags, per_channel
+from graphpool.ops.fused.common import flat
 from graphpool.ops.fused.cpu import power as cpu_power
+from graphpool.ops.fused.cpu import weight as cpu_weight
 from graphpool.ops.fused.fused_op import FusedOp
 from graphpool.ops.fused.layout import Layout
 from graphpool.ops.inputs import Gather
 from graphpool.segments import Segments
 
 
-def _shapes(x: Tensor, p: Tensor, q: Tensor, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """``n^-q (sum |x|^p)^(1/p)``, the log of the norm without the factor, and the sizes ``n``."""
-    bags, channels = layout.bags, x.shape[1]
-    return (bags, channels), (bags, channels), (bags,)
+def _shapes(
+    x: Tensor, p: Tensor, q: Tensor, negative: str, layout: Layout
+) -> tuple[tuple[int, ...], ...]:
+    """``n^-q (sum a^p)^(1/p)``, the log of the norm without the factor, and the sizes ``n``.
+
+    ``a`` is the absolute value of an element, what it has above zero, or, of the second half of the norms of
+    ``"split"``, what it has below.
+    """
+    norms = (layout.bags, p.shape[0], x.shape[1])
+    return norms, norms, (layout.bags,)
 
 
-def _composed(x: Tensor, p: Tensor, q: Tensor, layout: Layout) -> Tensor:
-    return composed.segment_power(x, p, q, layout.segments(), layout.weight)
+def _composed(x: Tensor, p: Tensor, q: Tensor, negative: str, layout: Layout) -> Tensor:
+    return composed.segment_powers(x, p, q, negative, layout.segments(), layout.weight)
 
 
 _power = FusedOp(
     "segment_power",
-    "x[R,C] p[C] q[C]",
+    "x[R,C] p[K,C] q[K,C]",
     "out norm size",
     _shapes,
     cpu_power.forward,
     cpu_power.backward,
     _composed,
+    options=tuple(composed.SIDES),
+    of_weight=cpu_weight.of_power,
 )
 
 
@@ -42,6 +53,9 @@ def segment_power(
     q: Tensor,
     weight: Tensor | None = None,
     gather: Gather | None = None,
+    negative: str = "abs",
 ) -> Tensor:
-    inputs = (flat(x), per_channel(p, x), per_channel(q, x))
-    return of_bags(_power(inputs, segments, weight, gather), segments, x)
+    # Exponents are those of the norms of all sides, which are joined by whoever calls.
+    exponents = (v.reshape(len(v), math.prod(x.shape[1:])).contiguous() for v in (p, q))
+    y = _power((flat(x), *exponents), segments, weight, gather, negative)
+    return y.view(segments.num_segments, len(p), *x.shape[1:])

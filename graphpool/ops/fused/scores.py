@@ -2,64 +2,59 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 
 from graphpool.ops import reference as composed
-from graphpool.ops.fused.common import flat, of_bags
+from graphpool.ops.fused.common import flat, of_bags, per_channel
 from graphpool.ops.fused.cpu import share as cpu_share
-from graphpool.ops.fused.cpu import softmax as cpu_softmax
-from graphpool.ops.fused.cpu.core import run
-from graphpool.ops.fused.cpu.layout import Arrays
+from graphpool.ops.fused.cpu import softpool as cpu_softpool
+from graphpool.ops.fused.cpu import weight as cpu_weight
 from graphpool.ops.fused.fused_op import FusedOp
 from graphpool.ops.fused.layout import Layout
-from graphpool.ops.inputs import Gather
+from graphpool.ops.inputs import Gather, channel_parameter
 from graphpool.segments import Segments
 
 # ----------------------------------------------------------------------------------------- logsumexp
 
 
-def _logsumexp_shapes(x: Tensor, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """``log sum exp``, and what :func:`cpu_softmax.forward` keeps."""
-    return (layout.bags, x.shape[1]), (layout.bags, 2, x.shape[1])
+def _logsumexp_shapes(
+    x: Tensor, tau: Tensor, over: str, layout: Layout
+) -> tuple[tuple[int, ...], ...]:
+    """``tau log sum exp(x / tau)``, its derivative by ``tau``, and what :mod:`cpu_softpool` keeps."""
+    sums = (layout.bags, x.shape[1])
+    return sums, sums, (layout.bags, 2, x.shape[1])
 
 
-def _logsumexp_forward(x: np.ndarray, at: Arrays, lse: np.ndarray, kept: np.ndarray) -> None:
-    none, ones = np.empty((0, x.shape[1]), x.dtype), np.ones(x.shape[1], x.dtype)
-    cpu_softmax.forward(x, none, ones, at, at.gather, none, none, kept)
-    present = at.present(at.ptr[:-1], at.ptr[1:])[:, None]
-    lse[:] = np.where(present, cpu_softmax.log_sum_exp(kept), 0)
-
-
-def _logsumexp_backward(
-    grad: np.ndarray, x: np.ndarray, kept: np.ndarray, at: Arrays, grad_x: np.ndarray
-) -> None:
-    where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements, True)
-    args = (x, *where, kept, grad, grad_x)
-    run(cpu_softmax.share_backward, args, at.backward_chunks(x.shape[1]))
-
-
-def _logsumexp_composed(x: Tensor, layout: Layout) -> Tensor:
-    return composed.segment_logsumexp(x, layout.segments(), layout.weight)
+def _logsumexp_composed(x: Tensor, tau: Tensor, over: str, layout: Layout) -> Tensor:
+    return composed.segment_logsumexp(x, layout.segments(), layout.weight, tau, over == "mean")
 
 
 _logsumexp = FusedOp(
     "segment_logsumexp",
-    "x[R,C]",
-    "lse kept",
+    "x[R,C] tau[C]",
+    "lse slope kept",
     _logsumexp_shapes,
-    _logsumexp_forward,
-    _logsumexp_backward,
+    cpu_softpool.logsumexp_forward,
+    cpu_softpool.logsumexp_backward,
     _logsumexp_composed,
-    reads="x kept",
+    reads="x tau slope kept",
+    options=("sum", "mean"),
+    of_weight=cpu_weight.of_logsumexp,
 )
 
 
 @_logsumexp.serves("segment_logsumexp")
 def segment_logsumexp(
-    x: Tensor, segments: Segments, weight: Tensor | None = None, gather: Gather | None = None
+    x: Tensor,
+    segments: Segments,
+    weight: Tensor | None = None,
+    gather: Gather | None = None,
+    tau: float | Tensor = 1.0,
+    mean: bool = False,
 ) -> Tensor:
-    return of_bags(_logsumexp((flat(x),), segments, weight, gather), segments, x)
+    inputs = (flat(x), per_channel(channel_parameter(tau, x, "tau"), x))
+    lse = _logsumexp(inputs, segments, weight, gather, "mean" if mean else "sum")
+    return of_bags(lse, segments, x)
 
 
 # ------------------------------------------------------------------------------------------- softmax

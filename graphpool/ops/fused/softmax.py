@@ -10,6 +10,8 @@ from graphpool.ops import reference as composed
 from graphpool.ops.fused.common import flat, of_bags, per_channel
 from graphpool.ops.fused.cpu import heads as cpu_heads
 from graphpool.ops.fused.cpu import softmax as cpu_softmax
+from graphpool.ops.fused.cpu import softpool as cpu_softpool
+from graphpool.ops.fused.cpu import weight as cpu_weight
 from graphpool.ops.fused.cpu.core import run
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.fused_op import FusedOp
@@ -21,33 +23,9 @@ from graphpool.segments import Segments
 
 
 def _softpool_shapes(x: Tensor, t: Tensor, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """``sum softmax(t x) x``, what it lacks by rounding, and what :func:`cpu_softmax.forward` keeps."""
+    """``sum softmax(t x) x``, what it lacks by rounding, and what :mod:`cpu_softpool` keeps."""
     sums = (layout.bags, x.shape[1])
     return sums, sums, (layout.bags, 2, x.shape[1])
-
-
-def _softpool_forward(
-    x: np.ndarray, t: np.ndarray, at: Arrays, out: np.ndarray, lacks: np.ndarray, kept: np.ndarray
-) -> None:
-    cpu_softmax.forward(x, x, t, at, at.gather, out, lacks, kept)
-
-
-def _softpool_backward(
-    grad: np.ndarray,
-    x: np.ndarray,
-    t: np.ndarray,
-    out: np.ndarray,
-    lacks: np.ndarray,
-    kept: np.ndarray,
-    at: Arrays,
-    grad_x: np.ndarray,
-    grad_t: np.ndarray,
-) -> None:
-    chunks = at.backward_chunks(x.shape[1])
-    sums = np.zeros((len(chunks), x.shape[1]))
-    where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
-    run(cpu_softmax.softpool_backward, (x, t, *where, out, kept, lacks, grad, grad_x, sums), chunks)
-    grad_t[:] = sums.sum(0)
 
 
 def _softpool_composed(x: Tensor, t: Tensor, layout: Layout) -> Tensor:
@@ -59,9 +37,10 @@ _softpool = FusedOp(
     "x[R,C] t[C]",
     "out lacks kept",
     _softpool_shapes,
-    _softpool_forward,
-    _softpool_backward,
+    cpu_softpool.forward,
+    cpu_softpool.backward,
     _softpool_composed,
+    of_weight=cpu_weight.of_softpool,
 )
 
 
@@ -81,7 +60,7 @@ def segment_softpool(
 
 
 def _sum_shapes(score: Tensor, value: Tensor, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """``sum softmax(score) value``, what it lacks by rounding, and what :func:`cpu_softmax.forward` keeps of
+    """``sum softmax(score) value``, what it lacks by rounding, and what :func:`cpu_softmax.reduce` keeps of
     the scores."""
     sums = (layout.bags, value.shape[1])
     return sums, sums, (layout.bags, 2, score.shape[1])
@@ -96,12 +75,11 @@ def _sum_forward(
     kept: np.ndarray,
 ) -> None:
     if score.shape[1] == value.shape[1]:
-        ones, here = np.ones(score.shape[1], score.dtype), np.empty(0, np.int64)
-        cpu_softmax.forward(score, value, ones, at, here, out, lacks, kept)
+        kernel = cpu_softmax.softmax_forward
     else:
-        heads = score.shape[1]
-        sums = _by_head(out, heads), _by_head(lacks, heads)
-        cpu_heads.forward(score, _by_head(value, heads), at, *sums, kept)
+        kernel = cpu_heads.heads_forward
+        value, out, lacks = (_by_head(v, score.shape[1]) for v in (value, out, lacks))
+    cpu_softmax.reduce(kernel, (score, value), np.ones(score.shape[1]), at, out, lacks, kept)
 
 
 def _by_head(rows: np.ndarray, heads: int) -> np.ndarray:
@@ -132,7 +110,8 @@ def _sum_backward(
             elements,
         )
         if at.gathered:
-            there = (score, at.bag_of, at.in_order, *by_row, False, kept, grad, grad_value)
+            ones = np.ones(score.shape[1], score.dtype)
+            there = (score, ones, at.bag_of, at.in_order, *by_row, False, kept, grad, grad_value)
             run(cpu_softmax.share_backward, there, rows)
         return
     heads = score.shape[1]

@@ -8,6 +8,7 @@ from torch import Tensor
 from graphpool import _debug
 from graphpool._arguments import as_count
 from graphpool.ops.neighbors.search import largest_cloud, search
+from graphpool.ops.reduce import segment_sum
 from graphpool.segments import Segments
 
 
@@ -81,8 +82,10 @@ def interpolate(
     ratio = nearest.masked_fill(on_top, 1.0) / squared.masked_fill(on_top | ~found, 1.0)
     weight = torch.where(on_top, (compared == 0).to(ratio.dtype), ratio ** (power / 2))
     weight = weight.masked_fill(~found, 0.0)
-    weight = (weight / weight.sum(1, keepdim=True)).to(x.dtype)
-    return torch.einsum("mk,mkc->mc", weight, x.index_select(0, neighbor).view(*index.shape, -1))
+    weight = weight / weight.sum(1, keepdim=True)
+    # Rows are read in place, and one of weight 0 leaves no trace, whatever it holds.
+    ptr = torch.arange(0, index.numel() + 1, index.size(1), device=index.device)
+    return segment_sum(x, Segments(ptr=ptr), weight.flatten(), neighbor)
 
 
 def _squared(offset: Tensor) -> Tensor:

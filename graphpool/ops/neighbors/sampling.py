@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool.ops.neighbors import cluster, dense, trees
+from graphpool.ops.neighbors import dense, paths, trees
 from graphpool.ops.neighbors.clouds import Clouds, as_clouds
 from graphpool.ops.neighbors.units import comparable
 from graphpool.segments import Segments
@@ -38,7 +38,9 @@ def fps(
 
     On the CPU and for up to three coordinates the distances live in a k-d tree, and only the parts of it
     that a pick can change are visited (after QuickFPS, Han et al. 2023): near-linear instead of
-    :math:`O(nm)`. Elsewhere it is one vectorised step per pick.
+    :math:`O(nm)`. On CUDA one kernel makes all picks of a cloud: with the distances on chip for up to some
+    ten thousand points, and in blocks with boxes, of which a pick skips most, beyond. Elsewhere it is one
+    vectorised step per pick.
 
     Args:
         pos: Points ``[N, D]``, floating point, finite.
@@ -83,8 +85,8 @@ def fps(
     first = _first_picks(clouds, start, generator)
     if trees.sampling_serves(clouds.points):
         picks = trees.fps(clouds, first, available)
-    elif cluster.fps_serves(clouds, first):
-        picks = cluster.fps(clouds, first, available)
+    elif paths.on_triton("fps", clouds.points):
+        picks = paths.kernels().fps(clouds, first, available)
     else:
         picks = dense.fps(clouds, first, available)
     if lacking.numel():

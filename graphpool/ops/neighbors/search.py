@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool._arguments import as_count
-from graphpool.ops.neighbors import cluster, dense, trees
+from graphpool.ops.neighbors import dense, paths, trees
 from graphpool.ops.neighbors.clouds import (
     Clouds,
     as_clouds,
@@ -233,6 +233,10 @@ def radius(
         offsets, index, squared = trees.within(
             clouds, asked, limit, inclusive, exclude, queries is None
         )
+    elif paths.on_triton("radius", clouds.points):
+        offsets, index, squared = paths.kernels().within(
+            clouds, asked, limit, inclusive, exclude, queries is None
+        )
     else:
         offsets, index, squared = dense.within(clouds, asked, limit, inclusive, exclude)
     squared = as_measured(squared, lift, points)
@@ -264,8 +268,8 @@ def search(
     limit = squared_limit(distance, points, clouds, lift)
     if trees.trees_serve(clouds.points):
         index, squared = trees.knn(clouds, asked, k, exclude, limit, ascending, queries is None)
-    elif cluster.knn_serves(clouds, asked, k):
-        index, squared = cluster.knn(clouds, asked, k, exclude, limit)
+    elif paths.on_triton("knn", clouds.points, k):
+        index, squared = paths.kernels().knn(clouds, asked, k, exclude, limit, queries is None)
     else:
         index, squared = dense.knn(clouds, asked, k, exclude, limit)
     index = clouds.original(index)

@@ -100,8 +100,9 @@ def _linear(rows: Tensor) -> Tensor | None:
     """One integer per row with the order of the rows, or ``None`` where it would not fit in int64."""
     if rows.size(0) == 0:
         return rows.new_zeros(0)
-    low, high = rows.amin(0), rows.amax(0)
-    extents = [int(b) - int(a) + 1 for a, b in zip(low, high, strict=True)]
+    low, high = rows.aminmax(dim=0)
+    # One look at the device for all columns.
+    extents = [b - a + 1 for a, b in torch.stack([low, high], 1).tolist()]
     key, cells = torch.zeros_like(rows[:, 0]), 1
     for column, extent in enumerate(extents):
         cells *= extent

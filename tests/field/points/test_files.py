@@ -22,6 +22,7 @@ from graphpool.datasets import (
     read_points,
     write_cloud,
 )
+from graphpool.files.fitting import train_network
 from graphpool.models import PointNet2Classifier
 from graphpool.points.transforms import Normalize
 
@@ -703,7 +704,7 @@ class TestCheckpoints:
             model = PointNet2Classifier(
                 2, k=4, width=4, radii=(None, None), pool=settings.get("pool", "max")
             )
-            points.train(model, loader, lambda m, b: m(b.pos, ptr=b.ptr), epochs, 0.01, 0.1, checkpoint,
+            train_network(model, loader, lambda m, b: m(b.pos, ptr=b.ptr), epochs, 0.01, 0.1, checkpoint,
                          "cpu", (), settings)  # fmt: skip
             return model
 
@@ -779,7 +780,7 @@ class TestCheckpoints:
     @pytest.mark.parametrize("epochs", [1, 2, 5])
     def test_fewer_clouds_than_a_batch(self, run, epochs):
         assert run(None, epochs, clouds=2, batch=99) is not None
-        with pytest.raises(ValueError, match="4 clouds in batches of 99"):
+        with pytest.raises(ValueError, match="4 items in batches of 99"):
             run(None, epochs, clouds=2, batch=99, drop=True)
         with pytest.raises(ValueError, match="got 0 epochs"):
             run(None, 0)

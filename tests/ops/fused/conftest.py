@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -39,7 +36,7 @@ class Call:
         """The rows ``x`` ``[R, C]``, and random tensors for whatever else the op takes."""
         channels = x.shape[1]
         heads = {"one": 1, "half": channels // 2, "channel": channels}[self.heads]
-        sizes = {"E": elements, "C": channels, "H": heads}
+        sizes = {"E": elements, "C": channels, "H": heads, "K": 2}
         made = []
         for letters in self.op.dimensions.values():
             if letters[0] == "R":
@@ -68,18 +65,23 @@ class Call:
     def operators(self, inputs, segments, weight, gather):
         """Both operators with arguments, as PyTorch calls them."""
         layout = self.layout(inputs, segments, weight, gather)
-        forward, backward = self.op.operators
+        forward, backward, *of_weight = self.op.operators
         yield forward, (*inputs, *self.option, *layout)
         constants = [v.detach() for v in inputs]
         results = getattr(torch.ops.graphpool, forward)(*constants, *self.option, *layout)
         results = (results,) if isinstance(results, torch.Tensor) else tuple(results)
         grad = torch.randn_like(results[0])
         yield backward, (grad, *constants, *results, *self.option, *layout)
+        if of_weight and layout.weight is not None:
+            yield of_weight[0], (grad, *constants, *results, *self.option, *layout)
 
 
 def pytest_generate_tests(metafunc):
     if "call" in metafunc.fixturenames:
         metafunc.parametrize("call", calls())
+    if "learner" in metafunc.fixturenames:
+        learners = [p for p in calls() if p.values[0].op.learns_weight]
+        metafunc.parametrize("learner", learners)
 
 
 @pytest.fixture
@@ -96,23 +98,3 @@ def problem():
         return x.to(dtype), Segments(index=index, num_segments=4), weight, gather
 
     return make
-
-
-@pytest.fixture
-def passes_interpreted():
-    """Runs the tests of a file once more, in a process in which Triton interprets its kernels."""
-
-    def run(file: str, timeout: int) -> None:
-        # Triton reads the variable while it is imported, which in this process has been.
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
-            env={**os.environ, "TRITON_INTERPRET": "1"},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-3000:]
-        assert "passed" in done.stdout
-
-    return run

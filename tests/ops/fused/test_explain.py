@@ -15,9 +15,10 @@ def test_tells_the_path_and_the_reason():
     assert "fused CPU kernel" in explain(ops.segment_power, x)
     assert "fused CPU kernel" in explain(ops.segment_max, x)
     assert "x is torch.int64" in explain("segment_sum", x.long())
-    assert "no fused kernel" in explain("segment_median", x)
+    assert "no fused kernel" in explain("segment_product", x)
     weight = torch.ones(3, requires_grad=True)
-    assert "weight" in explain("segment_sum", x, weight)
+    assert "fused CPU kernel" in explain("segment_sum", x, weight)
+    assert "derivative with respect to the weight" in explain("segment_softmax", x, weight)
     with use_backend("torch"):
         assert "use_backend('torch')" in explain("segment_sum", x)
     with pytest.raises(TypeError, match="an op or its name"):

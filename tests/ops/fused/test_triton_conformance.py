@@ -40,6 +40,8 @@ def reached(monkeypatch):
 
     for op in dispatch.OPERATORS.values():
         for name, operator in op.operators.items():
+            if name.startswith(("segment_pick", "segment_sort")):  # which have no CUDA kernel
+                continue
             monkeypatch.setitem(operator._backend_fns, "cpu", on_triton(name))
     return names
 

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphpool import Segments, use_backend
-from graphpool.ops.neighbors import cluster, fps, trees
-from graphpool.ops.neighbors.clouds import as_clouds
+from graphpool.ops.neighbors import fps, trees
 
 BACKENDS = ("auto", "torch")
 
@@ -225,15 +224,3 @@ def test_any_small_clouds_agree_between_the_paths(rows, cloud, data):
         slow = fps(points, segments, num_samples=counts)
     assert torch.equal(fast, slow)
     assert fast.unique().numel() == fast.numel() == sum(counts)
-
-
-@pytest.mark.needs("torch_cluster")
-@pytest.mark.parametrize("kind", ["random", "grid", "duplicates", "huge offset", "plane"])
-def test_the_path_through_torch_cluster_gives_the_same_picks(kind):
-    points = kinds(torch.float32)[kind]
-    half = len(points) // 2
-    segments = Segments(ptr=torch.tensor([0, half, len(points)]))
-    clouds = as_clouds(points, segments, "pos", "segments")
-    samples = torch.tensor([half // 2, (len(points) - half) // 3])
-    picks = cluster.fps(clouds, clouds.ptr[:-1], samples)
-    assert torch.equal(picks, fps(points, segments, num_samples=samples))

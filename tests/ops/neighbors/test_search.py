@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from graphpool import Segments, use_backend
-from graphpool.ops.neighbors import cluster, knn, knn_groups, radius
-from graphpool.ops.neighbors.clouds import as_clouds
+from graphpool.ops.neighbors import knn, knn_groups, radius
 
 BACKENDS = ("auto", "torch")
 
@@ -258,18 +257,3 @@ def test_coordinates_must_be_finite():
         knn(torch.randn(5, 3), 2, points)
     with pytest.raises(ValueError, match="`order`"):
         radius(torch.randn(5, 3), 1.0, order="first")
-
-
-@pytest.mark.needs("torch_cluster")
-def test_the_path_through_torch_cluster_gives_the_same_neighbours():
-    points, segments = torch.randn(500, 3), Segments(ptr=torch.tensor([0, 5, 500]))
-    clouds = as_clouds(points, segments, "points", "segments")
-    own = torch.arange(500)
-    for exclude, limit in ((None, math.inf), (own, math.inf), (own, 0.3)):
-        index, squared = cluster.knn(clouds, clouds, 9, exclude, limit)
-        expected = knn(
-            points, 9, segments=segments, exclude_self=exclude is not None,
-            max_distance=math.sqrt(limit),
-        )  # fmt: skip
-        assert torch.equal(index, expected.index)
-        assert torch.equal(squared, expected.squared_distance)

@@ -136,3 +136,11 @@ def test_voxels_pool_with_any_op():
     means = ops.segment_mean(pos, clouds)
     for v in range(clouds.num_segments):
         assert torch.allclose(means[v], pos[clouds.index == v].mean(0), atol=1e-6)
+
+
+def test_a_neighbour_that_is_missing_leaves_no_trace():
+    """The cloud of the query has one point; the first point of all, which is another's, holds nothing."""
+    x = torch.tensor([[torch.nan, torch.inf], [1.0, 2.0], [3.0, 4.0]])
+    clouds = Segments(ptr=torch.tensor([0, 2, 3])), Segments(ptr=torch.tensor([0, 0, 1]))
+    found = interpolate(x, torch.rand(3, 3), torch.rand(1, 3), *clouds, k=2)
+    assert found.tolist() == [[3.0, 4.0]]

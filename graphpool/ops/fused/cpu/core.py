@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ MAX_CHUNKS = 128
 PIECE = 1 << 17
 _ROWS_PER_SUM = 64
 
+NO_LIMIT = int(np.iinfo(np.int64).max)
+"""The length above which a bag is long, of pieces."""
+
 kernel = partial(_compiled.kernel, fastmath=FLAGS)
 """Compiles with :data:`FLAGS`."""
 
@@ -34,8 +38,8 @@ inlined = register_jitable(fastmath=FLAGS, forceinline=True)
 """A function that becomes part of the kernels that call it."""
 
 
-def run(function: Any, args: tuple[Any, ...], chunks: list[tuple[int, int, int]]) -> None:
-    """``function(*args, slot, first, last)`` for every chunk."""
+def run(function: Any, args: tuple[Any, ...], chunks: Sequence[tuple[int, ...]]) -> None:
+    """``function(*args, *chunk)`` for every chunk, mostly ``slot, first, last``."""
     if chunks:
         ready(function, (*args, *chunks[0]))
         parallel_for(lambda *chunk: function(*args, *chunk), chunks)

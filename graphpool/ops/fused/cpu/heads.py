@@ -6,18 +6,13 @@ import numpy as np
 
 from graphpool.ops.fused.cpu.core import (
     REDUCTION_FLAGS,
-    bag_chunks,
     carry,
     inlined,
     kernel,
-    pieces,
-    row_chunks,
-    run,
     settle,
 )
-from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import exp, largest
-from graphpool.ops.fused.cpu.softmax import _NO_LIMIT, join, keep, mean, unit
+from graphpool.ops.fused.cpu.softmax import keep, mean, unit
 
 
 @inlined
@@ -189,29 +184,3 @@ def heads_value_backward(  # type: ignore[no-untyped-def]
                 for c in range(width):
                     grad_value[r, h, c] += a * grad[n, h, c]
         settle(flat, r, whole, row_ptr[r + 1] - row_ptr[r])
-
-
-def forward(
-    score: np.ndarray,
-    value: np.ndarray,
-    at: Arrays,
-    out: np.ndarray,
-    lacks: np.ndarray,
-    kept: np.ndarray,
-) -> None:
-    """Fills ``out`` and ``lacks`` ``[S, H, C / H]``, ``kept`` ``[S, 2, H]``, as the other ``forward``."""
-    channels = value.shape[1] * value.shape[2]
-    chunks, limit, long_bags = bag_chunks(at.ptr, channels)
-    where = (score, value, at.perm, at.gather, at.weight)
-    run(heads_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, lacks, kept), chunks)
-    if long_bags is None:
-        return
-    cut = pieces(at.ptr, long_bags, limit)
-    part = np.empty((len(cut.begin), 2, kept.shape[2]), kept.dtype)
-    part_out, part_lacks = np.empty((2, len(cut.begin), *out.shape[1:]), out.dtype)
-    work = int((cut.end - cut.begin).sum()) * channels
-    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, part_out, part_lacks, part)
-    run(heads_forward, args, row_chunks(len(cut.begin), work))
-    parts = (part_out.reshape(-1, channels), part_lacks.reshape(-1, channels))
-    results = (out.reshape(len(out), channels), lacks.reshape(len(out), channels))
-    join(part, *parts, cut, long_bags, *results, kept)

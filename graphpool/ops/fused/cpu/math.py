@@ -92,6 +92,8 @@ def largest(x: float) -> float:
 
 f, d, i4, i8 = np.float32, np.float64, np.int32, np.int64
 
+LN2 = 0.6931471805599453
+
 # Added to a float32 of size up to 2^22, it leaves the nearest whole number k in the lower bits, as k + 126:
 # shifted up by 23 they are 2^(k-1). One less than k, because 2^128 is not a float32; 0 for k = -126.
 _ROUND32 = 12582912.0 + 126.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphpool.ops.fused.cpu.core import (
+    NO_LIMIT,
     bag_chunks,
     carry,
     inlined,
@@ -12,13 +13,11 @@ from graphpool.ops.fused.cpu.core import (
     pieces,
     row_chunks,
     run,
-    settle,
 )
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
 
 SUM, MEAN, VAR, MIN, MAX = range(5)
-_NO_LIMIT = np.iinfo(np.int64).max
 
 
 @inlined
@@ -55,36 +54,59 @@ def add_rows(x, perm, gather, weight, begin, end, ahead, total):  # type: ignore
 
 @inlined
 def deviations(  # type: ignore[no-untyped-def]
-    x, perm, gather, weight, begin, end, center, n, first, second, k
+    x, perm, gather, weight, begin, end, center, n, one, two, first, second
 ):
-    """Adds ``w (x - center[n])`` to ``first[k]`` and ``w (x - center[n])^2`` to ``second[k]``."""
+    """Adds ``w (x - center[n])`` to ``first`` and ``w (x - center[n])^2`` to ``second`` (float64), by way of
+    ``one`` and ``two`` ``[1, C]``, which are 0 before and after."""
     has_weight = weight.size > 0
     for e in range(begin, end):
+        carry(one, 0, first, e - begin)
+        carry(two, 0, second, e - begin)
         r = row(perm, gather, e)
-        if has_weight:
-            w = np.float64(weight[perm[e] if perm.size > 0 else e])
-            if w != 0.0:
-                for c in range(x.shape[1]):
-                    d = np.float64(x[r, c] - center[n, c])
-                    first[k, c] += w * d
-                    second[k, c] += w * d * d
-        else:
-            for c in range(x.shape[1]):
-                d = x[r, c] - center[n, c]
-                first[k, c] += d
-                second[k, c] += d * d
+        w = weight[perm[e] if perm.size > 0 else e] if has_weight else x.dtype.type(1)
+        if w == 0:
+            continue
+        for c in range(x.shape[1]):
+            d = x[r, c] - center[n, c]
+            one[0, c] += w * d
+            two[0, c] += w * d * d
+    # One sum to each loop: LLVM vectorises only what it can check for overlap cheaply.
+    for c in range(x.shape[1]):
+        first[c] += one[0, c]
+        one[0, c] = 0
+    for c in range(x.shape[1]):
+        second[c] += two[0, c]
+        two[0, c] = 0
 
 
 @inlined
-def extreme(x, r, w, best, at, sign):  # type: ignore[no-untyped-def]
-    """Takes row ``r`` into ``best``, the largest ``sign * x``, and the weight ``at`` that attains it."""
+def extreme(x, perm, gather, weight, begin, end, ahead, best, sign):  # type: ignore[no-untyped-def]
+    """Takes the largest ``sign * x`` into ``best``; a NaN wins, and stays."""
+    scattered, has_weight = perm.size > 0 or gather.size > 0, weight.size > 0
+    for e in range(begin, end):
+        if scattered and e + AHEAD < ahead:
+            fetch_row(x, row(perm, gather, e + AHEAD))
+        if has_weight and weight[perm[e] if perm.size > 0 else e] == 0:
+            continue
+        r = row(perm, gather, e)
+        for c in range(x.shape[1]):
+            v = sign * x[r, c]
+            best[c] = v if (v > best[c]) | (v != v) else best[c]
+
+
+@inlined
+def ties(x, perm, gather, weight, begin, end, best, n, part, total):  # type: ignore[no-untyped-def]
+    """Adds the weight of the elements at ``best[n]`` to ``total`` (float64), by way of ``part``."""
+    for e in range(begin, end):
+        carry(part, 0, total, e - begin)
+        w = weight[perm[e] if perm.size > 0 else e] if weight.size > 0 else x.dtype.type(1)
+        r = row(perm, gather, e)
+        for c in range(x.shape[1]):
+            hit = (x[r, c] == best[n, c]) | (x[r, c] != x[r, c])
+            part[0, c] += w if hit else x.dtype.type(0)
     for c in range(x.shape[1]):
-        v = sign * x[r, c]
-        lost = best[c] != best[c]
-        new = (v > best[c]) | ((v != v) & (not lost))
-        same = (v == best[c]) | ((v != v) & lost)
-        at[c] = w if new else (at[c] + w if same else at[c])
-        best[c] = v if new else best[c]
+        total[c] += part[0, c]
+        part[0, c] = 0
 
 
 @kernel
@@ -97,18 +119,15 @@ def moments_forward(  # type: ignore[no-untyped-def]
     zero = x.dtype.type(0)
     inf = x.dtype.type(np.inf)
     total = np.empty(channels, np.float64)
-    sums = np.empty((1, channels), np.float64)
-    squares = np.empty((1, channels), np.float64)
+    sums = np.empty(channels, np.float64)
+    squares = np.empty(channels, np.float64)
+    part = np.zeros((1, channels), x.dtype)
+    other = np.zeros((1, channels), x.dtype)
     center = np.empty((1, channels), x.dtype)
-    low = np.empty(channels, x.dtype)
-    high = np.empty(channels, x.dtype)
-    at_low = np.empty(channels, x.dtype)
-    at_high = np.empty(channels, x.dtype)
+    best = np.empty(channels, x.dtype)
     has_perm, has_weight = perm.size > 0, weight.size > 0
-    scattered = has_perm or gather.size > 0
     means, spread = want[1] >= 0 or want[2] >= 0, want[2] >= 0
     adds = want[0] >= 0 or means
-    lows, highs = want[3] >= 0, want[4] >= 0
     final = end[last - 1]
     for n in range(first, last):
         if end[n] - begin[n] > limit:
@@ -117,23 +136,6 @@ def moments_forward(  # type: ignore[no-untyped-def]
             total[c] = 0.0
         if adds:
             add_rows(x, perm, gather, weight, begin[n], end[n], final, total)
-        if lows or highs:
-            for c in range(channels):
-                low[c] = -inf
-                high[c] = -inf
-                at_low[c] = zero
-                at_high[c] = zero
-            for e in range(begin[n], end[n]):
-                if scattered and not adds and e + AHEAD < final:
-                    fetch_row(x, row(perm, gather, e + AHEAD))
-                w = weight[perm[e] if has_perm else e] if has_weight else one
-                if w == zero:
-                    continue
-                r = row(perm, gather, e)
-                if lows:
-                    extreme(x, r, w, low, at_low, -one)
-                if highs:
-                    extreme(x, r, w, high, at_high, one)
         present = end[n] > begin[n]
         size = np.float64(end[n] - begin[n])
         if has_weight:
@@ -143,17 +145,26 @@ def moments_forward(  # type: ignore[no-untyped-def]
                 w = weight[perm[e] if has_perm else e]
                 present = present or w != zero
                 size += w
+        for k in (3, 4):
+            if want[k] < 0:
+                continue
+            sign = one if k == 4 else -one
+            for c in range(channels):
+                best[c] = -inf
+            ahead = 0 if adds else final
+            extreme(x, perm, gather, weight, begin[n], end[n], ahead, best, sign)
+            for c in range(channels):
+                out[want[k], n, c] = sign * best[c] if present else zero
+            if keep[k] >= 0:
+                for c in range(channels):
+                    center[0, c] = sign * best[c]
+                    sums[c] = 0.0
+                ties(x, perm, gather, weight, begin[n], end[n], center, 0, part, sums)
+                for c in range(channels):
+                    kept[keep[k], n, c] = sums[c]
         if want[0] >= 0:
             for c in range(channels):
                 out[want[0], n, c] = total[c]
-        if lows:
-            for c in range(channels):
-                out[want[3], n, c] = -low[c] if present else zero
-                kept[keep[0], n, c] = at_low[c]
-        if highs:
-            for c in range(channels):
-                out[want[4], n, c] = high[c] if present else zero
-                kept[keep[1], n, c] = at_high[c]
         if means:
             size = size if size != 0.0 else 1.0
             for c in range(channels):
@@ -161,10 +172,12 @@ def moments_forward(  # type: ignore[no-untyped-def]
             if x.itemsize == 8:
                 # Nothing wider to add in: the mean deviation from the rounded mean is what it lacks.
                 for c in range(channels):
-                    sums[0, c] = 0.0
-                deviations(x, perm, gather, weight, begin[n], end[n], center, 0, sums, squares, 0)
+                    sums[c] = 0.0
+                deviations(
+                    x, perm, gather, weight, begin[n], end[n], center, 0, part, other, sums, squares
+                )
                 for c in range(channels):
-                    shift = sums[0, c] / size
+                    shift = sums[c] / size
                     center[0, c] += shift if abs(shift) < np.inf else 0.0
         if want[1] >= 0:
             for c in range(channels):
@@ -173,14 +186,20 @@ def moments_forward(  # type: ignore[no-untyped-def]
             # The bag is still in cache; deviations from the mean keep a large common offset harmless.
             # The mean is rounded, so the mean deviation is taken out once more.
             for c in range(channels):
-                sums[0, c] = 0.0
-                squares[0, c] = 0.0
-            deviations(x, perm, gather, weight, begin[n], end[n], center, 0, sums, squares, 0)
+                sums[c] = 0.0
+                squares[c] = 0.0
+            deviations(
+                x, perm, gather, weight, begin[n], end[n], center, 0, part, other, sums, squares
+            )
+            inverse = 1.0 / size
             for c in range(channels):
-                shift = sums[0, c] / size
-                v = squares[0, c] / size - shift * shift
+                sums[c] *= inverse
+            for c in range(channels):
+                v = squares[c] * inverse - sums[c] * sums[c]
                 out[want[2], n, c] = 0.0 if v < 0.0 else v
-                kept[keep[2], n, c] = shift
+            if keep[2] >= 0:
+                for c in range(channels):
+                    kept[keep[2], n, c] = sums[c]
 
 
 @kernel
@@ -188,92 +207,45 @@ def piece_deviations(  # type: ignore[no-untyped-def]
     x, perm, gather, weight, begin, end, owner, center, sums, squares, slot, first, last
 ):
     """:func:`deviations` of each piece from the mean of the bag that owns it."""
+    part = np.zeros((1, x.shape[1]), x.dtype)
+    other = np.zeros((1, x.shape[1]), x.dtype)
     for k in range(first, last):
         for c in range(x.shape[1]):
             sums[k, c] = 0.0
             squares[k, c] = 0.0
-        deviations(x, perm, gather, weight, begin[k], end[k], center, owner[k], sums, squares, k)
+        deviations(
+            x,
+            perm,
+            gather,
+            weight,
+            begin[k],
+            end[k],
+            center,
+            owner[k],
+            part,
+            other,
+            sums[k],
+            squares[k],
+        )
 
 
 @kernel
-def moments_backward(  # type: ignore[no-untyped-def]
-    x,
-    index,
-    ordered,
-    weight,
-    row_ptr,
-    row_elements,
-    want,
-    linear,
-    twice,
-    mean,
-    shift,
-    low,
-    low_share,
-    high,
-    high_share,
-    grad_x,
-    slot,
-    first,
-    last,
+def piece_ties(  # type: ignore[no-untyped-def]
+    x, perm, gather, weight, begin, end, owner, best, sums, slot, first, last
 ):
-    """Per bag and channel: ``linear + twice * (x - mean - shift)``, and a share for each element at an
-    extremum."""
-    channels = x.shape[1]
-    one = x.dtype.type(1)
-    zero = x.dtype.type(0)
-    has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
-    sums, lows, highs = want[0] >= 0 or want[1] >= 0, want[3] >= 0, want[4] >= 0
-    final = row_ptr[last] if has_ptr else last
-    whole = np.zeros(channels, np.float64)
-    for r in range(first, last):
-        for c in range(channels):
-            grad_x[r, c] = zero
-        start = row_ptr[r] if has_ptr else r
-        stop = row_ptr[r + 1] if has_ptr else r + 1
-        for j in range(start, stop):
-            carry(grad_x, r, whole, j - start)
-            if not ordered and j + AHEAD < final:
-                n = index[row_elements[j + AHEAD] if has_elements else j + AHEAD]
-                if sums:
-                    fetch_row(linear, n)
-                if want[2] >= 0:
-                    fetch_row(twice, n)
-                    fetch_row(mean, n)
-                    fetch_row(shift, n)
-                if lows:
-                    fetch_row(low, n)
-                    fetch_row(low_share, n)
-                if highs:
-                    fetch_row(high, n)
-                    fetch_row(high_share, n)
-            i = row_elements[j] if has_elements else j
-            w = weight[i] if has_weight else one
-            if w == zero:
-                continue
-            n = index[i]
-            if sums:
-                for c in range(channels):
-                    grad_x[r, c] += w * linear[n, c]
-            if want[2] >= 0:
-                for c in range(channels):
-                    grad_x[r, c] += w * (twice[n, c] * (x[r, c] - mean[n, c] - shift[n, c]))
-            if lows:
-                for c in range(channels):
-                    hit = (x[r, c] == low[n, c]) | (x[r, c] != x[r, c])
-                    grad_x[r, c] += w * low_share[n, c] if hit else zero
-            if highs:
-                for c in range(channels):
-                    hit = (x[r, c] == high[n, c]) | (x[r, c] != x[r, c])
-                    grad_x[r, c] += w * high_share[n, c] if hit else zero
-        settle(grad_x, r, whole, stop - start)
+    """:func:`ties` of each piece with the extremum of the bag that owns it."""
+    part = np.zeros((1, x.shape[1]), x.dtype)
+    for k in range(first, last):
+        for c in range(x.shape[1]):
+            sums[k, c] = 0.0
+        ties(x, perm, gather, weight, begin[k], end[k], best, owner[k], part, sums[k])
 
 
 def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, kept: np.ndarray) -> None:
-    """Fills ``out`` ``[K, S, C]`` and ``kept``: the weight of the elements at the minimum and at the maximum,
-    and for the variance what its mean lacks by rounding."""
+    """Fills ``out`` ``[K, S, C]`` and, where there is a backward pass, ``kept``: the weight of the elements
+    at the minimum and at the maximum, and for the variance what its mean lacks by rounding."""
     chunks, limit, long_bags = bag_chunks(at.ptr, x.shape[1])
-    keep = kept_rows(want)
+    keep = kept_rows(want) if len(kept) else np.full_like(want, -1)
     where = (x, at.perm, at.gather, at.weight)
     args = (*where, at.ptr[:-1], at.ptr[1:], limit, want, keep, out, kept)
     run(moments_forward, args, chunks)
@@ -287,34 +259,38 @@ def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, kept: 
     need[need >= 0] = np.arange((need >= 0).sum())
     count = len(cut.begin)
     part = np.empty((int(need.max()) + 1, count, x.shape[1]))
-    part_kept = np.empty((int((need[3:] >= 0).sum()), count, x.shape[1]), x.dtype)
     chunks = row_chunks(count, int((cut.end - cut.begin).sum()) * x.shape[1])
-    args = (*where, cut.begin, cut.end, _NO_LIMIT, need, kept_rows(need), part, part_kept)
+    none = np.full_like(want, -1)
+    args = (*where, cut.begin, cut.end, NO_LIMIT, need, none, part, kept)
     run(moments_forward, args, chunks)
     present = at.present(cut.begin, cut.end)[:, None]
     for k, reduce, neutral in ((MIN, np.minimum, np.inf), (MAX, np.maximum, -np.inf)):
         if want[k] >= 0:
-            values = np.where(present, part[need[k]], neutral)
-            best = reduce.reduceat(values, cut.first)
-            hit = (values == best[cut.owner]) | np.isnan(values)
-            tied = np.where(present & hit, part_kept[kept_rows(need)[k - MIN]], 0)
-            kept[keep[k - MIN], long_bags] = np.add.reduceat(tied.astype(np.float64), cut.first)
+            best = reduce.reduceat(np.where(present, part[need[k]], neutral), cut.first)
             empty = ~np.logical_or.reduceat(present, cut.first)
             out[want[k], long_bags] = np.where(empty, 0, best)
+            if keep[k] >= 0:
+                tied = np.empty((count, x.shape[1]))
+                best = best.astype(x.dtype)
+                run(piece_ties, (*where, cut.begin, cut.end, cut.owner, best, tied), chunks)
+                kept[keep[k], long_bags] = np.add.reduceat(tied, cut.first)
     if adds:
         total = np.add.reduceat(part[need[SUM]], cut.first)
         size = np.add.reduceat(at.sizes(cut.begin, cut.end)[:, None], cut.first)
         size[size == 0] = 1
-        _long_means(where, cut, chunks, total, size, want, long_bags, out, kept)
+        _long_means(where, cut, chunks, total, size, want, keep, long_bags, out, kept)
 
 
-def _long_means(where, cut, chunks, total, size, want, bags, out, kept):  # type: ignore[no-untyped-def]
+def _long_means(where, cut, chunks, total, size, want, keep, bags, out, kept):  # type: ignore[no-untyped-def]
     """Sum, mean and variance of long bags, as :func:`moments_forward` finds those of short ones."""
     x = where[0]
 
     def means(center):  # type: ignore[no-untyped-def]
         """Means of the deviations from ``center``, and of their squares."""
-        sums, squares = np.empty((2, len(cut.begin), x.shape[1]))
+        sums, squares = (
+            np.empty((len(cut.begin), x.shape[1])),
+            np.empty((len(cut.begin), x.shape[1])),
+        )
         args = (*where, cut.begin, cut.end, cut.owner, center, sums, squares)
         run(piece_deviations, args, chunks)
         return (np.add.reduceat(v, cut.first) / size for v in (sums, squares))
@@ -332,48 +308,13 @@ def _long_means(where, cut, chunks, total, size, want, bags, out, kept):  # type
     if want[VAR] >= 0:
         shift, square = means(center)
         out[want[VAR], bags] = np.maximum(square - shift * shift, 0)
-        kept[kept_rows(want)[2], bags] = shift
+        if keep[VAR] >= 0:
+            kept[keep[VAR], bags] = shift
 
 
 def kept_rows(want: np.ndarray) -> np.ndarray:
-    """The rows of what is kept for the minimum, the maximum and the variance, or -1."""
+    """The row of what is kept for each moment, or -1: the minimum, the maximum and the variance have one."""
     asked = want[[MIN, MAX, VAR]] >= 0
-    return np.where(asked, asked.cumsum() - 1, -1)
-
-
-def backward(
-    x: np.ndarray,
-    at: Arrays,
-    want: np.ndarray,
-    out: np.ndarray,
-    kept: np.ndarray,
-    grad: np.ndarray,
-    grad_x: np.ndarray,
-) -> None:
-    """Fills ``grad_x`` ``[R, C]`` from ``grad`` ``[K, S, C]``."""
-    none = np.empty((0, x.shape[1]), x.dtype)
-    linear, twice, mean, shift, shares = none, none, none, none, [none, none]
-    keep = kept_rows(want)
-    if want[MEAN] >= 0 or want[VAR] >= 0:
-        size = at.sizes(at.ptr[:-1], at.ptr[1:])
-        size[size == 0] = 1
-        inverse = (1 / size).astype(x.dtype)[:, None]
-    if want[SUM] >= 0:
-        linear = grad[want[SUM]]
-    if want[MEAN] >= 0:
-        share = grad[want[MEAN]] * inverse
-        linear = share if want[SUM] < 0 else linear + share
-    if want[VAR] >= 0:
-        twice = grad[want[VAR]] * (2 * inverse)
-        mean, shift = out[want[MEAN]], kept[keep[2]]
-    for side, k in enumerate((MIN, MAX)):
-        if want[k] >= 0:
-            count = kept[keep[side]]
-            shares[side] = np.divide(
-                grad[want[k]], count, where=count > 0, out=np.zeros_like(count)
-            )
-    low = out[want[MIN]] if want[MIN] >= 0 else none
-    high = out[want[MAX]] if want[MAX] >= 0 else none
-    where = (x, at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
-    args = (*where, want, linear, twice, mean, shift, low, shares[0], high, shares[1], grad_x)
-    run(moments_backward, args, at.backward_chunks(x.shape[1]))
+    rows = np.full_like(want, -1)
+    rows[[MIN, MAX, VAR]] = np.where(asked, asked.cumsum() - 1, -1)
+    return rows

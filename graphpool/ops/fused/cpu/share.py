@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphpool.ops.fused.cpu.core import (
+    NO_LIMIT,
     bag_chunks,
     carry,
     kernel,
@@ -15,8 +16,6 @@ from graphpool.ops.fused.cpu.core import (
 )
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import exp, largest
-
-_NO_LIMIT = np.iinfo(np.int64).max
 
 
 @kernel
@@ -131,7 +130,7 @@ def forward(score: np.ndarray, at: Arrays, out: np.ndarray) -> None:
     count = len(cut.begin)
     chunks = row_chunks(count, int((cut.end - cut.begin).sum()) * channels)
     top, z = np.empty((2, count, channels), score.dtype)
-    runs = (*where, cut.begin, cut.end, _NO_LIMIT)
+    runs = (*where, cut.begin, cut.end, NO_LIMIT)
     run(share_forward, (*runs, False, top, z, out[:0]), chunks)
     # In float64 and in order: the pieces of a bag are brought to its common top.
     best = np.maximum.reduceat(top, cut.first)
@@ -156,7 +155,7 @@ def backward(grad: np.ndarray, share: np.ndarray, at: Arrays, out: np.ndarray) -
         count = len(cut.begin)
         chunks = row_chunks(count, int((cut.end - cut.begin).sum()) * channels)
         part = np.empty((count, channels), share.dtype)
-        runs = (*where, cut.begin, cut.end, _NO_LIMIT)
+        runs = (*where, cut.begin, cut.end, NO_LIMIT)
         run(share_backward, (*runs, False, part, out[:0]), chunks)
         total[long_bags] = np.add.reduceat(part.astype(np.float64), cut.first)
         run(share_backward, (*runs, True, total[long_bags][cut.owner], inline), chunks)

@@ -14,10 +14,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba.extending import register_jitable
 
 from graphpool.ops.fused.cpu.core import (
-    add_up,
+    NO_LIMIT,
     bag_chunks,
     carry,
     inlined,
@@ -28,16 +27,7 @@ from graphpool.ops.fused.cpu.core import (
     settle,
 )
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
-from graphpool.ops.fused.cpu.layout import Arrays
-from graphpool.ops.fused.cpu.math import exp, largest
-
-_NO_LIMIT = np.iinfo(np.int64).max
-
-
-@register_jitable(forceinline=True)
-def product(a, b):  # type: ignore[no-untyped-def]
-    """A product that is rounded: fused with a difference, equal scores would not be equal."""
-    return a * b
+from graphpool.ops.fused.cpu.math import LN2, exp, exp2, largest
 
 
 @inlined
@@ -75,10 +65,8 @@ def keep(top, z, scale, piece, kept, n):  # type: ignore[no-untyped-def]
 def softmax_forward(  # type: ignore[no-untyped-def]
     score,
     value,
-    t,
     perm,
-    score_gather,
-    value_gather,
+    gather,
     weight,
     begin,
     end,
@@ -91,23 +79,18 @@ def softmax_forward(  # type: ignore[no-untyped-def]
     first,
     last,
 ):
-    """Scores are ``t * score``. Without ``out`` only ``kept`` is computed; ``value`` is not read then."""
     channels = score.shape[1]
-    one = t.dtype.type(1)
-    zero = t.dtype.type(0)
-    inf = t.dtype.type(np.inf)
-    half = t.dtype.type(0.5)
-    top = np.empty(channels, t.dtype)
-    anchor, share = np.empty(channels, t.dtype), np.empty(channels, t.dtype)
-    z = np.empty((1, channels), t.dtype)
+    one = score.dtype.type(1)
+    zero = score.dtype.type(0)
+    inf = score.dtype.type(np.inf)
+    half = score.dtype.type(0.5)
+    top, anchor = np.empty(channels, score.dtype), np.empty(channels, score.dtype)
+    z = np.empty((1, channels), score.dtype)
     whole_z, whole_out = np.zeros(channels, np.float64), np.zeros(channels, np.float64)
-    has_perm, has_weight, has_out = perm.size > 0, weight.size > 0, out.shape[0] > 0
-    moves_score, moves_value = score_gather.size > 0, value_gather.size > 0
+    has_perm, has_gather, has_weight = perm.size > 0, gather.size > 0, weight.size > 0
     # The largest finite number below 0: a bag of nothing but -inf keeps exp(-inf - top) = 0.
     least = -largest(zero)
     final = end[last - 1]
-    scattered = has_perm or moves_score or moves_value
-    has_value = has_out and value.ctypes.data != score.ctypes.data
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
@@ -115,127 +98,50 @@ def softmax_forward(  # type: ignore[no-untyped-def]
             top[c] = least
             anchor[c] = zero
             z[0, c] = zero
-        if has_out:
-            for c in range(channels):
-                out[n, c] = zero
+        for c in range(channels):
+            out[n, c] = zero
         for e in range(begin[n], end[n]):
             i = perm[e] if has_perm else e
             if has_weight and weight[i] == zero:
                 continue
-            s = score_gather[i] if moves_score else i
-            if has_out:
-                r = value_gather[i] if moves_value else i
-                # One store to each loop: LLVM vectorises only what it can check for overlap cheaply.
-                for c in range(channels):
-                    v = product(t[c], score[s, c])
-                    x, a = value[r, c], anchor[c]
-                    anchor[c] = x if v > top[c] else a
+            r = gather[i] if has_gather else i
+            # One store to each loop: LLVM vectorises only what it can check for overlap cheaply.
             for c in range(channels):
-                v = product(t[c], score[s, c])
+                x, a = value[r, c], anchor[c]
+                anchor[c] = x if score[i, c] > top[c] else a
+            for c in range(channels):
+                v = score[i, c]
                 top[c] = v if v > top[c] else top[c]
         for c in range(channels):
             anchor[c] = anchor[c] if abs(anchor[c]) < inf else zero
-        scale = t.dtype.type(unit(weight, perm, begin[n], end[n]))
+        scale = score.dtype.type(unit(weight, perm, begin[n], end[n]))
         for e in range(begin[n], end[n]):
             carry(z, 0, whole_z, e - begin[n])
-            if has_out:
-                carry(out, n, whole_out, e - begin[n])
+            carry(out, n, whole_out, e - begin[n])
             # The arithmetic of a row is long enough to fetch one that comes later meanwhile.
-            if scattered and e + AHEAD < final:
+            if e + AHEAD < final and (has_perm or has_gather):
                 i = perm[e + AHEAD] if has_perm else e + AHEAD
-                fetch_row(score, score_gather[i] if moves_score else i)
-                if has_value:
-                    fetch_row(value, value_gather[i] if moves_value else i)
+                fetch_row(score, i)
+                fetch_row(value, gather[i] if has_gather else i)
             i = perm[e] if has_perm else e
             w = scale * (weight[i] if has_weight else one)
             if w == zero:
                 continue
-            s = score_gather[i] if moves_score else i
-            if has_out:
-                r = value_gather[i] if moves_value else i
-                for c in range(channels):
-                    v = product(t[c], score[s, c])
-                    a = w * exp(zero if v == top[c] else v - top[c])
-                    share[c] = a
-                    z[0, c] += a
-                for c in range(channels):
-                    # The limit of exp(-s) * s is 0.
-                    x, a = half * value[r, c] - half * anchor[c], share[c]
-                    out[n, c] += zero if (a == zero) & (abs(x) == inf) else a * x
-            else:
-                for c in range(channels):
-                    v = product(t[c], score[s, c])
-                    z[0, c] += w * exp(zero if v == top[c] else v - top[c])
+            r = gather[i] if has_gather else i
+            for c in range(channels):
+                v = score[i, c]
+                a = w * exp(zero if v == top[c] else v - top[c])
+                z[0, c] += a
+                # The limit of exp(-s) * s is 0.
+                x = half * value[r, c] - half * anchor[c]
+                out[n, c] += zero if (a == zero) & (abs(x) == inf) else a * x
         settle(z, 0, whole_z, end[n] - begin[n])
-        if has_out:
-            settle(out, n, whole_out, end[n] - begin[n])
-            for c in range(channels):
-                found = z[0, c] != zero
-                y, rest = mean(anchor[c], out[n, c], z[0, c] if found else one)
-                out[n, c], lacks[n, c] = (y, rest) if found else (zero, 0.0)
-        keep(top, z, scale, piece, kept, n)
-
-
-@kernel
-def softpool_backward(  # type: ignore[no-untyped-def]
-    x,
-    t,
-    index,
-    ordered,
-    weight,
-    row_ptr,
-    row_elements,
-    out,
-    kept,
-    lacks,
-    grad,
-    grad_x,
-    grad_t,
-    slot,
-    first,
-    last,
-):
-    """Gradients of ``sum softmax(t x) x`` to the rows ``x``, and to ``t`` as one sum per chunk."""
-    channels = x.shape[1]
-    one = x.dtype.type(1)
-    zero = x.dtype.type(0)
-    inf = x.dtype.type(np.inf)
-    total = np.zeros(channels, x.dtype)
-    whole = np.zeros(channels, np.float64)
-    rows_of_bags = kept.reshape(kept.shape[0], 2 * channels)
-    has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
-    for c in range(channels):
-        grad_t[slot, c] = 0.0
-    final = row_ptr[last] if has_ptr else last
-    for r in range(first, last):
+        settle(out, n, whole_out, end[n] - begin[n])
         for c in range(channels):
-            grad_x[r, c] = zero
-        start = row_ptr[r] if has_ptr else r
-        stop = row_ptr[r + 1] if has_ptr else r + 1
-        for j in range(start, stop):
-            carry(grad_x, r, whole, j - start)
-            if not ordered and j + AHEAD < final:
-                i = row_elements[j + AHEAD] if has_elements else j + AHEAD
-                fetch_row(out, index[i])
-                fetch_row(lacks, index[i])
-                fetch_row(rows_of_bags, index[i])
-                fetch_row(grad, index[i])
-            i = row_elements[j] if has_elements else j
-            w = weight[i] if has_weight else one
-            if w == zero:
-                continue
-            n = index[i]
-            for c in range(channels):
-                v = product(t[c], x[r, c])
-                a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
-                # Moving the shares does not move an infinite result.
-                y = out[n, c]
-                d = zero if (a == zero) | (abs(y) == inf) else x[r, c] - y - lacks[n, c]
-                a *= grad[n, c]
-                grad_x[r, c] += a * (one + t[c] * d)
-                total[c] += a * d * d
-        settle(grad_x, r, whole, stop - start)
-        add_up(total, grad_t, slot, r, first, last)
+            found = z[0, c] != zero
+            y, rest = mean(anchor[c], out[n, c], z[0, c] if found else one)
+            out[n, c], lacks[n, c] = (y, rest) if found else (zero, 0.0)
+        keep(top, z, scale, piece, kept, n)
 
 
 @kernel
@@ -296,7 +202,20 @@ def softmax_backward(  # type: ignore[no-untyped-def]
 
 @kernel
 def share_backward(  # type: ignore[no-untyped-def]
-    score, index, ordered, weight, row_ptr, row_elements, by_row, kept, grad, out, slot, first, last
+    score,
+    t,
+    index,
+    ordered,
+    weight,
+    row_ptr,
+    row_elements,
+    by_row,
+    kept,
+    grad,
+    out,
+    slot,
+    first,
+    last,
 ):
     """Rows of ``sum_e a_e g_s(e)``: the gradient to gathered values, and that of log-sum-exp to its scores.
 
@@ -306,6 +225,7 @@ def share_backward(  # type: ignore[no-untyped-def]
     one = score.dtype.type(1)
     zero = score.dtype.type(0)
     whole = np.zeros(channels, np.float64)
+    rate = score.dtype.type(1 / LN2) * t
     rows_of_bags = kept.reshape(kept.shape[0], 2 * channels)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     final = row_ptr[last] if has_ptr else last
@@ -329,69 +249,64 @@ def share_backward(  # type: ignore[no-untyped-def]
             n = index[i]
             s = r if by_row else i
             for c in range(channels):
-                v = score[s, c]
-                a = w * exp(zero if v == kept[n, 0, c] else v - kept[n, 0, c]) * kept[n, 1, c]
+                v, top = score[s, c], kept[n, 0, c]
+                a = w * exp2(zero if v == top else rate[c] * (v - top)) * kept[n, 1, c]
                 out[r, c] += a * grad[n, c]
         settle(out, r, whole, stop - start)
 
 
-def forward(
-    score: np.ndarray,
-    value: np.ndarray,
-    t: np.ndarray,
-    at: Arrays,
-    score_gather: np.ndarray,
-    out: np.ndarray,
-    lacks: np.ndarray,
-    kept: np.ndarray,
-) -> None:
-    """Fills ``out`` ``[S, C]`` and what it lacks by rounding (or not, if they have no rows), and ``kept``
-    ``[S, 2, C]``: the largest score, and one over the sum of the exponentials relative to it; 0 and 0
-    where there is no share."""
-    chunks, limit, long_bags = bag_chunks(at.ptr, score.shape[1])
-    where = (score, value, t, at.perm, score_gather, at.gather, at.weight)
-    run(softmax_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, lacks, kept), chunks)
+def reduce(kernel, elements, t, at, out, lacks, kept):  # type: ignore[no-untyped-def]
+    """Runs a kernel over all bags and joins the pieces of long ones.
+
+    Fills ``out`` ``[S, ...]``, the weighted sum, ``lacks``, what it lacks by rounding, and ``kept``
+    ``[S, 2, H]``: the largest score (of scores that are ``t`` times the element, the element), and one over
+    the sum of the exponentials relative to it; 0 and 0 where there is no share.
+    """
+    channels = math.prod(out.shape[1:])
+    chunks, limit, long_bags = bag_chunks(at.ptr, channels)
+    where = (*elements, at.perm, at.gather, at.weight)
+    run(kernel, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, lacks, kept), chunks)
     if long_bags is None:
         return
     cut = pieces(at.ptr, long_bags, limit)
-    count = len(cut.begin)
-    part = np.empty((count, 2, score.shape[1]), kept.dtype)
-    sums = np.empty((2, count if out.shape[0] else 0, out.shape[1]), out.dtype)
-    args = (*where, cut.begin, cut.end, _NO_LIMIT, True, sums[0], sums[1], part)
-    work = int((cut.end - cut.begin).sum()) * score.shape[1]
-    run(softmax_forward, args, row_chunks(count, work))
-    join(part, sums[0], sums[1], cut, long_bags, out, lacks, kept)
+    count, work = len(cut.begin), int((cut.end - cut.begin).sum()) * channels
+    part = np.empty((count, *kept.shape[1:]), kept.dtype)
+    sums = np.empty((2, count, *out.shape[1:]), out.dtype)
+    args = (*where, cut.begin, cut.end, NO_LIMIT, True, *sums, part)
+    run(kernel, args, row_chunks(count, work))
+    part_out, part_lacks, out, lacks = (
+        v.reshape(len(v), channels) for v in (sums[0], sums[1], out, lacks)
+    )
+    join(part, t, part_out, part_lacks, cut, long_bags, out, lacks, kept)
 
 
-def join(part, part_out, part_lacks, cut, bags, out, lacks, kept):  # type: ignore[no-untyped-def]
-    """Joins pieces of long bags, in float64 and in order: each counts as an element of its own weight."""
+def join(part, t, part_out, part_lacks, cut, bags, out, lacks, kept):  # type: ignore[no-untyped-def]
+    """Joins pieces of long bags, in float64 and in order: each counts as an element of its own weight.
+
+    Scores are ``t`` times what is kept.
+    """
     z = part[:, 1].astype(np.float64)
-    tops = np.where(z == 0, -np.inf, part[:, 0])
+    t = t.astype(np.float64)
+    sign = np.where(t < 0, -1.0, 1.0)
+    tops = np.where(z == 0, -np.inf, sign * part[:, 0])
     top = np.maximum.reduceat(tops, cut.first)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         spread = top[cut.owner]
-        share = z * np.exp(np.where(tops == spread, 0, tops - spread))
+        share = np.where(tops == spread, 0, np.where(z == 0, -np.inf, abs(t) * (tops - spread)))
+        share = z * np.exp(share)
         total = np.add.reduceat(share, cut.first)
         inverse = np.where(total == 0, 0, 1 / total)
-        kept[bags, 0] = np.where(total == 0, 0, top)
+        kept[bags, 0] = np.where(total == 0, 0, sign * top)
         kept[bags, 1] = inverse
-        if out.shape[0]:
-            share *= inverse[cut.owner]
-            share = np.repeat(share, out.shape[1] // share.shape[1], 1)
-            best = np.maximum.reduceat(share, cut.first)[cut.owner]
-            anchor = np.where(share == best, part_out.astype(np.float64), -np.inf)
-            anchor = np.maximum.reduceat(anchor, cut.first)
-            anchor = np.where(np.isfinite(anchor), anchor, 0)
-            half = 0.5 * part_out - 0.5 * anchor[cut.owner] + 0.5 * part_lacks
-            lost = (share == 0) & ~np.isnan(part_out)
-            half = np.add.reduceat(np.where(lost, 0, share * half), cut.first)
-            out[bags] = anchor + half + half
-            rest = anchor - out[bags] + 2 * half
-            lacks[bags] = np.where(np.isfinite(rest), rest, 0)
-
-
-def log_sum_exp(kept: np.ndarray) -> np.ndarray:
-    """``log sum exp`` ``[S, C]`` of what is kept; -inf where there is no share."""
-    top, inverse = kept[:, 0], kept[:, 1]
-    with np.errstate(divide="ignore"):
-        return np.where(inverse == 0, -np.inf, top - np.log(inverse))
+        share *= inverse[cut.owner]
+        share = np.repeat(share, out.shape[1] // share.shape[1], 1)
+        best = np.maximum.reduceat(share, cut.first)[cut.owner]
+        anchor = np.where(share == best, part_out.astype(np.float64), -np.inf)
+        anchor = np.maximum.reduceat(anchor, cut.first)
+        anchor = np.where(np.isfinite(anchor), anchor, 0)
+        half = 0.5 * part_out - 0.5 * anchor[cut.owner] + 0.5 * part_lacks
+        lost = (share == 0) & ~np.isnan(part_out)
+        half = np.add.reduceat(np.where(lost, 0, share * half), cut.first)
+        out[bags] = anchor + half + half
+        rest = anchor - out[bags] + 2 * half
+        lacks[bags] = np.where(np.isfinite(rest), rest, 0)

@@ -1,4 +1,4 @@
-"""A stable counting sort of elements by their bags."""
+"""A stable counting sort of elements by their bags, and sorts of many lanes of numbers."""
 
 from __future__ import annotations
 
@@ -55,3 +55,74 @@ def counting_sort(index: np.ndarray, bags: int) -> tuple[np.ndarray, np.ndarray]
     offsets(counts, ptr)
     parallel_for(lambda *chunk: place(index, counts, perm, *chunk), chunks)
     return ptr, perm
+
+
+@kernel
+def network(key, place, n, lanes):  # type: ignore[no-untyped-def]
+    """Sorts ``lanes`` columns of ``n`` rows: merge exchange (Batcher; Knuth, TAOCP 3, 5.2.2, algorithm M)."""
+    half = 1
+    while 2 * half < n:
+        half *= 2
+    p = half if n > 1 else 0
+    while p > 0:
+        q, start, step = half, 0, p
+        while True:
+            for base in range(start, n - step, 2 * p):
+                count = min(p, n - step - base) * lanes
+                low, high = base * lanes, (base + step) * lanes
+                a, b = key[low : low + count], key[high : high + count]
+                if place.size == 0:
+                    for i in range(count):
+                        u, v = a[i], b[i]
+                        a[i], b[i] = min(u, v), max(u, v)
+                else:
+                    s, t = place[low : low + count], place[high : high + count]
+                    for i in range(count):
+                        u, v, d, e = a[i], b[i], s[i], t[i]
+                        wrong = (u > v) | ((u == v) & (d > e))
+                        a[i], b[i] = v if wrong else u, u if wrong else v
+                        s[i], t[i] = e if wrong else d, d if wrong else e
+            if q == p:
+                break
+            step, start = q - p, p
+            q //= 2
+        p //= 2
+
+
+@kernel
+def digits(key, place, spare, spare_place, counts):  # type: ignore[no-untyped-def]
+    """Sorts one lane by its bytes, the least first; its places are in order, and are not looked at."""
+    n, pairs = key.shape[0], place.size > 0
+    lowest = 0 if pairs else 4
+    counts[:] = 0
+    for i in range(n):
+        # The sign bit comes first.
+        bits = np.uint64(key[i]) ^ np.uint64(1 << 63)
+        for digit in range(lowest, 8):
+            counts[digit, (bits >> np.uint64(8 * digit)) & np.uint64(255)] += 1
+    moved = False
+    a, b, s, t = key, spare, place, spare_place
+    for digit in range(lowest, 8):
+        shift = np.uint64(8 * digit)
+        at = 0
+        one = False
+        for v in range(256):
+            here = counts[digit, v]
+            one = one or here == n
+            counts[digit, v] = at
+            at += here
+        if one:
+            continue
+        for i in range(n):
+            v = (np.uint64(a[i]) ^ np.uint64(1 << 63)) >> shift & np.uint64(255)
+            to = counts[digit, v]
+            counts[digit, v] = to + 1
+            b[to] = a[i]
+            if pairs:
+                t[to] = s[i]
+        a, b, s, t = b, a, t, s
+        moved = not moved
+    if moved:
+        key[:] = a[:n]
+        if pairs:
+            place[:] = s[:n]

@@ -39,7 +39,8 @@ def softmax_forward(
     """Softmax-weighted sum in one pass, the running top corrected as it rises.
 
     ``SELF``: the scores are ``t`` times the values themselves; else one per element and head. ``kept``
-    ``[S, 2, H]`` gets the top and the sum of the exponentials relative to it. Sums are in float64, of halves
+    ``[S, 2, H]`` gets the top (the element itself, where it is its score) and the sum of the exponentials
+    relative to it. Sums are in float64, of halves
     of what values differ from that of the largest score; ``lacks`` is what the result lacks by rounding.
     """
     n = tl.program_id(0).to(tl.int64)
@@ -52,22 +53,30 @@ def softmax_forward(
     z = tl.zeros((BC,), tl.float64)
     o = tl.zeros((BC,), tl.float64)
     anchor = tl.zeros((BC,), tl.float64)
-    factor = tl.load(t + c, mask=inside_c, other=0).to(ACC) if SELF else 1.0
+    if SELF:
+        rate = tl.load(t + c, mask=inside_c, other=0).to(ACC)
+        sign = tl.where(rate < 0, -1.0, 1.0).to(ACC)
+        rate = tl.abs(rate)
+    else:
+        rate = tl.full((BC,), 1.0, ACC)
+        sign = rate
     for start in range(lo, hi, BE):
         e = start + tl.arange(0, BE)
         i, r, w = element(e, e < hi, perm, gather, weight, PERM, GATHER, WEIGHT, ACC)
         m = (w != 0)[:, None] & inside_c[None, :]
         if SELF:
             v = tl.load(value + r[:, None] * C + c[None, :], mask=m, other=0).to(ACC)
-            s = tl.where(m, factor[None, :] * v, -inf)
+            s = tl.where(m, sign[None, :] * v, -inf)
         else:
             s = tl.load(score + i[:, None] * H + h[None, :], mask=m, other=-inf).to(ACC)
             if OUT:
                 v = tl.load(value + r[:, None] * C + c[None, :], mask=m, other=0).to(ACC)
         rise = tl.maximum(top, tl.max(tl.where(s == s, s, -inf), 0))
-        a = w[:, None] * tl.exp(tl.where(s == rise[None, :], 0.0, s - rise[None, :]))
+        a = tl.where(s == rise[None, :], 0.0, rate[None, :] * (s - rise[None, :]))
+        a = w[:, None] * tl.exp(a)
         a = tl.where(s == -inf, 0.0, a)
-        keep = tl.where(top == rise, 1.0, tl.exp(top - rise)).to(tl.float64)
+        keep = tl.where(top == rise, 1.0, tl.exp(rate * (top - rise)))
+        keep = tl.where((top == -inf) & (rise != -inf), 0.0, keep).to(tl.float64)
         before = z
         z = z * keep + tl.sum(a, 0)
         if OUT:
@@ -90,7 +99,7 @@ def softmax_forward(
         tl.store(lacks + n * C + c, rest, mask=inside_c)
     at = kept + n * 2 * H + h
     once = inside_c & (c % WIDTH == 0)
-    tl.store(at, tl.where((z != 0) & (z == z), top, 0.0), mask=once)
+    tl.store(at, tl.where((z != 0) & (z == z), sign * top, 0.0), mask=once)
     tl.store(at + H, z, mask=once)
 
 

@@ -22,7 +22,7 @@ from graphpool.ops.fused.cuda.launch import (
 )
 from graphpool.ops.fused.layout import Layout
 from graphpool.ops.fused.moments import KEPT
-from graphpool.ops.reference import limits
+from graphpool.ops.reference import SIDES, limits
 
 
 def _softmax(
@@ -46,9 +46,12 @@ def _softmax(
     top, z = kept[:, 0], kept[:, 1]
     if runs.pieces > 1:
         z = runs.by_bag(z).double()
-        tops = torch.where(z == 0, -torch.inf, runs.by_bag(top).double())
+        rate = top.new_ones(()) if t is None else t
+        sign = torch.where(rate < 0, -1, 1)
+        tops = torch.where(z == 0, -torch.inf, sign * runs.by_bag(top).double())
         top = tops.amax(1)
-        spread = torch.where(tops == top[:, None], 0, tops - top[:, None])
+        spread = torch.where(tops == top[:, None], 0, rate.abs() * (tops - top[:, None]))
+        top = sign * top
         share = torch.where(z == 0, 0, z * spread.exp())
         z = share.sum(1)
         if sums:
@@ -136,21 +139,36 @@ def segment_softmax_sum_backward(
     return grad_score.to(score.dtype), grad_value.to(value.dtype)
 
 
-def segment_logsumexp(x: Tensor, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
-    at = Layout.from_args(layout)
-    *_, kept = _softmax(x, at, None, x.new_ones(x.shape[1], dtype=working_dtype(x)), False)
-    runs = Runs(at.ptr[:-1].contiguous(), at.ptr[1:].contiguous(), 1)
-    present = size_of_runs(x, at, runs) > 0
-    lse = torch.where(kept[:, 1] == 0, -torch.inf, kept[:, 0] - kept[:, 1].log())
-    return torch.where(present[:, None], lse, 0), kept
+def segment_logsumexp(
+    x: Tensor, tau: Tensor, over: str, *layout: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    at, tau = Layout.from_args(layout), tau.to(working_dtype(x))
+    out, lacks, kept = _softmax(x, at, None, 1 / tau, True)
+    size = size_of_runs(x, at, Runs(at.ptr[:-1].contiguous(), at.ptr[1:].contiguous(), 1))
+    present = (size > 0)[:, None]
+    rest = kept[:, 1].log()
+    if over == "mean":
+        rest = rest + torch.where(size > 0, size, 1).log()[:, None].to(rest.dtype)
+    y = torch.where(kept[:, 1] == 0, -torch.inf * tau, kept[:, 0] - tau * rest)
+    lse = torch.where(present, y, 0)
+    slope = -rest - (out - kept[:, 0] + lacks) / tau
+    return lse, torch.where(present & ~lse.isinf(), slope, 0), kept
 
 
 def segment_logsumexp_backward(
-    grad: Tensor, x: Tensor, lse: Tensor, kept: Tensor, *layout: Tensor | None
-) -> Tensor:
+    grad: Tensor,
+    x: Tensor,
+    tau: Tensor,
+    lse: Tensor,
+    slope: Tensor,
+    kept: Tensor,
+    over: str,
+    *layout: Tensor | None,
+) -> tuple[Tensor, Tensor]:
     bags = (kept, kept, grad.contiguous())
-    grad_x, _ = walk_rows(cuda_rows.SELF_SHARE, x, Layout.from_args(layout), bags)
-    return grad_x.to(x.dtype)
+    rate = 1 / tau.to(kept.dtype)
+    grad_x, _ = walk_rows(cuda_rows.SELF_SHARE, x, Layout.from_args(layout), bags, rate)
+    return grad_x.to(x.dtype), (grad.to(slope.dtype) * slope).sum(0).to(tau.dtype)
 
 
 def segment_softmax(score: Tensor, *layout: Tensor | None) -> Tensor:
@@ -194,10 +212,24 @@ def _walk_elements(kernel: Any, out: Tensor, *args: Any, **flags: Any) -> None:
         kernel[grid](*args, ACC=accumulator(out), BE=32, BC=block, **flags)
 
 
+def _sides(x: Tensor, norms: int, negative: str) -> list[tuple[int, Tensor]]:
+    """The side of each norm, and what the elements have on it."""
+    sides = [(side, torch.relu(side * x) if side else x) for side in SIDES[negative]]
+    return [pair for pair in sides for _ in range(norms // len(sides))]
+
+
 def segment_power(
-    x: Tensor, p: Tensor, q: Tensor, *layout: Tensor | None
+    x: Tensor, p: Tensor, q: Tensor, negative: str, *layout: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     at = Layout.from_args(layout)
+    sides = _sides(x, len(p), negative)
+    found = [_power(a, u, v, at) for (_, a), u, v in zip(sides, p, q, strict=True)]
+    out, norm, size = zip(*found, strict=True)
+    return torch.stack(out, 1), torch.stack(norm, 1), size[0]
+
+
+def _power(x: Tensor, p: Tensor, q: Tensor, at: Layout) -> tuple[Tensor, Tensor, Tensor]:
+    """One norm of the absolute values, the log of it without the factor of the size, and the sizes."""
     runs = Runs.of(at, at.num_elements(x))
     dtype = working_dtype(x)
     least, most = limits(dtype)
@@ -234,17 +266,39 @@ def segment_power_backward(
     out: Tensor,
     norm: Tensor,
     size: Tensor,
+    negative: str,
     *layout: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    at, grad_x = Layout.from_args(layout), torch.zeros_like(x, dtype=norm.dtype)
+    of_exponents = []
+    for k, (side, a) in enumerate(_sides(x, len(p), negative)):
+        of_bags = grad[:, k], out[:, k], norm[:, k]
+        of_x, *of_norm = _power_backward(a, p[k], q[k], *of_bags, size, at)
+        grad_x += side * torch.where(side * x > 0, of_x, 0) if side else of_x
+        of_exponents.append(of_norm)
+    grad_p, grad_q = (torch.stack(v) for v in zip(*of_exponents, strict=True))
+    return grad_x.to(x.dtype), grad_p, grad_q
+
+
+def _power_backward(
+    x: Tensor,
+    p: Tensor,
+    q: Tensor,
+    grad: Tensor,
+    out: Tensor,
+    norm: Tensor,
+    size: Tensor,
+    at: Layout,
 ) -> tuple[Tensor, Tensor, Tensor]:
     log_size = torch.where(size > 0, size, 1).log()
     of_norm = grad.to(norm.dtype) * torch.exp(-q.to(norm.dtype) * log_size[:, None])
     of_p = torch.where(out.isinf(), 0, of_norm)
-    bags = (norm, of_p.contiguous(), of_norm.contiguous())
-    grad_x, total = walk_rows(cuda_rows.POWER, x, Layout.from_args(layout), bags, p)
+    bags = (norm.contiguous(), of_p.contiguous(), of_norm.contiguous())
+    grad_x, total = walk_rows(cuda_rows.POWER, x, at, bags, p)
     grad_p = torch.empty_like(p) if total is None else (total / p).to(p.dtype)
     # Nothing moves an infinite result.
     moved = torch.where(out.isinf(), 0, grad.to(out.dtype) * out)
-    return grad_x.to(x.dtype), grad_p, -(log_size @ moved).to(q.dtype)
+    return grad_x, grad_p, -(log_size @ moved).to(q.dtype)
 
 
 def segment_moments(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -283,7 +337,8 @@ def segment_moments(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Te
             ties[name] = torch.where(hit, tied, 0).sum(1)
             found[name] = torch.where(ties[name] == 0, 0, best)
     out = torch.stack([found[name].to(dtype) for name in names])
-    kept = [ties[name].to(dtype) for name in KEPT if name in names]
+    wanted = () if at.bag_of is None else KEPT
+    kept = [ties[name].to(dtype) for name in wanted if name in names]
     return out, torch.stack(kept) if kept else out.new_empty((0, *out.shape[1:]))
 
 

@@ -20,11 +20,13 @@ EXTREMUM = tl.constexpr(6)
 
 
 @triton.jit
-def share(s, kept, n, h, m, H, ACC: tl.constexpr):
-    """``exp(s - top) / z`` from the ``kept`` ``[S, 2, H]``: top, and one over z."""
+def share(s, rate, kept, n, h, m, H, ACC: tl.constexpr):
+    """``exp(rate (s - top)) / z`` from the ``kept`` ``[S, 2, H]``: top, and one over z."""
     at = kept + n * 2 * H + h
     top = tl.load(at, mask=m, other=0).to(ACC)
-    return tl.exp(tl.where(s == top, 0.0, s - top)) * tl.load(at + H, mask=m, other=0).to(ACC)
+    return tl.exp(tl.where(s == top, 0.0, rate * (s - top))) * tl.load(at + H, mask=m, other=0).to(
+        ACC
+    )
 
 
 @triton.jit
@@ -55,7 +57,7 @@ def terms(
     if MODE == SOFTPOOL:
         y = tl.load(u + at + n * C, mask=m, other=0).to(ACC)
         lacks = tl.load(u + at + n * C + C, mask=m, other=0).to(ACC)
-        a = w * share(t * x, v, n, h, m, H, ACC)
+        a = w * share(x, t, v, n, h, m, H, ACC)
         # Moving the shares does not move an infinite result.
         d = tl.where((a == 0) | (tl.abs(y) == float("inf")), 0.0, x - y - lacks)
         a = a * g
@@ -75,9 +77,9 @@ def terms(
         )
     elif MODE == SHARE:
         s = tl.load(score + i * H + h, mask=m, other=0).to(ACC)
-        main = w * share(s, u, n, h, m, H, ACC) * g
+        main = w * share(s, 1.0, u, n, h, m, H, ACC) * g
     elif MODE == SELF_SHARE:
-        main = w * share(x, u, n, h, m, H, ACC) * g
+        main = w * share(x, t, u, n, h, m, H, ACC) * g
     elif MODE == LINEAR:
         main = w * g
     elif MODE == SPREAD:
@@ -158,7 +160,7 @@ def score_backward(
     w = tl.load(weight + i, mask=inside, other=0).to(ACC) if WEIGHT else inside.to(ACC)
     here = inside[:, None] & (h < H)[None, :]
     s = tl.load(score + i[:, None] * H + h[None, :], mask=here, other=0).to(ACC)
-    part = share(s, kept, n[:, None], h[None, :], here, H, ACC)
+    part = share(s, 1.0, kept, n[:, None], h[None, :], here, H, ACC)
     a = tl.where(here & (w != 0)[:, None], w[:, None] * part, 0.0)
     total = tl.zeros((BE, BH), ACC)
     for start in range(0, WIDTH, BW):

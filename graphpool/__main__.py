@@ -1,0 +1,309 @@
+"""From files to a prediction.
+
+    python -m graphpool train points FOLDER --out run      # or meshes, graphs, bags
+    python -m graphpool predict run/model.pt NEW_FILE
+    python -m graphpool evaluate run/model.pt FOLDER
+    python -m graphpool info [FILE]
+
+FOLDER holds CLASS/FILE, train/CLASS/FILE, CLASS/train/FILE, or files with a table labels.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import inspect
+import json
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from graphpool import info as facts
+from graphpool.files.checkpoint import Prediction, Predictor, load, save
+from graphpool.files.graphs import BagFiles, GraphFiles
+from graphpool.files.listing import Located, list_files
+from graphpool.files.meshes import MeshFiles
+from graphpool.files.points import PointFiles
+from graphpool.files.reader import Files, Item
+from graphpool.files.report import write_csv
+from graphpool.files.runs import Settings, doubts, judge, read_splits, train_files
+
+READERS = {reader.kind: reader for reader in (PointFiles, MeshFiles, GraphFiles, BagFiles)}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _pool(text: str) -> str | list[str]:
+    return list(_words(text)) if "," in text else text
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, mark, value = text.partition("=")
+    if not mark:
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE; got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+_TYPES: dict[str, Any] = {"int": int, "float": float, "tuple[str, ...]": _words, "Any": _pool}
+
+
+def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:
+    """An option for each field of a class whose docstring explains it."""
+    explained: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        text = inspect.cleandoc(each.__doc__ or "")
+        explained |= dict(re.findall(r"^    (\w+): (.+(?:\n        .+)*)", text, re.MULTILINE))
+    for option in fields(cls):
+        if option.name not in explained or option.name == "arguments":
+            continue
+        kind, text = str(option.type).removesuffix(" | None"), explained[option.name]
+        how: dict[str, Any] = {
+            "type": _TYPES.get(kind, str),
+            "default": option.default,
+            "metavar": "...",
+        }
+        if kind == "bool":
+            how = {"action": "store_true"}
+        text = " ".join(re.sub(r":\w+:|`", "", text).replace("%", "%%").split())
+        parser.add_argument(f"--{option.name.replace('_', '-')}", help=text, **how)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the four commands."""
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = _Parser("python -m graphpool", description=__doc__, formatter_class=plain)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    start = commands.add_parser("train", help="train a network on a folder of files")
+    kinds = start.add_subparsers(dest="kind", required=True, metavar="KIND")
+    train = [kinds.add_parser(kind, help=f"on {kind}") for kind in READERS]
+    predict = commands.add_parser("predict", help="classes of new files")
+    judge = commands.add_parser("evaluate", help="count right answers on a folder of files")
+    info = commands.add_parser("info", help="what is installed, or what is in a file")
+
+    def add(parsers: Sequence[argparse.ArgumentParser], *flags: str, **how: Any) -> None:
+        for one in parsers:
+            one.add_argument(*flags, **how)
+
+    # fmt: off
+    used, at, many = [predict, judge], {"type": Path}, {"default": [], "action": "append"}
+    add(used, "model", **at, help="a checkpoint")
+    add([*train, judge], "data", **at, help="the folder")
+    add([predict], "data", **at, nargs="+", help="files, or folders")
+    add(train, "--out", **at, default=Path("run"), help="folder for the results")
+    add(used, "--out", **at, help="a .csv or .json; a folder for the report")
+    add(train, "--classes", type=_words, help="their names in order; all that are there")
+    for one, reader in zip(train, READERS.values(), strict=True):
+        _add_fields(one, reader)
+        _add_fields(one, Settings)
+    add(train, "--set", **many, type=_setting, metavar="NAME=VALUE", help="an argument of the network")
+    add(train, "--quick", action="store_true", help="2 epochs on 40 files, to see that it runs")
+    add(train, "--resume", action="store_true", help="go on with the run in --out")
+    add([*train, judge], "--table", **at, help="a table with the columns file, label and maybe split")
+    add([*train, *used], "--import", **many, dest="modules", metavar="MODULE", help="for pools of your own")
+    add(used, "--device", default="cpu", help="cpu, cuda, ...")
+    add([predict], "--ply", **at, help="folder for coloured .ply, where elements are labelled")
+    add([predict], "--pictures", **at, help="a .png to draw the first twelve into")
+    add([judge], "--split", help="test, or all if there is none")
+    add([info], "file", **at, nargs="?")
+    # fmt: on
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command. Where it cannot, one line says why, and the result is 2."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *more: print(f"note: {message}", file=sys.stderr)
+            _check_device(getattr(args, "device", "cpu"))
+            for module in getattr(args, "modules", []):
+                importlib.import_module(module)
+            globals()[f"_{args.command}"](args)
+    except (ValueError, TypeError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        for name in vars(args):
+            text = text.replace(f"`{name}`", f"--{name.replace('_', '-')}")
+        print(f"{parser.prog} {args.command}: {text}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog} {args.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    # PyTorch asserts that it was built for it.
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"`device` {device!r} cannot be used: {error}") from None
+
+
+def _given(cls: type, args: argparse.Namespace) -> dict[str, Any]:
+    return {f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)}
+
+
+def _train(args: argparse.Namespace) -> None:
+    files: Files = READERS[args.kind](**_given(READERS[args.kind], args))
+    settings = Settings(**_given(Settings, args), arguments=dict(args.set))
+    if args.quick:
+        settings.epochs = 2
+    run = args.out / "run.pt"
+    if (run.exists() or (args.out / "model.pt").exists()) and not args.resume:
+        raise ValueError(
+            f"`out` must be a new folder, or `resume` go on with it; {args.out} has a run."
+        )
+    parts = read_splits(args.data, files, settings, args.table, 40 if args.quick else None)
+    print(", ".join(f"{len(items)} {split}" for split, items in parts.items()), "items")
+    predictor = train_files(parts, files, settings, args.classes, run)
+    files, classes = predictor.reading()
+    path = args.out / "model.pt"
+    save(predictor.model, path, classes=classes, preprocess=files, about=predictor.about)
+    for doubt in doubts(parts, classes, files):
+        print(f"note: {doubt}")
+    held = next((split for split in ("test", "val") if parts[split]), None)
+    if held is None:
+        print("note: no file was held out, so nothing tells how good this is; see --test")
+    else:
+        _report(predictor, parts[held], held, args.out)
+    print(f"python -m graphpool predict {path} FILE")
+
+
+def _report(predictor: Predictor, items: Sequence[Item], split: str, folder: Path | None) -> None:
+    report = judge(predictor, items)
+    text = f"{split}: {report}\n\n{report.table()}\n"
+    if split == "val":
+        text += "\nThe epoch was chosen on these files, so the number is optimistic.\n"
+    print(text)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.md").write_text(text, encoding="utf-8")
+        report.write(folder)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    predictor = load(args.model, args.device)
+    parts = read_splits(args.data, predictor.reading()[0], Settings(val=0, test=0), args.table)
+    split = args.split or ("test" if parts["test"] else "all")
+    items = {**parts, "all": sum(parts.values(), [])}.get(split)
+    if not items:
+        raise ValueError(f"`split` must be all or one that {args.data} has; got {split!r}.")
+    _report(predictor, items, split, args.out)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    predictor = load(args.model, args.device)
+    files, classes = predictor.reading()
+    if args.out is not None and args.out.suffix not in (".csv", ".json"):
+        raise ValueError(f"`out` must end in .csv or .json; got {args.out}.")
+    if args.ply is not None and files.labels is None:
+        raise ValueError(
+            f"`ply` needs a network that labels each {files.element}; got one class per file."
+        )
+    listed = [list_files(path, files) if path.is_dir() else [Located(path)] for path in args.data]
+    paths = [entry.file for entries in listed for entry in entries]
+    if args.ply is not None and len({path.stem for path in paths}) < len(paths):
+        raise ValueError("`ply` needs files of different names, for it writes all into one folder.")
+    found: list[Prediction] = []
+    for path in paths:
+        found += (new := predictor.predict(path))
+        if args.ply is not None:
+            target = args.ply / f"{path.stem}.ply"
+            files.write_ply(path, new[0].label.numpy(), target, len(classes))
+    _write(found, args.out, files)
+    if args.pictures is not None:
+        args.pictures.parent.mkdir(parents=True, exist_ok=True)
+        shown = found[:12]
+        items = [item for path in paths[:12] for item in files.read(path)][: len(shown)]
+        said = ["" if files.labels else f"\n{p.word} {p.probabilities.max():.0%}" for p in shown]
+        titles = [Path(p.name).name + text for p, text in zip(shown, said, strict=True)]
+        files.draw(items, titles, [p.label for p in shown], args.pictures)
+
+
+def _write(found: Sequence[Prediction], out: Path | None, files: Files) -> None:
+    """Predictions as a table on the screen, or in a file."""
+    each = [files.element] if files.labels else []
+    rows: list[list[Any]] = []
+    for name, scores, classes in found:
+        if out is None and each:
+            shares = scores.argmax(1).bincount(minlength=len(classes)) / max(len(scores), 1)
+            print(name, *(f"{n} {s:.1%}" for n, s in zip(classes, shares, strict=True)), sep="  ")
+            continue
+        for i, row in enumerate(scores.view(-1, len(classes)).tolist()):
+            best = row.index(max(row))
+            rows.append([name, *([i] if each else []), classes[best], row[best], *row])
+    head = ["file", *each, "class", "probability", *(found[0].classes if found else [])]
+    if out is None:
+        for row in rows:
+            print(f"{row[0]}  {row[1]}  {row[2]:.4f}")
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".csv":
+        return write_csv(out, [head, *rows])
+    own = 3 + len(each)
+    said = [
+        {
+            **dict(zip(head[:own], row[:own], strict=True)),
+            "probabilities": dict(zip(head[own:], row[own:], strict=True)),
+        }
+        for row in rows
+    ]
+    out.write_text(json.dumps(said), encoding="utf-8")
+
+
+def _info(args: argparse.Namespace) -> None:
+    if args.file is None:
+        return facts.main()
+    said = {}
+    for kind, reader in READERS.items():
+        try:
+            items = reader().read(args.file)
+        except ValueError as error:
+            said[f"not {kind}"] = str(error)
+            continue
+        held = [
+            f"{n} ({min(v.tolist())} to {max(v.tolist())})"
+            for n, v in items[0].columns.items()
+            if len(v)
+        ]
+        said[kind] = (
+            f"{len(items)}, the first {items[0].raw}; {', '.join(held) or 'no further columns'}"
+        )
+    if args.file.suffix == ".pt" and all(name.startswith("not") for name in said):
+        predictor = load(args.file)
+        count = sum(p.numel() for p in predictor.model.parameters())
+        print(
+            f"{type(predictor.model).__name__}, {count:,} parameters, graphpool {predictor.version}"
+        )
+        said = {
+            "classes": ", ".join(predictor.classes or ["not said"]),
+            "files": str(predictor.files),
+        }
+        said |= {name: str(value) for name, value in predictor.about.items()}
+    for name, text in said.items():
+        if " is no file of " not in text:
+            print(f"{name}: {text}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

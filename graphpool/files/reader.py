@@ -1,0 +1,241 @@
+"""What the readers of all kinds of files share: items, labels, and features in units of the training set."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from graphpool._recorded import savable
+from graphpool.datasets.meshes.classes import FoundLabels
+from graphpool.io.untrusted import naming
+
+Columns = dict[str, np.ndarray]
+
+
+class Item(NamedTuple):
+    """One thing that is classified, or whose elements are.
+
+    Attributes:
+        name: Its file, with ``#3`` behind it in a file of several.
+        raw: Its positions, edges or faces.
+        columns, edges: What the file says of every element and edge: numbers ``[N]``, ``[N, C]``, or words.
+        found: Its labels as the file has them, one, or one for each element.
+        back: For each element of the file the one of ``raw`` that stands for it; ``None``: itself.
+    """
+
+    name: str
+    raw: Data
+    columns: Columns
+    found: FoundLabels | None = None
+    back: np.ndarray | None = None
+    edges: Columns = {}
+
+
+@savable
+@dataclass(frozen=True)
+class Table:
+    """Columns as features of mean 0 and deviation 1 over the training set; words have a column each."""
+
+    names: tuple[str, ...] = ()
+    words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @classmethod
+    def fit(cls, tables: Sequence[Columns], names: Sequence[str] | None, where: str) -> Table:
+        """Learns what columns there are: ``names``, or if ``None`` those that all tables have."""
+        if names is None:
+            every = dict.fromkeys(name for table in tables for name in table)
+            names = [name for name in every if all(name in table for table in tables)]
+            if left := [name for name in every if name not in names]:
+                warnings.warn(f"{', '.join(left)} left out: not every file has it.", stacklevel=2)
+        words = {}
+        for name in names:
+            held = [table[name] for table in tables if len(table.get(name, ()))]
+            if any(values.dtype.kind not in "fiub" for values in held):
+                words[name] = tuple(sorted({w for v in held for w in v.astype(str).tolist()}))
+        made = cls(tuple(names), words)
+        rows = [made.raw(t, where) for t in tables if any(len(v) for v in t.values())]
+        if not names or not rows:
+            return cls()
+        x = torch.cat(rows)
+        mean, std = x.mean(0), x.std(0, correction=0)
+        std = std.masked_fill(std <= 1e-6 * mean.abs(), 1.0)
+        return replace(made, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+    def raw(self, columns: Columns, where: str) -> Tensor:
+        """The columns side by side ``[N, C]``, in float64.
+
+        Raises:
+            ValueError: One is missing, not finite, or holds words where there were numbers.
+        """
+        parts = []
+        for name in self.names:
+            if name not in columns:
+                raise ValueError(
+                    f"{where} has no {name!r} of the `features`; it has {', '.join(columns) or 'none'}."
+                )
+            values = columns[name].reshape(len(columns[name]), -1)
+            if name in self.words:
+                hit = values.astype(str) == np.array(self.words[name])
+                if strange := sorted(set(values.astype(str)[~hit.any(1), 0].tolist())):
+                    warnings.warn(
+                        f"{where}: {name} {strange[0]!r} is new; it counts as none.", stacklevel=2
+                    )
+                values = hit
+            elif values.dtype.kind not in "fiub":
+                raise ValueError(f"{where}: {name!r} must be numbers, as in training.")
+            parts.append(torch.from_numpy(values.astype(np.float64)))
+        table = torch.cat(parts, 1) if parts else torch.zeros(0, 0, dtype=torch.float64)
+        if not bool(table.isfinite().all()):
+            raise ValueError(
+                f"{where} holds a value that is not finite, in {', '.join(self.names)}."
+            )
+        return table
+
+    def encode(self, columns: Columns, count: int, where: str) -> Tensor:
+        """Features ``[count, C]`` in float32.
+
+        Raises:
+            ValueError: There are more or fewer columns than in training.
+        """
+        table = self.raw(columns, where) if count else torch.zeros(0, len(self.mean)).double()
+        if table.size(1) != len(self.mean):
+            raise ValueError(
+                f"{where} has {table.size(1)} columns of features; the network was made for {len(self.mean)}."
+            )
+        return ((table - torch.tensor(self.mean)) / torch.tensor(self.std)).float()
+
+
+@dataclass(frozen=True)
+class Files:
+    """How files become what a network takes. A checkpoint holds one of its subclasses.
+
+    Args:
+        labels: What labels the elements (points, faces, nodes) of a file; without it a file has one class.
+        ignore: Labels that mean "none", beside negative numbers and empty words.
+        features: What the network sees of every element, by the names that the files have.
+        table, edge_table: What :meth:`fit` has found out of the training set.
+    """
+
+    labels: str | None = None
+    ignore: tuple[str, ...] = ()
+    features: tuple[str, ...] | None = None
+    table: Table = Table()
+    edge_table: Table = Table()
+
+    kind: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    element: ClassVar[str] = "element"
+    beside: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The kinds of networks for these files, the usual one first."""
+        raise NotImplementedError
+
+    def read(self, path: Path) -> list[Item]:
+        """The items of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file is not what it should be; the message names it.
+        """
+        if not path.exists():
+            raise FileNotFoundError(f"There is no file {path}.")
+        if path.is_file() and path.suffix.lower() not in self.suffixes:
+            raise ValueError(
+                f"{path} is no file of {self.kind}, which end in {' '.join(self.suffixes)}."
+            )
+        with naming(path):
+            return self.parse(path)
+
+    def parse(self, path: Path) -> list[Item]:
+        """:meth:`read` of a file that is there."""
+        raise NotImplementedError
+
+    def network(self, name: str, classes: int, example: Data, pool: Any, more: dict) -> nn.Module:
+        """A network of the kind ``name`` (one of :attr:`networks`) for data like ``example``."""
+        raise NotImplementedError
+
+    def forward(self, model: nn.Module, batch: Any) -> Tensor:
+        """Logits, a row per item or per element."""
+        raise NotImplementedError
+
+    def fit(self, items: Sequence[Item]) -> Files:
+        """The same reader with all that it learns from the training items."""
+        table = Table.fit([item.columns for item in items], self.features, "The training set")
+        edges = Table.fit([i.edges for i in items if i.raw.num_edges], None, "The training set")
+        return replace(self, table=table, edge_table=edges)
+
+    def data(self, item: Item) -> Data:
+        """What the network takes of an item."""
+        data = item.raw.clone()
+        if self.table.names:
+            data.x = self.table.encode(item.columns, int(data.num_nodes or 0), item.name)
+        if self.edge_table.names:
+            data.edge_attr = self.edge_table.encode(item.edges, data.num_edges, item.name)
+        return data
+
+    def training_view(self, data: Data, generator: torch.Generator) -> Data:
+        """What of an item a step of training sees."""
+        return data
+
+    def views(self, data: Data) -> Iterator[tuple[Data, Tensor | None]]:
+        """What a prediction sees, one after the other, and which elements each of these is."""
+        yield data, None
+
+    def write_ply(self, source: Path, labels: np.ndarray, path: Path, classes: int) -> None:
+        """Writes the elements of a file in the colours of their labels."""
+        raise ValueError(f"`ply` is for points and faces; got {self.kind}.")
+
+    def draw(self, items: Sequence[Item], titles: Sequence[str], colors: list, path: Path) -> None:
+        """Writes a picture of some items."""
+        raise ValueError(f"`pictures` are for points and meshes; got {self.kind}.")
+
+
+def label_names(found: FoundLabels, ignore: Sequence[str]) -> tuple[list[str | None], np.ndarray]:
+    """The different labels as words, ``None`` for "no label", and which of them each element has."""
+    values, which = np.unique(found.values, return_inverse=True)
+    if found.words is not None:
+        names: list[str | None] = [found.words[i] or None for i in values]
+    else:
+        names = [None if value < 0 else str(value) for value in values.tolist()]
+    return [None if name in ignore else name for name in names], which.reshape(-1)
+
+
+def classes_among(items: Sequence[Item], ignore: Sequence[str] = ()) -> list[str]:
+    """The classes of all items in alphabetical order, numbers by their size.
+
+    Give it the items of all splits: a class that one of them lacks must not shift the others.
+    """
+    found = {n for i in items if i.found for n in label_names(i.found, ignore)[0] if n}
+    return sorted(found, key=int) if all(n.isdecimal() for n in found) else sorted(found)
+
+
+def targets(item: Item, classes: Sequence[str], ignore: Sequence[str] = ()) -> Tensor:
+    """The positions of the labels of an item among ``classes``, -1 where there is none.
+
+    Raises:
+        ValueError: There is no label, or one that is no class.
+    """
+    if item.found is None:
+        raise ValueError(
+            f"{item.name} has no label: no folder is its class, no table says it, and what the file could "
+            f"give to `labels` is {', '.join(item.columns) or 'nothing'}."
+        )
+    names, which = label_names(item.found, ignore)
+    place: dict[str | None, int] = {None: -1, **{name: i for i, name in enumerate(classes)}}
+    if strange := [name for name in names if name not in place]:
+        raise ValueError(
+            f"{item.name}: label {strange[0]!r} is none of the `classes` {', '.join(classes[:20])}."
+        )
+    return torch.tensor([place[name] for name in names])[torch.from_numpy(which)]

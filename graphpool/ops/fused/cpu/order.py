@@ -1,0 +1,382 @@
+"""CPU kernels that put the elements of each bag in order, and those that take some of them by their rank.
+
+One channel of one bag is a *lane*. Lanes lie side by side, so that a sorting network compares whole rows of
+them at once; a long lane, or one that has few beside it, is sorted by its digits. Elements are compared by
+integers: the bits of a number, so turned that they have its order, and below them the place of the element
+in its bag. No two are equal, so whatever sorts them is a stable sort.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphpool.ops.fused.cpu.core import bag_chunks, inlined, kernel, run
+from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
+from graphpool.ops.fused.cpu.layout import Arrays
+from graphpool.ops.fused.cpu.moments import row
+from graphpool.ops.fused.cpu.sort import counting_sort, digits, network
+
+_ORDERS = ("ascending", "descending", "smallest", "largest")
+HOW = (*_ORDERS, "lower", "higher", "nearest", "linear", "midpoint")
+_DESCENDING, _LARGEST, _HIGHER, _NEAREST, _LINEAR, _MIDPOINT = 1, 3, 5, 6, 7, 8
+_LANES = 64
+_FEW_LANES = 8
+_NETWORK = 1536
+"""Longest lane that a network sorts faster than its digits do, where there are lanes beside it."""
+_ALONE = 64
+"""The same where there are few."""
+_LONG = 4096
+"""Bags of more elements are divided among the threads by their channels."""
+_COLUMNS = 16
+_LAST = np.iinfo(np.int64).max
+_PLACE = (1 << 32) - 1
+
+
+@inlined
+def turn_row(source, target, magnitude, infinity, least, turn, shift, at):  # type: ignore[no-untyped-def]
+    for c in range(source.shape[0]):
+        k = np.int64(source[c])
+        size = k & magnitude
+        k = k if k >= least else -size
+        k = (magnitude if size > infinity else k) ^ turn
+        target[c] = (k << shift) | at
+
+
+@kernel
+def lay_out(  # type: ignore[no-untyped-def]
+    bits,
+    real,
+    down,
+    perm,
+    gather,
+    weight,
+    begin,
+    end,
+    ahead,
+    longest,
+    c0,
+    c1,
+    lane,
+    step,
+    across,
+    key,
+    place,
+):
+    """Writes the lanes of one bag, from number ``lane`` on, and returns how many elements are present.
+
+    Integers that have the order of the numbers: both zeros are one, and NaN is the largest. Rows up to
+    ``ahead`` are asked for in time.
+    """
+    single = bits.itemsize == 4
+    magnitude = np.int64(0x7FFFFFFF) if single else np.int64(_LAST)
+    infinity = np.int64(0x7F800000) if single else np.int64(0x7FF0000000000000)
+    infinity = infinity if real else np.int64(_LAST)
+    turn = np.int64(-1 if down else 0)
+    least = np.int64(0 if real else -_LAST - 1)
+    scattered, pairs = perm.size > 0 or gather.size > 0, place.size > 0
+    shift, width, count = 0 if pairs else 32, c1 - c0, 0
+    seen = bits[:, c0:c1]
+    for e in range(begin, end):
+        i = perm[e] if perm.size > 0 else e
+        if scattered and e + AHEAD < ahead:
+            fetch_row(seen, row(perm, gather, e + AHEAD))
+        if weight.size > 0 and weight[i] == 0:
+            continue
+        source = bits[gather[i] if gather.size > 0 else i, c0:c1]
+        first, at = count * step + lane * across, np.int64(0 if pairs else e - begin)
+        rule = (magnitude, infinity, least, turn, shift, at)
+        if across == 1:
+            turn_row(source, key[first : first + width], *rule)
+        else:
+            turn_row(source, key[first : first + width * across : across], *rule)
+        if pairs:
+            for c in range(width):
+                place[first + c * across] = e - begin
+        count += 1
+    for r in range(count, longest):
+        for c in range(width):
+            key[r * step + (lane + c) * across] = _LAST
+            if pairs:
+                place[r * step + (lane + c) * across] = _LAST
+    return count
+
+
+@inlined
+def ranks(levels, how, count, total, reach, low, high, share, like):  # type: ignore[no-untyped-def]
+    """The ranks of the one or two elements of each level, -1 if there is none, and the share of the second.
+
+    ``reach``: running total of the weights by rank, if they have any, up to ``total``.
+    """
+    for k in range(levels.shape[0]):
+        position = levels[k] if how <= _LARGEST else levels[k] * max(total - 1, 0)
+        floor = np.floor(position)
+        f = position - floor
+        if how == _HIGHER:
+            f = 1.0 if f > 0 else 0.0
+        elif how == _NEAREST:
+            f = np.rint(position) - floor
+        elif how == _MIDPOINT:
+            f = 0.5 if f > 0 else 0.0
+        elif how != _LINEAR:
+            f = 0.0
+        if reach.size > 0:
+            first = np.searchsorted(reach[:count], floor, side="right")
+            second = np.searchsorted(reach[:count], floor + 1, side="right")
+        else:
+            first, second = np.int64(floor), np.int64(floor) + 1
+        f = np.float64(like.dtype.type(f))
+        first, second = min(first, count - 1), min(second, count - 1)
+        low[k] = second if f == 1 else first
+        high[k] = second
+        share[k] = 0 if f == 1 else f
+        if how <= _LARGEST and position >= total:
+            low[k] = -1
+
+
+@kernel
+def write_level(  # type: ignore[no-untyped-def]
+    x,
+    key,
+    rank_of,
+    low,
+    high,
+    top,
+    across,
+    nan,
+    f,
+    begin,
+    c0,
+    c1,
+    perm,
+    gather,
+    m,
+    out,
+    index,
+    share,
+):
+    """One level of one bag: what lies at ``low``, with the share ``f`` of ``high``; NaN where ``top`` is."""
+    f = x.dtype.type(f)
+    for c in range(c1 - c0):
+        is_nan = top >= 0 and key[top + c * across] >= nan
+        e = begin + (rank_of[(top if is_nan else low) + c * across] & _PLACE)
+        value = x[row(perm, gather, e), c0 + c]
+        i, j = -1 if is_nan else (perm[e] if perm.size > 0 else e), -1
+        if f > 0 and not is_nan:
+            e = begin + (rank_of[high + c * across] & _PLACE)
+            other = x[row(perm, gather, e), c0 + c]
+            # Two equal infinities have no difference.
+            if other != value:
+                j = perm[e] if perm.size > 0 else e
+                gap = other - value
+                rest = x.dtype.type(1) - f
+                mixed = value + f * gap if f < 0.5 else other - gap * rest
+                # What lies between may be finite, or infinite, where the difference is infinite.
+                value = x.dtype.type(value * rest + other * f if abs(gap) == np.inf else mixed)
+        out[m, c0 + c] = value
+        if share.size > 0:
+            index[2 * m, c0 + c], index[2 * m + 1, c0 + c] = i, j
+            share[m, c0 + c] = f if j >= 0 else 0
+        else:
+            index[m, c0 + c] = i
+
+
+@kernel
+def order_bags(  # type: ignore[no-untyped-def]
+    x,
+    bits,
+    real,
+    pairs,
+    perm,
+    gather,
+    weight,
+    ptr,
+    bag_order,
+    how,
+    levels,
+    out,
+    index,
+    share,
+    limit,
+    first,
+    last,
+    from_column,
+    to_column,
+):
+    """Sorts bags of at most ``limit`` elements, and writes all of it or the elements of the levels."""
+    down = how in (_DESCENDING, _LARGEST)
+    sorts, weighted = how <= _DESCENDING, weight.size > 0
+    nan = _LAST if pairs else np.int64(0x7FFFFFFF) << 32
+    columns, number = to_column - from_column, levels.shape[0]
+    together = max(1, _LANES // columns)
+    block = np.empty(together, np.int64)
+    present = np.empty(together, np.int64)
+    low, high = np.empty(number, np.int64), np.empty(number, np.int64)
+    part = np.empty(number, np.float64)
+    key, place = np.empty(0, np.int64), np.empty(0, np.int64)
+    reach = np.empty(0, np.float64)
+    counts = np.empty((8, 256), np.int64)
+    g = first
+    while g < last:
+        bags, longest = 0, 0
+        while g < last and bags < together:
+            n = bag_order[g] if bag_order.size > 0 else g
+            g += 1
+            if ptr[n + 1] - ptr[n] <= limit:
+                block[bags] = n
+                bags += 1
+                longest = max(longest, ptr[n + 1] - ptr[n])
+        side_by_side = min(columns, _LANES if longest <= _NETWORK else _FEW_LANES)
+        for c0 in range(from_column, to_column, side_by_side):
+            c1 = min(c0 + side_by_side, to_column)
+            width = c1 - c0
+            lanes = bags * width
+            networks = longest <= (_NETWORK if lanes >= _FEW_LANES else _ALONE)
+            step, across = (lanes, 1) if networks else (1, longest)
+            if key.size < longest * lanes:
+                key = np.empty(longest * lanes, np.int64)
+                place = np.empty(longest * lanes if pairs else 0, np.int64)
+            for b in range(bags):
+                n = block[b]
+                where = (ptr[n], ptr[n + 1], ptr[-1], longest, c0, c1, b * width)
+                present[b] = lay_out(
+                    bits, real, down, perm, gather, weight, *where, step, across, key, place
+                )
+            if networks:
+                network(key, place, longest, lanes)
+            else:
+                spare = np.empty(longest, np.int64)
+                spare_place = np.empty(longest if pairs else 0, np.int64)
+                for lane in range(lanes):
+                    of = slice(lane * longest, lane * longest + present[lane // width])
+                    digits(key[of], place[of], spare, spare_place, counts)
+            rank_of = place if pairs else key
+            if weighted and reach.size < longest:
+                reach = np.empty(longest, np.float64)
+            for b in range(bags):
+                n, count, lane = block[b], present[b], b * width * across
+                begin = ptr[n]
+                if sorts:
+                    for r in range(count):
+                        write_level(
+                            x, key, rank_of, r * step + lane, 0, -1, across, nan, 0, begin, c0, c1, perm,
+                            gather, begin + r, out, index, share,
+                        )  # fmt: skip
+                    continue
+                # With weights every channel has ranks of its own.
+                at_once = 1 if weighted else width
+                for c in range(c0, c1, at_once):
+                    total = np.float64(count)
+                    if weighted:
+                        total = 0.0
+                        for r in range(count):
+                            e = begin + (rank_of[r * step + lane] & _PLACE)
+                            total += weight[perm[e] if perm.size > 0 else e]
+                            reach[r] = total
+                    ranks(levels, how, count, total, reach, low, high, part, out)
+                    top = (count - 1) * step + lane if how > _LARGEST else -1
+                    for k in range(number):
+                        m = n * number + k
+                        if low[k] >= 0:
+                            write_level(
+                                x, key, rank_of, low[k] * step + lane, high[k] * step + lane, top, across,
+                                nan, part[k], begin, c, c + at_once, perm, gather, m, out, index, share,
+                            )  # fmt: skip
+                        else:
+                            out[m, c : c + at_once] = 0
+                            if share.size > 0:
+                                share[m, c : c + at_once] = 0
+                                index[2 * m : 2 * m + 2, c : c + at_once] = -1
+                            else:
+                                index[m, c : c + at_once] = -1
+                    lane += at_once * across
+
+
+@inlined
+def spread(  # type: ignore[no-untyped-def]
+    grad, index, share, gather, first, last, c0, c1, target, offset
+):
+    """Adds rows of ``grad`` to the elements that they come from, in columns ``c - offset``."""
+    for m in range(first, last):
+        for c in range(c0, c1):
+            g = grad[m, c]
+            i = index[2 * m if share.size > 0 else m, c]
+            if share.size > 0 and index[2 * m + 1, c] >= 0:
+                j = index[2 * m + 1, c]
+                target[gather[j] if gather.size > 0 else j, c - offset] += g * share[m, c]
+                g *= 1 - share[m, c]
+            if i >= 0:
+                target[gather[i] if gather.size > 0 else i, c - offset] += g
+
+
+@kernel
+def spread_bags(  # type: ignore[no-untyped-def]
+    grad, index, share, gather, perm, ptr, start, grad_x, limit, first, last, c0, c1
+):
+    """Gradients of the elements of bags of at most ``limit``; bag ``n`` has rows from ``start[n]`` on."""
+    for n in range(first, last):
+        if ptr[n + 1] - ptr[n] <= limit:
+            for e in range(ptr[n], ptr[n + 1]):
+                grad_x[perm[e] if perm.size > 0 else e, c0:c1] = 0
+            spread(grad, index, share, gather, start[n], start[n + 1], c0, c1, grad_x, 0)
+
+
+@kernel
+def spread_columns(grad, index, share, gather, grad_x, c0, c1):  # type: ignore[no-untyped-def]
+    """Gradients of rows that several bags may read: in the order of the bags, and in float64."""
+    total = np.zeros((grad_x.shape[0], c1 - c0), np.float64)
+    spread(grad, index, share, gather, 0, grad.shape[0], c0, c1, total, c0)
+    grad_x[:, c0:c1] = total
+
+
+def _chunks(ptr: np.ndarray, channels: int) -> list[tuple[int, int, int, int, int]]:
+    """``(limit, first, last, c0, c1)``: runs of bags of all channels, and long bags by groups of channels."""
+    chunks = [(_LONG, a, b, 0, channels) for _, a, b in bag_chunks(ptr, channels)[0]]
+    for n in np.flatnonzero(np.diff(ptr) > _LONG).tolist():
+        chunks += [(_LAST, n, n + 1, *c) for c in _columns(channels, _COLUMNS)]
+    return chunks if channels else []
+
+
+def _columns(channels: int, width: int) -> list[tuple[int, int]]:
+    return [(c, min(c + width, channels)) for c in range(0, channels, width)]
+
+
+def forward(
+    x: np.ndarray,
+    how: str,
+    levels: np.ndarray,
+    at: Arrays,
+    out: np.ndarray,
+    index: np.ndarray,
+    share: np.ndarray,
+) -> None:
+    """Fills ``out`` ``[M, C]``, the ``index`` of its elements ``[M, C]`` or ``[2 M, C]``, and ``share``."""
+    real, channels = x.dtype.kind == "f", x.shape[1]
+    bits = x.view(np.int32 if x.itemsize == 4 else np.int64)
+    ptr, order = at.ptr, np.empty(0, np.int64)
+    counts = np.diff(ptr)
+    if 2 * channels <= _LANES and counts.size and counts.min() != counts.max():
+        # Bags share a block, whose rows are those of its longest.
+        order = counting_sort(counts, int(counts.max()) + 1)[1]
+        ptr = np.append(0, np.cumsum(counts[order]))
+    # All elements have a place in the order, those of weight 0 too.
+    weight = at.weight if levels.size else at.weight[:0]
+    where = (at.perm, at.gather, weight, at.ptr, order)
+    args = (x, bits, real, x.itemsize == 8, *where, HOW.index(how), levels, out, index, share)
+    run(order_bags, args, _chunks(ptr, channels))
+
+
+def backward(
+    grad: np.ndarray,
+    index: np.ndarray,
+    share: np.ndarray,
+    start: np.ndarray,
+    at: Arrays,
+    grad_x: np.ndarray,
+) -> None:
+    """Fills ``grad_x`` ``[R, C]``; rows ``start[n]:start[n + 1]`` of ``grad`` ``[M, C]`` are bag ``n``'s."""
+    args = (grad, index, share, at.gather)
+    if at.gathered:
+        run(spread_columns, (*args, grad_x), _columns(grad.shape[1], _FEW_LANES))
+    else:
+        chunks = _chunks(at.ptr, grad.shape[1])
+        run(spread_bags, (*args, at.perm, at.ptr, start, grad_x), chunks)

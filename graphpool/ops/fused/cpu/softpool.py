@@ -1,0 +1,259 @@
+"""CPU kernels of what a softmax of the elements themselves makes of a bag: a weighted mean, and log-sum-exp.
+
+A bag is read twice, the second time from cache: for the element whose score ``t x`` is the largest first,
+then for exponentials and sums, both of what the others differ from that. No score is ever rounded, large as
+it be. Kept for each bag are that element and one over the sum of the exponentials relative to it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphpool.ops.fused.cpu.core import (
+    add_up,
+    carry,
+    kernel,
+    row_chunks,
+    run,
+    settle,
+)
+from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
+from graphpool.ops.fused.cpu.layout import Arrays
+from graphpool.ops.fused.cpu.math import LN2, exp2, largest, log
+from graphpool.ops.fused.cpu.softmax import keep, mean, reduce, share_backward, unit
+from graphpool.ops.fused.memory import fresh
+
+
+@kernel
+def softpool_forward(  # type: ignore[no-untyped-def]
+    x, t, perm, gather, weight, begin, end, limit, piece, out, lacks, kept, slot, first, last
+):
+    """Fills ``out`` and ``lacks`` ``[S, C]``, the weighted mean and what it lacks by rounding, and ``kept``
+    ``[S, 2, C]``."""
+    channels = x.shape[1]
+    one = x.dtype.type(1)
+    zero = x.dtype.type(0)
+    half = x.dtype.type(0.5)
+    # The largest finite number below 0: a bag of nothing but -inf keeps exp(-inf - top) = 0.
+    least = -largest(zero)
+    sign = np.where(t < 0, -one, one)
+    # To base 2, which is cheaper; finite, for the sake of the difference 0.
+    twice = np.minimum(np.maximum(x.dtype.type(2 / LN2) * t, least), -least)
+    top = np.empty(channels, x.dtype)
+    z = np.empty((1, channels), x.dtype)
+    part = np.empty((1, channels), x.dtype)
+    whole_z, whole_part = np.zeros(channels, np.float64), np.zeros(channels, np.float64)
+    has_perm, has_gather, has_weight = perm.size > 0, gather.size > 0, weight.size > 0
+    final = end[last - 1]
+    for n in range(first, last):
+        if end[n] - begin[n] > limit:
+            continue
+        for c in range(channels):
+            top[c] = least
+            z[0, c] = zero
+            part[0, c] = zero
+        for e in range(begin[n], end[n]):
+            i = perm[e] if has_perm else e
+            if has_weight and weight[i] == zero:
+                continue
+            r = gather[i] if has_gather else i
+            for c in range(channels):
+                v = sign[c] * x[r, c]
+                top[c] = v if v > top[c] else top[c]
+        for c in range(channels):
+            top[c] *= sign[c]
+        scale = x.dtype.type(unit(weight, perm, begin[n], end[n]))
+        for e in range(begin[n], end[n]):
+            carry(z, 0, whole_z, e - begin[n])
+            carry(part, 0, whole_part, e - begin[n])
+            # The arithmetic of a row is long enough to fetch one that comes later meanwhile.
+            if e + AHEAD < final and (has_perm or has_gather):
+                i = perm[e + AHEAD] if has_perm else e + AHEAD
+                fetch_row(x, gather[i] if has_gather else i)
+            i = perm[e] if has_perm else e
+            w = scale * (weight[i] if has_weight else one)
+            if w == zero:
+                continue
+            r = gather[i] if has_gather else i
+            for c in range(channels):
+                # Halves, lest differences be infinite.
+                d = half * x[r, c] - half * top[c]
+                d = zero if x[r, c] == top[c] else d
+                a = w * exp2(twice[c] * d)
+                z[0, c] += a
+                # The limit of exp(-s) * s is 0.
+                part[0, c] += zero if a == zero else a * d
+        settle(z, 0, whole_z, end[n] - begin[n])
+        settle(part, 0, whole_part, end[n] - begin[n])
+        for c in range(channels):
+            found = z[0, c] != zero
+            y, rest = mean(top[c], part[0, c], z[0, c] if found else one)
+            out[n, c], lacks[n, c] = (y, rest) if found else (zero, 0.0)
+        keep(top, z, scale, piece, kept, n)
+
+
+@kernel
+def softpool_backward(  # type: ignore[no-untyped-def]
+    x,
+    t,
+    index,
+    ordered,
+    weight,
+    row_ptr,
+    row_elements,
+    out,
+    kept,
+    lacks,
+    grad,
+    grad_x,
+    grad_t,
+    slot,
+    first,
+    last,
+):
+    """Gradients of ``sum softmax(t x) x`` to the rows ``x``, and to ``t`` as one sum per chunk."""
+    channels = x.shape[1]
+    one = x.dtype.type(1)
+    zero = x.dtype.type(0)
+    inf = x.dtype.type(np.inf)
+    total = np.zeros(channels, x.dtype)
+    whole = np.zeros(channels, np.float64)
+    rate = x.dtype.type(1 / LN2) * t
+    rows_of_bags = kept.reshape(kept.shape[0], 2 * channels)
+    has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
+    for c in range(channels):
+        grad_t[slot, c] = 0.0
+    final = row_ptr[last] if has_ptr else last
+    for r in range(first, last):
+        for c in range(channels):
+            grad_x[r, c] = zero
+        start = row_ptr[r] if has_ptr else r
+        stop = row_ptr[r + 1] if has_ptr else r + 1
+        for j in range(start, stop):
+            carry(grad_x, r, whole, j - start)
+            if not ordered and j + AHEAD < final:
+                i = row_elements[j + AHEAD] if has_elements else j + AHEAD
+                fetch_row(out, index[i])
+                fetch_row(lacks, index[i])
+                fetch_row(rows_of_bags, index[i])
+                fetch_row(grad, index[i])
+            i = row_elements[j] if has_elements else j
+            w = weight[i] if has_weight else one
+            if w == zero:
+                continue
+            n = index[i]
+            for c in range(channels):
+                v, top, y = x[r, c], kept[n, 0, c], out[n, c]
+                a = w * exp2(zero if v == top else rate[c] * (v - top)) * kept[n, 1, c]
+                # Moving the shares does not move an infinite result.
+                d = zero if (a == zero) | (abs(y) == inf) else v - y - lacks[n, c]
+                a *= grad[n, c]
+                grad_x[r, c] += a * (one + t[c] * d)
+                total[c] += a * d * d
+        settle(grad_x, r, whole, stop - start)
+        add_up(total, grad_t, slot, r, first, last)
+
+
+def forward(
+    x: np.ndarray, t: np.ndarray, at: Arrays, out: np.ndarray, lacks: np.ndarray, kept: np.ndarray
+) -> None:
+    """Fills what :func:`softpool_forward` fills, of all bags."""
+    reduce(softpool_forward, (x, t), t, at, out, lacks, kept)
+
+
+def backward(
+    grad: np.ndarray,
+    x: np.ndarray,
+    t: np.ndarray,
+    out: np.ndarray,
+    lacks: np.ndarray,
+    kept: np.ndarray,
+    at: Arrays,
+    grad_x: np.ndarray,
+    grad_t: np.ndarray,
+) -> None:
+    """Fills the gradients of ``x`` and ``t``."""
+    chunks = at.backward_chunks(x.shape[1])
+    sums = np.zeros((len(chunks), x.shape[1]))
+    where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
+    run(softpool_backward, (x, t, *where, out, kept, lacks, grad, grad_x, sums), chunks)
+    grad_t[:] = sums.sum(0)
+
+
+@kernel
+def logsumexp_bags(  # type: ignore[no-untyped-def]
+    tau, size, present, mean_of, out, lacks, kept, lse, slope, slot, first, last
+):
+    """``tau log sum exp(x / tau)`` of each bag from what :func:`softpool_forward` finds, and its derivative
+    by ``tau``; ``mean_of`` takes the mean of the exponentials instead of their sum."""
+    rest = np.empty(tau.shape[0], np.float64)
+    for n in range(first, last):
+        less = np.log(size[n]) if mean_of and present[n] else 0.0
+        for c in range(tau.shape[0]):
+            lse[n, c] = 0.0
+            slope[n, c] = 0.0
+        if not present[n]:
+            continue
+        for c in range(tau.shape[0]):
+            rest[c] = less + log(np.float64(kept[n, 1, c]))
+        for c in range(tau.shape[0]):
+            y = kept[n, 0, c] - tau[c] * rest[c]
+            lse[n, c] = tau[c] * -np.inf if kept[n, 1, c] == 0 else y
+        for c in range(tau.shape[0]):
+            off = np.float64(out[n, c]) - kept[n, 0, c] + lacks[n, c]
+            # Nothing moves an infinite result.
+            slope[n, c] = 0.0 if abs(lse[n, c]) == np.inf else -rest[c] - off / tau[c]
+
+
+@kernel
+def products(left, right, sums, slot, first, last):  # type: ignore[no-untyped-def]
+    """Adds up ``left * right`` over the rows of a chunk."""
+    total = np.zeros(left.shape[1], left.dtype)
+    for c in range(left.shape[1]):
+        sums[slot, c] = 0.0
+    for n in range(first, last):
+        for c in range(left.shape[1]):
+            total[c] += left[n, c] * right[n, c]
+        add_up(total, sums, slot, n, first, last)
+
+
+def logsumexp_forward(
+    x: np.ndarray,
+    tau: np.ndarray,
+    over: str,
+    at: Arrays,
+    lse: np.ndarray,
+    slope: np.ndarray,
+    kept: np.ndarray,
+) -> None:
+    """Fills ``lse``, its derivative ``slope`` by ``tau``, and ``kept`` as :func:`forward`."""
+    out, lacks = fresh(lse.shape, lse), fresh(lse.shape, lse)
+    forward(x, 1 / tau, at, out, lacks, kept)
+    bags = at.ptr[:-1], at.ptr[1:]
+    of_bags = (at.sizes(*bags), at.present(*bags), over == "mean")
+    run(
+        logsumexp_bags,
+        (tau, *of_bags, out, lacks, kept, lse, slope),
+        row_chunks(len(lse), lse.size),
+    )
+
+
+def logsumexp_backward(
+    grad: np.ndarray,
+    x: np.ndarray,
+    tau: np.ndarray,
+    slope: np.ndarray,
+    kept: np.ndarray,
+    over: str,
+    at: Arrays,
+    grad_x: np.ndarray,
+    grad_tau: np.ndarray,
+) -> None:
+    """Fills the gradients of ``x`` and ``tau``."""
+    where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements, True)
+    args = (x, 1 / tau, *where, kept, grad, grad_x)
+    run(share_backward, args, at.backward_chunks(x.shape[1]))
+    chunks = row_chunks(len(slope), slope.size)
+    sums = np.zeros((len(chunks), x.shape[1]))
+    run(products, (grad, slope, sums), chunks)
+    grad_tau[:] = sums.sum(0)

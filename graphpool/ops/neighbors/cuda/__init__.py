@@ -1,0 +1,1 @@
+"""Samples and searches on CUDA (Triton)."""

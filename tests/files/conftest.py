@@ -1,0 +1,109 @@
+"""Small data sets on disk, made as a stranger would have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphpool.datasets import write_cloud
+from graphpool.mesh import icosphere, write_mesh
+
+
+def clouds(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("ball", "stick"):
+        for i in range(6):
+            points = rng.normal(size=(90, 3)) * ([1, 1, 1] if kind == "ball" else [9, 1, 1]) + 50
+            path = root / kind / f"scan {i}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            colors = rng.integers(0, 255, (90, 3))
+            table = np.concatenate([points, colors], 1)
+            np.savetxt(path, table, delimiter=",", header="x,y,z,red,green,blue", comments="")
+
+
+def parts(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        points = rng.random((150, 3))
+        label = np.where(points[:, 2] > 0.5, 7, 3)
+        label[:5] = -1
+        write_cloud(root / f"{i}.ply", points, {"label": label, "intensity": points[:, 2] ** 2})
+
+
+def shapes(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    vertices, faces = icosphere(1)
+    stretch = [1, 1, 3] if kind == "egg" else [1, 1, 1]
+    return vertices * stretch + rng.normal(size=vertices.shape) * 0.02, faces
+
+
+def meshes(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("ball", "egg"):
+        for i in range(5):
+            write_mesh(root / kind / f"{i}{('.ply', '.obj', '.off')[i % 3]}", *shapes(kind, rng))
+
+
+def halves(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        vertices, faces = shapes("egg", rng)
+        write_mesh(root / f"{i}.obj", vertices, faces)
+        label = vertices[faces].mean(1)[:, 2] > 0
+        np.savetxt(root / f"{i}.eseg", label, fmt="%d")
+
+
+def graphs(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("path", "star"):
+        for i in range(6):
+            count = int(rng.integers(4, 9))
+            path = root / kind / f"{i}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            edges = [(j, j - 1 if kind == "path" else 0, rng.random()) for j in range(1, count)]
+            lines = [f"n{a},n{b},{w:.3f}" for a, b, w in edges]
+            path.write_text("\n".join(["source,target,length", *lines]))
+            rows = [f"n{j},{'CNO'[j % 3]},{rng.normal():.3f}" for j in range(count)]
+            path.with_suffix(".nodes.csv").write_text("\n".join(["id,element,charge", *rows]))
+
+
+def bags(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    root.mkdir()
+    lines = ["file,label"]
+    for i in range(12):
+        np.save(
+            root / f"{i}.npy", rng.normal(size=(int(rng.integers(1, 9)), 3)) * 100 + 500 * (i % 2)
+        )
+        lines.append(f"{i}.npy,{('low', 'high')[i % 2]}")
+    (root / "labels.csv").write_text("\n".join(lines))
+
+
+#: Name: kind, what makes the files, further options.
+HOMES = {
+    "points": ("points", clouds, ["--num-points", "32", "--features", "color", "--pool", "gnp"]),
+    "point-nn": ("points", clouds, ["--num-points", "64", "--model", "point-nn", "--set", "k=8"]),
+    "labelled points": ("points", parts, ["--num-points=64", "--labels=label", "--features=intensity"]),
+    "scene": ("points", parts, ["--num-points", "32", "--labels", "label", "--block", "0.8"]),
+    "meshes": ("meshes", meshes, ["--pool", "max"]),
+    "labelled faces": ("meshes", halves, ["--labels", "files"]),
+    "graphs": ("graphs", graphs, ["--pool", "gnp,attsets"]),
+    "bags": ("bags", bags, []),
+}  # fmt: skip
+
+
+@pytest.fixture(params=HOMES, ids=[name.replace(" ", "-") for name in HOMES])
+def home(request, tmp_path):
+    kind, make, options = HOMES[request.param]
+    make(tmp_path / "data")
+    return kind, tmp_path / "data", options
+
+
+@pytest.fixture
+def made(tmp_path):
+    def make(name: str) -> Path:
+        HOMES[name][1](tmp_path / "data")
+        return tmp_path / "data"
+
+    return make
