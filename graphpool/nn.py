@@ -68,9 +68,27 @@ class LayerNorm(torch.nn.LayerNorm):
         return deviation * scale * self.weight + self.bias
 
 
-def gru_step(cell: torch.nn.GRUCell, x: Tensor, state: Tensor) -> Tensor:
-    """``cell(x, state)``, not in place: :func:`torch.vmap` cannot vectorise what PyTorch does there."""
-    given = _affine(x, cell.weight_ih, cell.bias_ih).chunk(3, dim=-1)
+def may_be_folded(*modules: torch.nn.Module) -> bool:
+    """Whether linear layers, and sequences, are nothing but their weights, so that products may be taken in
+    another order: neither a hook nor a parametrisation nor another ``forward`` would be passed over."""
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return not torch.nn.modules.module._has_any_global_hook() and all(
+        type(m) in (torch.nn.Linear, torch.nn.Sequential)
+        and "forward" not in vars(m)
+        and not any(vars(m)[h] for h in hooks)
+        for m in modules
+    )
+
+
+def gru_step(
+    cell: torch.nn.GRUCell, x: Tensor, state: Tensor, first: torch.nn.Linear | None = None
+) -> Tensor:
+    """``cell(x, state)``, not in place: :func:`torch.vmap` cannot vectorise what PyTorch does there.
+
+    ``first``: a layer without bias that ``x`` has yet to go through.
+    """
+    weight = cell.weight_ih if first is None else cell.weight_ih @ first.weight
+    given = _affine(x, weight, cell.bias_ih).chunk(3, dim=-1)
     kept = _affine(state, cell.weight_hh, cell.bias_hh).chunk(3, dim=-1)
     reset_gate, update_gate = ((given[i] + kept[i]).sigmoid() for i in range(2))
     new = (given[2] + reset_gate * kept[2]).tanh()

@@ -44,6 +44,7 @@ def results(x, segments):
         ops.segment_power(x, segments, p, 0.5),
         ops.segment_softmax_sum(heads, x, segments),
         ops.segment_logsumexp(x, segments),
+        ops.segment_outer(heads, x, segments).sum(1),
     ]
     gradients = torch.autograd.grad(values, [x, t, p], [DIRECTION] * len(values))
     return [v.detach() for v in values] + list(gradients)

@@ -28,6 +28,9 @@ FUSED: dict[str, Fused] = {}
 OPERATORS: dict[str, Any] = {}
 """The :class:`FusedOp` of each name."""
 
+_CPU_ONLY = ("segment_outer", "segment_matmul")
+"""Those whose kernels are no operators of their own: a traced program goes by plain operations."""
+
 POINTS: dict[str, Callable[[Tensor], Path]] = {}
 """How samples and searches choose, from their points; those of the library are in ops.neighbors.paths."""
 
@@ -88,6 +91,10 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
         return Path(composed, f"use_backend({backends.backend()!r}) is in force")
     if trouble := load():
         return Path(composed, trouble)
+    if op in _CPU_ONLY:
+        if x.is_floating_point() and x.device.type == "cpu":
+            return Path("numba", "floating point on the CPU")
+        return Path(composed, f"{op} has a kernel for floating point on the CPU alone")
     if op not in FUSED:
         return Path(composed, f"{op} has no fused kernel")
     if not x.is_floating_point() and not OPERATORS[FUSED[op].operator].integers:
@@ -159,5 +166,5 @@ def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = Non
     spent = sum(seconds.values())
     return (
         f"{line}\nkernels compiled or loaded so far: {len(seconds)}, in {spent:.1f} s ({where}); "
-        f"ops with a kernel: {', '.join(sorted(FUSED))}"
+        f"ops with a kernel: {', '.join(sorted({*FUSED, *_CPU_ONLY}))}"
     )

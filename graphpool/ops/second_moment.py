@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool.ops.blocks import Blocks, segment_blocks
+from graphpool.ops.dispatch import choose
 from graphpool.ops.inputs import align, check_elements, working
 from graphpool.ops.primitives import gather_segments, sum_segments
 from graphpool.ops.reduce import segment_mean
@@ -165,11 +166,21 @@ def _matmul_by_column(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor
     return torch.stack(columns, dim=1)
 
 
+def _by_kernel(name: str, x: Tensor, y: Tensor, segments: Segments) -> Tensor:
+    from graphpool.ops.fused.cpu import products  # here, because Numba takes a while to load
+
+    perm = segments.ptr[:0] if segments.perm is None else segments.perm
+    arrays = (v.detach().numpy() for v in (x.contiguous(), y, segments.ptr, perm))
+    return torch.from_numpy(getattr(products, name)(*arrays))
+
+
 class _Outer(torch.autograd.Function):
     setup_context = staticmethod(_remember)
 
     @staticmethod
     def forward(x: Tensor, y: Tensor, segments: Segments) -> Tensor:
+        if choose("segment_outer", x).name == "numba":
+            return _by_kernel("outer", x, y.contiguous(), segments)
         out = x.new_zeros(segments.num_segments, x.size(1), y.size(1))
         with torch.autocast(x.device.type, enabled=False):
             for blocks in _blocks(segments, x.size(1), y.size(1)):
@@ -179,7 +190,7 @@ class _Outer(torch.autograd.Function):
                     # In order, where adding block by block would be left to chance on a GPU.
                     flat = product.flatten(1)
                     product = torch.segment_reduce(flat, "sum", lengths=number, unsafe=True)
-                out.index_add_(0, bags, product.view(-1, *out.shape[1:]))
+                out.index_add_(0, bags, product.view(bags.numel(), *out.shape[1:]))
         return out
 
     @staticmethod
@@ -196,6 +207,9 @@ class _Matmul(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, matrices: Tensor, segments: Segments) -> Tensor:
+        if choose("segment_matmul", x).name == "numba":
+            stored = matrices if matrices.mT.is_contiguous() else matrices.contiguous()
+            return _by_kernel("matmul", x, stored, segments)
         out = x.new_empty(x.size(0), matrices.size(2))
         with torch.autocast(x.device.type, enabled=False):
             for blocks in _blocks(segments, x.size(1), matrices.size(2)):

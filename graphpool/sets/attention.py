@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool._arguments import as_count, check_divides
-from graphpool.nn import LayerNorm, reset
+from graphpool.nn import LayerNorm, may_be_folded, reset
 from graphpool.ops import segment_matmul, segment_outer, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
@@ -76,9 +76,30 @@ class OverElements(_Attention):
         self, vectors: Tensor, x: Tensor, segments: Segments, weight: Tensor | None
     ) -> Tensor:
         q = self.query(vectors)
-        score = element_scores(q, self.key(x), self.heads, self.scale)
-        attended = weighted_values(score, self.value(x), segments, weight)
+        if self._folds(q.size(0), x, segments):
+            attended = self._folded(q, x, segments, weight)
+        else:
+            score = element_scores(q, self.key(x), self.heads, self.scale)
+            attended = weighted_values(score, self.value(x), segments, weight)
         return self.residual(q, attended.view(-1, *q.shape))
+
+    def _folds(self, count: int, x: Tensor, segments: Segments) -> bool:
+        """Whether it takes fewer products to project vectors and pooled elements than all elements."""
+        (size, width), pooled = x.shape, segments.num_segments * count
+        fewer = 2 * size * count * self.heads + pooled * width <= 2 * size * (width + count)
+        return fewer and may_be_folded(self.key, self.value)
+
+    def _folded(self, q: Tensor, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
+        """``<q, K x> = <K^T q, x>``, and ``sum a (V x) = V sum a x``."""
+        split = (self.heads, -1)
+        key, value = self.key.weight.unflatten(0, split), self.value.weight.unflatten(0, split)
+        queries = self.scale * q.unflatten(-1, split)
+        offset = (queries * self.key.bias.unflatten(0, split)).sum(-1).flatten()
+        matrix = torch.einsum("mhd,hdc->mhc", queries, key).flatten(0, 1)
+        score = torch.nn.functional.linear(x, matrix, offset)
+        pooled = weighted_values(score.unsqueeze(-1), x, segments, weight)
+        pooled = pooled.unflatten(1, (-1, self.heads))
+        return torch.einsum("smhc,hdc->smhd", pooled, value).flatten(-2) + self.value.bias
 
 
 class ToSegment(_Attention):

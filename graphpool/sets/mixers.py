@@ -8,9 +8,16 @@ import torch
 from torch import Tensor
 
 from graphpool._arguments import as_count, check_divides
-from graphpool.nn import LayerNorm, perceptron
-from graphpool.ops import segment_gather, segment_max, segment_mean, segment_softmax_sum
+from graphpool.nn import LayerNorm, may_be_folded, perceptron
+from graphpool.ops import (
+    segment_gather,
+    segment_matmul,
+    segment_max,
+    segment_mean,
+    segment_softmax_sum,
+)
 from graphpool.segments import Segments
+from graphpool.sets.attention import weighted_values
 
 
 class PoolMixer(torch.nn.Module):
@@ -116,13 +123,25 @@ class PoNetMixer(torch.nn.Module):
         return (summary + pooled) * self.output(x) + self._local(x, edge_index, weight)
 
     def _global(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
+        split, scale = (self.heads, -1), (x.size(1) // self.heads) ** -0.5
+        if self._folds(x, segments):
+            # Linear maps of means, and <q, K x> = <K^T q, x>: products for bags instead of elements.
+            mean = segment_mean(x, segments, weight)
+            query, back = self.query(mean).unflatten(-1, split), self.key.weight.unflatten(0, split)
+            matrix = torch.einsum("shd,hdc->sch", scale * query, back)
+            score = segment_matmul(x - segment_gather(mean, segments), matrix, segments)
+            pooled = weighted_values(score.unsqueeze(-1), x, segments, weight)
+            return torch.einsum("shc,hdc->shd", pooled, back).flatten(1) + self.key.bias
         query, key = segment_mean(self.query(x), segments, weight), self.key(x)
-        split = (self.heads, -1)
         # Scores count up to a constant per bag; without the mean there is less to round.
         centred = key - segment_gather(segment_mean(key, segments, weight), segments)
         product = (centred * segment_gather(query, segments)).unflatten(-1, split).sum(-1)
-        scale = (x.size(1) // self.heads) ** -0.5
         return segment_softmax_sum(scale * product, key, segments, weight)
+
+    def _folds(self, x: Tensor, segments: Segments) -> bool:
+        size, channels = x.shape
+        fewer = 3 * segments.num_segments * channels + 2 * size * self.heads <= 2 * size * channels
+        return fewer and may_be_folded(self.query, self.key)
 
     def _local(self, x: Tensor, edge_index: Tensor | None, weight: Tensor | None) -> Tensor:
         local = self.local(x)

@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphpool import Segments
+from graphpool import Segments, explain, use_backend
 from graphpool.ops.second_moment import segment_matmul, segment_outer, segment_second_moment
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 9), st.integers(1, 9))
 def test_against_loops(sizes, p, q):
     torch.manual_seed(0)
@@ -82,3 +83,49 @@ def test_bad_shapes():
         segment_matmul(torch.ones(2, 2), torch.ones(2, 2, 2), segments)
     with pytest.raises(ValueError, match=r"got \(1, 2, 1\)"):
         segment_matmul(torch.ones(2), torch.ones(1, 2, 1), segments)
+
+
+@pytest.mark.parametrize("sizes", [[700, 0, 3, 256, 257], [5, 1, 0, 16]])
+@pytest.mark.parametrize("p, q", [(3, 40), (40, 3), (33, 34), (1, 1), (4, 0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_kernels_beside_the_composed_form(sizes, p, q, dtype, ordered):
+    """Bags longer than a piece, widths that are no multiple of a step, matrices that lie across."""
+    torch.manual_seed(0)
+    index = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    index = index if ordered else index[torch.randperm(len(index))]
+    segments = Segments(index=index, num_segments=len(sizes))
+    x, y = torch.randn(len(index), p, dtype=dtype), torch.randn(q, len(index), dtype=dtype).T
+    stored = torch.randn(len(sizes), p, q, dtype=dtype)
+    turned = torch.randn(len(sizes), q, p, dtype=dtype).mT
+    across = torch.randn(p, q, len(sizes), dtype=dtype).permute(2, 0, 1)
+    products = [lambda: segment_outer(x, y, segments)]
+    products += [lambda m=m: segment_matmul(x, m, segments) for m in (stored, turned, across)]
+    for product in products:
+        with use_backend("torch"):
+            expected = product()
+        found = product()
+        assert found.dtype == dtype
+        assert found.is_contiguous()
+        tolerance = {"rtol": 1e-4, "atol": 2e-4} if dtype == torch.float32 else {}
+        torch.testing.assert_close(found, expected, **tolerance)
+
+
+def test_long_sums_do_not_lose_digits():
+    segments = Segments(ptr=torch.tensor([0, 1 << 20]))
+    ones = torch.full((1 << 20, 1), 0.1)
+    total = segment_outer(ones, ones, segments).double().item()
+    assert total == pytest.approx((1 << 20) * float(torch.tensor(0.1)) ** 2, rel=1e-6)
+
+
+def test_a_nan_stays_in_its_bag():
+    x = torch.ones(12, 5)
+    x[5, 2] = torch.nan
+    segments = Segments(ptr=torch.tensor([0, 4, 8, 12]))
+    y = segment_outer(x, x, segments)
+    assert y[[0, 2]].isfinite().all() and y[1, 2].isnan().all() and y[1, 0, 0] == 4
+    assert segment_matmul(x, y, segments)[[0, 1, 2, 3, 8, 9, 10, 11]].isfinite().all()
+    for op in (segment_outer, segment_matmul):
+        assert "fused CPU kernel" in explain(op, x)
+        with use_backend("torch"):
+            assert "use_backend('torch')" in explain(op, x)

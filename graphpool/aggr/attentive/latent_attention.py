@@ -10,7 +10,7 @@ from torch import Tensor
 from graphpool._arguments import as_count, check_divides
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register, resolve
-from graphpool.nn import LayerNorm, l2_normalize, reset
+from graphpool.nn import LayerNorm, l2_normalize, may_be_folded, reset
 from graphpool.ops import segment_mean
 from graphpool.segments import Segments
 
@@ -33,16 +33,35 @@ class _CrossAttention(torch.nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """``x`` ``[..., M, C]`` attends to ``context`` ``[..., L, C]``."""
-        context = self.context_norm(context)
+        hidden, x = self.halfway(x, context)
+        return self.contract(hidden) + x
+
+    def halfway(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last layer takes, and what it adds to."""
+        q, context = self.query_norm(x), self.context_norm(context)
         split = (self.heads, -1)
-        q = self.query(self.query_norm(x)).unflatten(-1, split)
-        k = self.key(context).unflatten(-1, split)
+        k = self.key(context).unflatten(-1, split) * (x.size(-1) // self.heads) ** -0.5
         v = self.value(context).unflatten(-1, split)
-        score = torch.einsum("...mhd,...lhd->...hml", q * q.size(-1) ** -0.5, k)
-        attended = torch.einsum("...hml,...lhd->...mhd", score.softmax(-1), v).flatten(-2)
-        x = self.out(attended) + x
+        if self._folds(context):
+            # <Q x, k> = <Q^T k, x>, and O sum a v = sum a (O v): two products as wide as the context.
+            query, out = self.query.weight.unflatten(0, split), self.out.weight.unflatten(1, split)
+            matrix = torch.einsum("lhd,hdc->hlc", k, query).flatten(0, 1)
+            share = (
+                torch.nn.functional.linear(q, matrix).unflatten(-1, (self.heads, -1)).softmax(-1)
+            )
+            x = share.flatten(-2) @ torch.einsum("lhd,chd->hlc", v, out).flatten(0, 1) + x
+        else:
+            q = self.query(q).unflatten(-1, split)
+            score = torch.einsum("...mhd,...lhd->...hml", q, k)
+            attended = torch.einsum("...hml,...lhd->...mhd", score.softmax(-1), v).flatten(-2)
+            x = self.out(attended) + x
         value, gate = self.expand(self.norm(x)).chunk(2, dim=-1)
-        return self.contract(value * torch.nn.functional.gelu(gate)) + x
+        return value * torch.nn.functional.gelu(gate), x
+
+    def _folds(self, context: Tensor) -> bool:
+        """Whether there is one context for all, and few vectors in it."""
+        few = context.dim() == 2 and context.size(0) * (self.heads - 1) <= context.size(1)
+        return few and may_be_folded(self.query, self.out)
 
 
 @register("latent_attention")
@@ -95,7 +114,13 @@ class LatentAttention(MatrixAggregation):
         reset(self.block)
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        y = segment_mean(self.block(x, self.latents), segments, weight)
+        if may_be_folded(self.block.contract):
+            # The last layer is linear, as the mean is: it is enough to apply it to the mean.
+            hidden, x = self.block.halfway(x, self.latents)
+            pooled = segment_mean(hidden, segments, weight)
+            y = self.block.contract(pooled) + segment_mean(x, segments, weight)
+        else:
+            y = segment_mean(self.block(x, self.latents), segments, weight)
         return l2_normalize(y) if self.l2 else y
 
 

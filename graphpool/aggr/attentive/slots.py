@@ -9,7 +9,7 @@ from graphpool._arguments import as_count
 from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
-from graphpool.nn import LayerNorm, gru_step, in_precision, perceptron, reset
+from graphpool.nn import LayerNorm, gru_step, in_precision, may_be_folded, perceptron, reset
 from graphpool.ops import (
     segment_gather,
     segment_matmul,
@@ -86,11 +86,13 @@ class _Slots(MatrixAggregation):
         mean = working(self.mean)
         return mean + working(self.log_std).exp() * noise.to(mean.dtype)
 
-    def _update(self, update: Tensor, before: Tensor) -> Tensor:
+    def _update(
+        self, update: Tensor, before: Tensor, first: torch.nn.Linear | None = None
+    ) -> Tensor:
         """The recurrent step, and a perceptron with residual, for each slot."""
         shape = before.shape
         # Rows of all slots of all bags; the unit takes none of zero length.
-        slots = gru_step(self.gru, update.flatten(0, 1), before.flatten(0, 1)).view(shape)
+        slots = gru_step(self.gru, update.flatten(0, 1), before.flatten(0, 1), first).view(shape)
         return slots + in_precision(self.mlp, self.mlp_norm(slots))
 
 
@@ -132,20 +134,35 @@ class SlotAttention(_Slots):
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         x = self.input_norm(x)
-        key, value = working(self.key(x)), working(self.value(x))
+        folds = self._folds(x, segments)
+        # <K x, Q z> = <x, K^T Q z>, and V sum a x = sum a (V x): slots are fewer than elements, and weights
+        # can be multiplied beforehand.
+        key = working(x if folds else self.key(x))
+        value = key if folds else working(self.value(x))
         slots = self._initial(segments.num_segments).to(self.mean.dtype)
         for step in range(self.iterations):
             if self.implicit and step == self.iterations - 1:
                 slots = slots.detach()
-            share = self._shares(key, slots, segments) + _FLOOR
+            share = self._shares(key, slots, segments, folds) + _FLOOR
             total = segment_sum(share, segments, weight)
             total = torch.where(total == 0, 1, total)
             update = segment_outer(share, value, segments, weight) / total.unsqueeze(-1)
-            slots = self._update(update.to(slots.dtype), slots)
+            slots = self._update(update.to(slots.dtype), slots, self.value if folds else None)
         return slots.flatten(1)
 
-    def _shares(self, key: Tensor, slots: Tensor, segments: Segments) -> Tensor:
-        query = self.query(self.slot_norm(slots)) * slots.size(-1) ** -0.5
+    def _folds(self, x: Tensor, segments: Segments) -> bool:
+        (size, channels), width = x.shape, self.query.in_features
+        slots = self.iterations * self.num_slots
+        wider = slots * (4 * width * segments.num_segments + 2 * size) * (channels - width)
+        return wider <= 2 * size * channels * width and may_be_folded(
+            self.query, self.key, self.value
+        )
+
+    def _shares(
+        self, key: Tensor, slots: Tensor, segments: Segments, folds: bool = False
+    ) -> Tensor:
+        z = self.slot_norm(slots) * slots.size(-1) ** -0.5
+        query = z @ (self.query.weight.mT @ self.key.weight) if folds else self.query(z)
         return segment_matmul(key, query.mT.contiguous(), segments).softmax(-1)
 
     def assignment(self, x: Tensor, segments: Segments) -> Tensor:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from graphpool._arguments import as_count
+from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register, resolve
-from graphpool.nn import perceptron, reset
+from graphpool.aggr.statistics.moments import Mean, Sum
+from graphpool.nn import may_be_folded, perceptron, reset
 from graphpool.segments import Segments
 
 
@@ -77,4 +79,21 @@ class DeepSets(MatrixAggregation):
         return self.width or self.channels
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        return self.rho(self.inner_pool(self.phi(x), segments, dim=0, weight=weight))
+        last = self._commutes()
+        if last is None:
+            return self.rho(self.inner_pool(self.phi(x), segments, dim=0, weight=weight))
+        for layer in list(self.phi)[:-1]:  # type: ignore[call-overload]
+            x = layer(x)
+        pooled = self.inner_pool(x, segments, dim=0, weight=weight)
+        if type(self.inner_pool) is Mean or last.bias is None:
+            return self.rho(last(pooled))
+        offset = segment_sizes(segments, weight, pooled) * last.bias
+        return self.rho(torch.nn.functional.linear(pooled, last.weight) + offset)
+
+    def _commutes(self) -> torch.nn.Linear | None:
+        """The last layer of the inner network, if it and the pool are linear: it may come after the pool."""
+        if type(self.inner_pool) not in (Sum, Mean) or type(self.phi) is not torch.nn.Sequential:
+            return None
+        last = self.phi[-1] if len(self.phi) else None
+        linear = isinstance(last, torch.nn.Linear) and may_be_folded(self.phi, last)
+        return last if linear else None  # type: ignore[return-value]
