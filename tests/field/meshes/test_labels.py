@@ -362,7 +362,7 @@ def test_meshes_without_labels_and_the_way_back_to_their_files(tmp_path):
         data.to_file(1, torch.arange(81))
     assert len(MeshFolder([tmp_path / "new/b.obj"], kind="edges")) == 1
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"no mesh \(\.obj.*lies in .*empty"):
+    with pytest.raises(FileNotFoundError, match=r"No mesh \(\.obj.*lies in .*empty"):
         MeshFolder(tmp_path / "empty")
 
 
