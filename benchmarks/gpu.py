@@ -29,6 +29,9 @@ if "--interpret" in sys.argv:
     # Read while triton is imported, and by the processes of the parts.
     os.environ["TRITON_INTERPRET"] = "1"
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+from _scripts import ScriptParser  # noqa: E402
+
 # Where each part is, and how many of ten minutes it may take.
 PARTS = {
     "tests": ("checks", 2.2),
@@ -46,13 +49,10 @@ NO_CARD = 77
 Record = dict[str, Any]
 
 
-def options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ...")
-    parser.add_argument("--out", type=Path, default=Path("outputs/gpu"), help="folder for results")
+def options() -> ScriptParser:
+    parser = ScriptParser(__doc__)
+    # No device is asked for unless somebody names one: not having a card is no mistake.
+    parser.set_defaults(device=None, out=Path("outputs/gpu"))
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument(
         "--interpret", action="store_true", help="on the CPU, by Triton's interpreter"
@@ -145,7 +145,8 @@ def conduct(args: argparse.Namespace) -> None:
     log = args.out / "results.jsonl"
     end, left = time.time() + 60 * args.minutes, dict.fromkeys(args.parts)
     command = [sys.executable, str(Path(__file__).resolve())]
-    command += ["--device", args.device, "--seed", str(args.seed), "--out", str(args.out)]
+    command += [] if args.interpret else ["--device", args.device]
+    command += ["--seed", str(args.seed), "--out", str(args.out)]
     command += ["--quick"] * args.quick + ["--interpret"] * args.interpret
     for part in args.parts:
         # What a part does not use is there for those that follow.
@@ -239,6 +240,7 @@ def described(args: argparse.Namespace) -> str:
 
 def main() -> int:
     args = options().parse_args()
+    args.device = args.device or "cuda"
     if args.child:
         return child(args)
     import torch

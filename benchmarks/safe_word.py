@@ -31,6 +31,10 @@ from tqdm import tqdm
 
 from graphpool import aggr
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
+from _scripts import ScriptParser  # noqa: E402
+from _scripts import run as run_script  # noqa: E402
+
 FIXED = ("sum", "mean", "max", "min")
 Run = dict[str, Any]
 
@@ -253,9 +257,7 @@ def draw(runs: list[Run], pools: list[str], path: Path) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ScriptParser(__doc__)
     parser.add_argument(
         "--tasks",
         nargs="+",
@@ -272,19 +274,21 @@ def parse() -> argparse.Namespace:
         metavar="POOL",
         help=", ".join(POOLS),
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, help="default: three, from the seed on (--seed)"
+    )
     parser.add_argument(
         "--data", type=Path, default=Path("datasets"), help="folder of the data sets"
     )
     parser.add_argument(
         "--cache", type=Path, default=Path("datasets"), help="for what is generated"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    parser.add_argument("--out", type=Path, default=Path("outputs"), help="folder for results")
     parser.add_argument("--part", choices=["test", "val"], default="test")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one epoch")
     parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.seeds = args.seeds or [args.seed + i for i in range(3)]
+    return args
 
 
 def main() -> None:
@@ -330,4 +334,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

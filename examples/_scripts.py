@@ -13,7 +13,17 @@ from typing import Any, NoReturn
 import torch
 
 # What may be 0 where other numbers count something; and what may be anything.
-_FROM_ZERO = {"seed", "crash", "wait", "halve_every", "dropout", "smoothing", "clip", "gamma"}
+_FROM_ZERO = {
+    "seed",
+    "seeds",
+    "crash",
+    "wait",
+    "halve_every",
+    "dropout",
+    "smoothing",
+    "clip",
+    "gamma",
+}
 _ANY = {"ignore_label", "starts", "growth", "p", "strength"}
 # What the library calls otherwise than the options of scripts.
 _OTHER_NAMES = {

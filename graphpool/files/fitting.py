@@ -35,7 +35,6 @@ def train_network(
     weight: Tensor | None = None,
     ignore_index: int = -1,
     score: Callable[[nn.Module], float] | None = None,
-    parameters: Any = None,
 ) -> float:
     """AdamW with a one-cycle schedule; goes on from ``checkpoint`` where there is one.
 
@@ -56,7 +55,6 @@ def train_network(
         settings: What a run that goes on must agree on with the one that it continues, in plain values.
         score: Judges the network after each epoch (of more than 30, after as many), largest is best; the
             network ends as it was then.
-        parameters: What is trained, as an optimizer takes it; all parameters if ``None``.
 
     Returns:
         Seconds of processor time, those before an interruption included.
@@ -70,8 +68,7 @@ def train_network(
             f"`epochs` must be at least 1, and there must be a batch; got {epochs} epochs and "
             f"{len(loader.dataset)} items in batches of {loader.batch_size}."  # type: ignore[arg-type]
         )
-    trained = model.parameters() if parameters is None else parameters
-    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
     rates = [group["lr"] for group in optimizer.param_groups]
     state = None if checkpoint is None else load_run(checkpoint, dict(settings or {}))
     first, spent, best = 0, 0.0, None

@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
-from graphpool.aggr import exponent_parameter_groups
 from graphpool.files.checkpoint import Predictor
 from graphpool.files.fitting import train_network
 from graphpool.files.listing import SPLITS, draw_splits, list_files, read_all
@@ -176,7 +175,6 @@ def train_files(
     train_network(
         model, loader, files.forward, epochs, settings.lr, settings.smoothing, checkpoint, settings.device,
         (view, order), record, weight, score=score,
-        parameters=exponent_parameter_groups(model, settings.lr, weight_decay=0.05),
     )  # fmt: skip
     return predictor
 

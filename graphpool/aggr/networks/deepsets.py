@@ -96,4 +96,5 @@ class DeepSets(MatrixAggregation):
             return None
         last = self.phi[-1] if len(self.phi) else None
         linear = isinstance(last, torch.nn.Linear) and may_be_folded(self.phi, last)
-        return last if linear else None  # type: ignore[return-value]
+        fits = linear and self.inner_pool.channels in (None, last.in_features)
+        return last if fits else None  # type: ignore[return-value]
