@@ -61,7 +61,7 @@ def test_errors_name_the_edge():
         connected_components(torch.tensor([[0, 0], [1, 7]]), 3)
     with pytest.raises(TypeError, match="`edges`"):
         connected_components(torch.zeros(2, 3), 3)
-    with pytest.raises(ValueError, match=r"\[2, M\]"):
+    with pytest.raises(ValueError, match=r"\[2, E\]"):
         contract_edges(torch.zeros(3, 2, dtype=torch.long), torch.zeros(3, dtype=torch.long))
     with pytest.raises(ValueError, match="`method`"):
         connected_components(torch.zeros(2, 0, dtype=torch.long), 1, "guess")

@@ -292,10 +292,18 @@ class MeshSegmentationFolder(_MeshFolder):
         splits = [p for p in self._root.iterdir() if p.is_dir() and p.name != "seg"]
         files = sorted({file for folder in splits for file in _meshes(folder)})
         found = []
+        owner: dict[Path, Path] = {}
         for file in files:
             try:
                 with naming(file):
-                    found.append(self._find(file)[0])
+                    values, path = self._find(file)
+                found.append(values)
+                other = owner.setdefault(path, file)
+                if other.parent != file.parent:
+                    raise ValueError(
+                        f"{other} and {file} have one file of labels, {path}: name the meshes apart, or put "
+                        f"the labels beside them."
+                    )
             except FileNotFoundError:
                 # Another split may have none, such as one that is kept for a prediction.
                 if file in listed:

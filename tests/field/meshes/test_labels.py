@@ -249,6 +249,18 @@ def test_a_stray_label_file_changes_nothing(tmp_path):
     assert torch.equal(after[0].y, before[0].y)
 
 
+def test_meshes_of_one_name_do_not_share_their_labels(tmp_path):
+    vertices, faces = icosphere(1)
+    root = folder(tmp_path, vertices, faces.tolist(), np.arange(80) % 2 + 1)
+    write_obj(root / "test/a.obj", vertices, faces.tolist())
+    with pytest.raises(ValueError, match=r"a\.obj and .*a\.obj have one file of labels, .*a\.eseg"):
+        MeshSegmentationFolder(root)
+    (root / "seg/a.eseg").unlink()
+    for split, values in (("train", [1, 2]), ("test", [3, 4])):
+        write_lines(root / split / "a.eseg", values * 40)
+    assert MeshSegmentationFolder(root, "test")[0].y.tolist() == [2, 3] * 40
+
+
 def test_a_class_that_a_split_lacks_shifts_nothing(tmp_path):
     vertices, faces = icosphere(1)
     root = folder(tmp_path, vertices, faces.tolist(), np.arange(80) % 3 + 1)
@@ -386,16 +398,16 @@ FAN = "".join(
 def test_one_bad_mesh_among_many_is_named(tmp_path, text, message, kind):
     vertices, faces = icosphere(1)
     for name in ("a", "b", "c"):
-        write_obj(tmp_path / f"class/train/{name}.obj", vertices, faces.tolist())
-        write_obj(tmp_path / f"train/{name}.obj", vertices, faces.tolist())
-        write_lines(tmp_path / f"seg/{name}.eseg", [0] * 80)
-    (tmp_path / "class/train/b.obj").write_text(text)
-    (tmp_path / "train/b.obj").write_text(text)
-    write_lines(tmp_path / "seg/b.eseg", [0])
+        write_obj(tmp_path / f"classes/class/train/{name}.obj", vertices, faces.tolist())
+        write_obj(tmp_path / f"labels/train/{name}.obj", vertices, faces.tolist())
+        write_lines(tmp_path / f"labels/seg/{name}.eseg", [0] * 80)
+    (tmp_path / "classes/class/train/b.obj").write_text(text)
+    (tmp_path / "labels/train/b.obj").write_text(text)
+    write_lines(tmp_path / "labels/seg/b.eseg", [0])
     for make in (
-        lambda: MeshClassificationFolder(tmp_path, kind=kind),
-        lambda: MeshSegmentationFolder(tmp_path, kind=kind),
-        lambda: MeshFolder(tmp_path / "train", kind=kind),
+        lambda: MeshClassificationFolder(tmp_path / "classes", kind=kind),
+        lambda: MeshSegmentationFolder(tmp_path / "labels", kind=kind),
+        lambda: MeshFolder(tmp_path / "labels/train", kind=kind),
     ):
         with pytest.raises(ValueError, match=rf"b\.obj.*{message}"):
             make()
