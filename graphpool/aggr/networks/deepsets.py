@@ -95,6 +95,6 @@ class DeepSets(MatrixAggregation):
         if type(self.inner_pool) not in (Sum, Mean) or type(self.phi) is not torch.nn.Sequential:
             return None
         last = self.phi[-1] if len(self.phi) else None
-        linear = isinstance(last, torch.nn.Linear) and may_be_folded(self.phi, last)
-        fits = linear and self.inner_pool.channels in (None, last.in_features)
-        return last if fits else None  # type: ignore[return-value]
+        if not isinstance(last, torch.nn.Linear) or not may_be_folded(self.phi, last):
+            return None
+        return last if self.inner_pool.channels in (None, last.in_features) else None
