@@ -47,7 +47,8 @@ def conformance(run):
 @pytest.fixture
 def script(tmp_path):
     """A copy of the script whose checks are those above."""
-    shutil.copy(FOLDER / "gpu.py", tmp_path)
+    for file in (FOLDER / "gpu.py", FOLDER.parent / "examples" / "_scripts.py"):
+        shutil.copy(file, tmp_path)
     shutil.copytree(
         FOLDER / "_gpu", tmp_path / "_gpu", ignore=shutil.ignore_patterns("__pycache__")
     )
