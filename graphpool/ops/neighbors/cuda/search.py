@@ -77,6 +77,20 @@ def next_of(d, who, worst, last):
 
 
 @triton.jit
+def queries_of(
+    b, cloud, query_position, query_block_ptr, query_ptr, exclude,
+    EXCLUDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The queries of a block: their places, which of them there are, their rows, and whom each leaves out."""
+    q = tl.load(query_ptr + cloud) + (b - tl.load(query_block_ptr + cloud)) * BLOCK
+    q += tl.arange(0, BLOCK)
+    asked = q < tl.load(query_ptr + cloud + 1)
+    row = tl.load(query_position + q, mask=asked, other=0).to(tl.int64)
+    own = tl.load(exclude + row, mask=asked, other=-1) if EXCLUDE else row
+    return q, asked, row, own
+
+
+@triton.jit
 def nearest(
     axes, position, box, block_ptr, ptr, query_axes, query_position, query_box, query_block_ptr,
     query_ptr, cloud_of, home, exclude, limit, out_d, out_i, N, M, D, BOXES, ASKED, k,
@@ -91,15 +105,13 @@ def nearest(
     cloud = tl.load(cloud_of + b)
     if cloud < 0:
         return
-    q = tl.load(query_ptr + cloud) + (b - tl.load(query_block_ptr + cloud)) * BLOCK
-    q += tl.arange(0, BLOCK)
-    asked = q < tl.load(query_ptr + cloud + 1)
-    row = tl.load(query_position + q, mask=asked, other=0).to(tl.int64)
+    q, asked, row, own = queries_of(
+        b, cloud, query_position, query_block_ptr, query_ptr, exclude, EXCLUDE, BLOCK
+    )
     start, end = tl.load(ptr + cloud), tl.load(ptr + cloud + 1)
     first = tl.load(block_ptr + cloud)
     blocks = tl.load(block_ptr + cloud + 1) - first
     middle = tl.load(home + b)
-    own = tl.load(exclude + row, mask=asked, other=-1) if EXCLUDE else row
     zero = tl.load(query_box + b)
     zero = zero - zero
     most = tl.load(limit)
@@ -157,13 +169,11 @@ def within(
     cloud = tl.load(cloud_of + b)
     if cloud < 0:
         return
-    q = tl.load(query_ptr + cloud) + (b - tl.load(query_block_ptr + cloud)) * BLOCK
-    q += tl.arange(0, BLOCK)
-    asked = q < tl.load(query_ptr + cloud + 1)
-    row = tl.load(query_position + q, mask=asked, other=0).to(tl.int64)
+    q, asked, row, own = queries_of(
+        b, cloud, query_position, query_block_ptr, query_ptr, exclude, EXCLUDE, BLOCK
+    )
     start, end = tl.load(ptr + cloud), tl.load(ptr + cloud + 1)
     first = tl.load(block_ptr + cloud)
-    own = tl.load(exclude + row, mask=asked, other=-1) if EXCLUDE else row
     zero = tl.load(query_box + b)
     zero = zero - zero
     most = tl.load(limit)
