@@ -177,6 +177,13 @@ def test_compiled_code_has_one_home():
     assert found == ["_compiled.py"]
 
 
+def test_packages_say_what_is_public():
+    """In `__all__`; in a file, what begins with an underscore is its own, and the rest is for others."""
+    said = re.compile(r"^__all__\b", re.MULTILINE)
+    found = [f for f in FILES if f.name != "__init__.py" and said.search(f.read_text("utf-8"))]
+    assert [str(f.relative_to(PACKAGE)) for f in found] == []
+
+
 def test_files_stay_small():
     sizes = {str(f.relative_to(PACKAGE)): len(f.read_text("utf-8").splitlines()) for f in FILES}
     assert {name: size for name, size in sizes.items() if size >= 400} == {}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphpool._arguments import check_one_of
 from graphpool.datasets.generated import GeneratedDataset, offsets
 
 _Statistic = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
@@ -76,8 +77,7 @@ class SetStatistics(GeneratedDataset):
         transform: Callable[[Data], Data] | None = None,
         force_reload: bool = False,
     ) -> None:
-        if target not in STATISTICS:
-            raise ValueError(f"`target` must be one of {', '.join(STATISTICS)}; got {target!r}.")
+        check_one_of(target, "target", STATISTICS)
         default_sizes, default_count = self.defaults.get(split, ((1, 2), 1))
         low, high = default_sizes if sizes is None else sizes
         if not 1 <= low < high:

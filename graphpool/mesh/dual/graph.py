@@ -16,8 +16,6 @@ from graphpool.mesh.halfedges import half_edges, warn_of_lonely_faces
 from graphpool.mesh.repair.orientation import agree
 from graphpool.mesh.structures import batch_of
 
-__all__ = ["MeshGraph", "primal_dual"]
-
 
 class MeshGraph(Data):
     """The primal and dual graph of a mesh, as :func:`primal_dual` makes it.

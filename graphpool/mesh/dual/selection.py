@@ -8,8 +8,6 @@ from torch import Tensor
 from graphpool.mesh.dual.topology import MeshTopology
 from graphpool.mesh.structures import expect
 
-__all__ = ["select_edges"]
-
 _MODES = ("fraction", "count", "threshold")
 
 
