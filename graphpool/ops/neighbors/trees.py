@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,8 +28,7 @@ def sampling_serves(points: Tensor) -> bool:
     return trees_serve(points) and points.size(1) <= 3
 
 
-@dataclass(frozen=True)
-class Trees:
+class Trees(NamedTuple):
     """One k-d tree per cloud; see :mod:`graphpool.ops.neighbors.cpu.kdtree` for the layout."""
 
     xyz: np.ndarray
@@ -40,9 +38,28 @@ class Trees:
     depth: np.ndarray
     ptr: np.ndarray
 
-    @property
-    def arguments(self) -> tuple[np.ndarray, ...]:
-        return (self.xyz, self.position, self.box, self.base, self.depth, self.ptr)
+
+class Asked(NamedTuple):
+    """Queries, as the kernels of searches take them."""
+
+    axes: np.ndarray
+    cloud: np.ndarray
+    order: np.ndarray
+    """In which they are answered: neighbours in turn, which find their part of a tree in the cache."""
+    exclude: np.ndarray
+    """Position of the point that does not count for each, or -1."""
+
+    @classmethod
+    def of(cls, queries: Clouds, trees: Trees, exclude: Tensor | None, same: bool) -> Asked:
+        count = queries.points.size(0)
+        if same:
+            order = trees.position
+        elif count < 16384:
+            order = np.arange(count, dtype=np.int32)
+        else:
+            order = build_trees(queries).position
+        skip = np.full(count, -1, np.int64) if exclude is None else exclude.numpy()
+        return cls(axes(queries.points), queries.cloud.numpy(), order, skip)
 
 
 def axes(points: Tensor) -> np.ndarray:
@@ -135,23 +152,10 @@ def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
     bits = np.empty(0, np.int32 if trees.xyz.dtype == np.float32 else np.int64)
 
     def sample(low: int, high: int) -> None:
-        cpu_fps.sample_clouds(
-            trees.xyz, trees.position, trees.box, trees.base, trees.depth, trees.ptr,
-            start, out_ptr, bits, out, low, high,
-        )  # fmt: skip
+        cpu_fps.sample_clouds(trees, start, out_ptr, bits, out, low, high)
 
     parallel_for(sample, balanced(trees.ptr, 2048))
     return torch.from_numpy(out)
-
-
-def query_order(queries: Clouds, trees: Trees, same: bool) -> np.ndarray:
-    """Neighbouring queries one after the other: they find their part of the tree in the cache."""
-    if same:
-        return trees.position
-    count = queries.points.size(0)
-    if count < 16384:
-        return np.arange(count, dtype=np.int32)
-    return build_trees(queries).position
 
 
 @torch.compiler.disable
@@ -165,22 +169,13 @@ def knn(
     same: bool,
 ) -> tuple[Tensor, Tensor]:
     """Positions ``[M, k]`` (-1 where missing) and squared distances (inf), at most ``limit``."""
-    kernels = _search_kernels(clouds)
-    trees = build_trees(clouds)
-    count = queries.points.size(0)
-    query_axes = axes(queries.points)
-    out_d = np.empty((count, k), query_axes.dtype)
-    out_i = np.empty((count, k), np.int64)
-    order = query_order(queries, trees, same)
-    cloud = queries.cloud.numpy()
-    skip = _exclusions(exclude, count)
-    bound = query_axes.dtype.type(limit)
+    kernels, trees, count = _search_kernels(clouds), build_trees(clouds), queries.points.size(0)
+    asked = Asked.of(queries, trees, exclude, same)
+    out_d, out_i = np.empty((count, k), asked.axes.dtype), np.empty((count, k), np.int64)
+    bound = asked.axes.dtype.type(limit)
 
     def find(low: int, high: int) -> None:
-        kernels.nearest(
-            *trees.arguments, query_axes, cloud, order, skip, bound, k, ascending,
-            out_d, out_i, low, high,
-        )  # fmt: skip
+        kernels.nearest(trees, asked, bound, k, ascending, out_d, out_i, low, high)
 
     parallel_for(find, rows(count, max(4096 // k, 16)))
     return torch.from_numpy(out_i), torch.from_numpy(out_d)
@@ -196,28 +191,21 @@ def within(
     same: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Offsets ``[M + 1]``, positions and squared distances of all points within ``limit``."""
-    kernels = _search_kernels(clouds)
-    trees = build_trees(clouds)
-    count = queries.points.size(0)
-    query_axes = axes(queries.points)
-    order = query_order(queries, trees, same)
-    cloud = queries.cloud.numpy()
-    skip = _exclusions(exclude, count)
+    kernels, trees, count = _search_kernels(clouds), build_trees(clouds), queries.points.size(0)
+    asked = Asked.of(queries, trees, exclude, same)
     offsets = np.zeros(count + 1, np.int64)
-    bound = query_axes.dtype.type(limit)
-    out_d, out_i = np.empty(0, query_axes.dtype), np.empty(0, np.int64)
+    kind = asked.axes.dtype
+    bound = kind.type(limit)
+    out_d, out_i = np.empty(0, kind), np.empty(0, np.int64)
 
     def find(counting: bool, low: int, high: int) -> None:
-        kernels.within(
-            *trees.arguments, query_axes, cloud, order, skip, bound, inclusive,
-            offsets, counting, out_d, out_i, low, high,
-        )  # fmt: skip
+        results = (offsets, counting, out_d, out_i)
+        kernels.within(trees, asked, bound, inclusive, *results, low, high)
 
     chunks = rows(count, 256)
     parallel_for(find, [(True, *chunk) for chunk in chunks])
     np.cumsum(offsets, out=offsets)
-    out_d = np.empty(int(offsets[-1]), query_axes.dtype)
-    out_i = np.empty(int(offsets[-1]), np.int64)
+    out_d, out_i = np.empty(offsets[-1], kind), np.empty(offsets[-1], np.int64)
     parallel_for(find, [(False, *chunk) for chunk in chunks])
     return torch.from_numpy(offsets), torch.from_numpy(out_i), torch.from_numpy(out_d)
 
@@ -227,7 +215,3 @@ def _search_kernels(clouds: Clouds) -> Any:
     from graphpool.ops.neighbors.cpu import wide as cpu_wide
 
     return cpu_knn if clouds.points.size(1) <= 3 else cpu_wide
-
-
-def _exclusions(exclude: Tensor | None, count: int) -> np.ndarray:
-    return np.full(count, -1, np.int64) if exclude is None else exclude.numpy()

@@ -62,7 +62,8 @@ def sort_pairs(d, i, first, end):
 
 
 @kernel(fastmath=_FAST)
-def _leaf_distances(xs, ys, zs, x, y, z, out):
+def _leaf_distances(xyz, first, end, x, y, z, out):
+    xs, ys, zs = xyz[0, first:end], xyz[1, first:end], xyz[2, first:end]
     # From 0 to the size: the compiler then knows that no index is negative, and vectorises.
     for p in range(xs.size):
         dx = xs[p] - x
@@ -84,31 +85,26 @@ def insert(d, i, held, k, t, who):
     return held + 1 if held < k else k
 
 
+@kernel(inline=True)
+def leaf_rows(start, count, node, level):
+    """The first point of a leaf, and the one behind its last; the cloud has ``count`` from ``start`` on."""
+    j = node - (1 << level)
+    return start + ((count * j) >> level), start + ((count * (j + 1)) >> level)
+
+
+@kernel(inline=True)
+def _smallest(keys, held, k, last):
+    """Puts the ``k`` smallest first; the bits of the last of them go to ``last``, its position comes back."""
+    select(keys, 0, held - 1, k - 1)
+    last[0] = np.uint32(keys[k - 1] >> np.uint64(32))
+    return np.int32(keys[k - 1] & np.uint64(0x7FFFFFFF))
+
+
 @kernel(fastmath=_FAST)
 def _query(
-    xyz,
-    position,
-    box,
-    base,
-    depth,
-    start,
-    count,
-    x,
-    y,
-    z,
-    limit,
-    exclude,
-    k,
-    capacity,
-    d,
-    i,
-    keys,
-    stack,
-    stack_level,
-    stack_distance,
-    leaf,
-    leaf_bits,
-):
+    xyz, position, box, base, depth, start, count, x, y, z, limit, exclude, k, capacity,
+    d, i, keys, stack, levels, distances, leaf, leaf_bits,
+):  # fmt: skip
     """Finds the nearest candidates of one query and returns how many there are.
 
     With ``capacity == k`` they are kept sorted in ``d, i``. Otherwise up to ``capacity`` are gathered in
@@ -117,15 +113,16 @@ def _query(
     """
     held = 0
     sorting = capacity == k
-    last_value, last = leaf[leaf.size - 1 :], leaf_bits[leaf_bits.size - 1 :]
+    # No leaf fills the last place of `leaf`: there the bits of a key become a number.
+    last_value, last = leaf[leaf.size - 1 :], leaf_bits[leaf.size - 1 :]
     bound, bound_position = limit, np.int32(2147483647)
-    stack[0], stack_level[0] = 1, 0
-    stack_distance[0] = box_distance(box, base + 1, x, y, z)
+    stack[0], levels[0] = 1, 0
+    distances[0] = box_distance(box, base + 1, x, y, z)
     top = 1
     while top > 0:
         top -= 1
-        node, level = stack[top], stack_level[top]
-        if stack_distance[top] > bound:
+        node, level = stack[top], levels[top]
+        if distances[top] > bound:
             continue
         while level < depth:
             near, far = 2 * node, 2 * node + 1
@@ -136,16 +133,14 @@ def _query(
                 near_d, far_d = far_d, near_d
             level += 1
             if far_d <= bound:
-                stack[top], stack_level[top], stack_distance[top] = far, level, far_d
+                stack[top], levels[top], distances[top] = far, level, far_d
                 top += 1
             node = near
             if near_d > bound:
                 break
         else:
-            j = node - (1 << level)
-            first = start + ((count * j) >> level)
-            end = start + ((count * (j + 1)) >> level)
-            _leaf_distances(xyz[0, first:end], xyz[1, first:end], xyz[2, first:end], x, y, z, leaf)
+            first, end = leaf_rows(start, count, node, level)
+            _leaf_distances(xyz, first, end, x, y, z, leaf)
             who = position[first:end]
             for p in range(who.size):
                 t = leaf[p]
@@ -158,16 +153,11 @@ def _query(
                         keys[held] = (np.uint64(leaf_bits[p]) << np.uint64(32)) | np.uint64(who[p])
                         held += 1
                         if held == capacity:
-                            select(keys, 0, held - 1, k - 1)
-                            held = k
-                            bound_position = np.int32(keys[k - 1] & np.uint64(0x7FFFFFFF))
-                            last[0] = np.uint32(keys[k - 1] >> np.uint64(32))
+                            held, bound_position = k, _smallest(keys, held, k, last)
                             bound = last_value[0]
+            # The first k candidates give a bound, however many more there is room for.
             if not sorting and held >= k and bound_position == 2147483647:
-                select(keys, 0, held - 1, k - 1)
-                held = k
-                bound_position = np.int32(keys[k - 1] & np.uint64(0x7FFFFFFF))
-                last[0] = np.uint32(keys[k - 1] >> np.uint64(32))
+                held, bound_position = k, _smallest(keys, held, k, last)
                 bound = last_value[0]
     if held > k:
         select(keys, 0, held - 1, k - 1)
@@ -175,145 +165,89 @@ def _query(
     return held
 
 
+@kernel(inline=True)
+def write_row(d, i, held, out_d, out_i, q):
+    """The answer to one query: -1 and inf where there are too few points."""
+    for t in range(held):
+        out_d[q, t], out_i[q, t] = d[t], i[t]
+    for t in range(held, out_d.shape[1]):
+        out_d[q, t], out_i[q, t] = np.inf, -1
+
+
 @kernel
-def nearest(
-    xyz,
-    position,
-    box,
-    base,
-    depth,
-    ptr,
-    queries,
-    cloud,
-    order,
-    exclude,
-    limit,
-    k,
-    ascending,
-    out_d,
-    out_i,
-    low,
-    high,
-):
+def nearest(tree, asked, limit, k, ascending, out_d, out_i, low, high):
     """Rows ``order[low:high]`` of the answer: the ``k`` nearest within ``limit``, -1 / inf where missing.
 
-    ``queries`` is ``[3, M]``; ``exclude[q]`` is the position of a point that does not count, or -1.
+    ``asked.axes`` is ``[3, M]``; ``asked.exclude[q]`` is the position of a point that does not count, or -1.
     """
     in_order = k <= SMALL or out_d.itemsize != 4
     capacity = k if in_order else k + max(k // 2, 16)
-    d = np.empty(k, out_d.dtype)
-    i = np.empty(k, np.int32)
-    keys = np.empty(capacity, np.uint64)
-    stack = np.empty(128, np.int64)
-    stack_level = np.empty(64, np.int64)
-    stack_distance = np.empty(64, out_d.dtype)
-    leaf = np.empty(256, out_d.dtype)
+    d, i, keys = np.empty(k, out_d.dtype), np.empty(k, np.int32), np.empty(capacity, np.uint64)
+    stack, levels = np.empty(128, np.int64), np.empty(64, np.int64)
+    distances, leaf = np.empty(64, out_d.dtype), np.empty(256, out_d.dtype)
     leaf_bits = leaf.view(np.uint32)
     d_bits = d.view(np.uint32)
     for row in range(low, high):
-        q = order[row]
-        c = cloud[q]
-        count = ptr[c + 1] - ptr[c]
-        held = 0
+        q = asked.order[row]
+        c = asked.cloud[q]
+        start, count, held = tree.ptr[c], tree.ptr[c + 1] - tree.ptr[c], 0
         if count > 0:
+            x, y, z = asked.axes[0, q], asked.axes[1, q], asked.axes[2, q]
             held = _query(
-                xyz,
-                position,
-                box,
-                base[c],
-                depth[c],
-                ptr[c],
-                count,
-                queries[0, q],
-                queries[1, q],
-                queries[2, q],
-                limit,
-                exclude[q],
-                k,
-                capacity,
-                d,
-                i,
-                keys,
-                stack,
-                stack_level,
-                stack_distance,
-                leaf,
-                leaf_bits,
-            )
+                tree.xyz, tree.position, tree.box, tree.base[c], tree.depth[c], start, count,
+                x, y, z, limit, asked.exclude[q], k, capacity,
+                d, i, keys, stack, levels, distances, leaf, leaf_bits,
+            )  # fmt: skip
             if not in_order:
                 if ascending:
                     sort(keys, held, stack)
                 for t in range(held):
                     d_bits[t] = np.uint32(keys[t] >> np.uint64(32))
                     i[t] = np.int32(keys[t] & np.uint64(0x7FFFFFFF))
-        for t in range(held):
-            out_d[q, t] = d[t]
-            out_i[q, t] = i[t]
-        for t in range(held, k):
-            out_d[q, t] = np.inf
-            out_i[q, t] = -1
+        write_row(d, i, held, out_d, out_i, q)
+
+
+@kernel(inline=True)
+def take(tree, first, end, leaf, limit, inclusive, exclude, at, counting, out_d, out_i):
+    """Writes, or counts, what of a leaf lies within ``limit``, from row ``at`` on; returns the row behind."""
+    for p in range(end - first):
+        t, who = leaf[p], np.int64(tree.position[first + p])
+        if (t < limit or (inclusive and t == limit)) and who != exclude:
+            if not counting:
+                out_d[at], out_i[at] = t, who
+            at += 1
+    return at
 
 
 @kernel(fastmath=_FAST)
-def within(
-    xyz,
-    position,
-    box,
-    base,
-    depth,
-    ptr,
-    queries,
-    cloud,
-    order,
-    exclude,
-    limit,
-    inclusive,
-    offsets,
-    counting,
-    out_d,
-    out_i,
-    low,
-    high,
-):
+def within(tree, asked, limit, inclusive, offsets, counting, out_d, out_i, low, high):
     """All points within ``limit`` (squared). ``counting`` writes only the number of each query to
     ``offsets[q + 1]``; otherwise the rows start at ``offsets[q]`` and are sorted."""
-    stack = np.empty(64, np.int64)
-    stack_level = np.empty(64, np.int64)
-    leaf = np.empty(256, xyz.dtype)
+    stack, levels = np.empty(64, np.int64), np.empty(64, np.int64)
+    leaf = np.empty(256, tree.xyz.dtype)
     for row in range(low, high):
-        q = order[row]
-        c = cloud[q]
-        count = ptr[c + 1] - ptr[c]
-        found = 0
+        q = asked.order[row]
+        c = asked.cloud[q]
+        start, count = tree.ptr[c], tree.ptr[c + 1] - tree.ptr[c]
+        at, top = np.int64(0) if counting else offsets[q], 0
         if count > 0:
-            x, y, z = queries[0, q], queries[1, q], queries[2, q]
-            stack[0], stack_level[0] = 1, 0
-            top = 1
-            while top > 0:
-                top -= 1
-                node, level = stack[top], stack_level[top]
-                if box_distance(box, base[c] + node, x, y, z) > limit:
-                    continue
-                if level < depth[c]:
-                    stack[top], stack[top + 1] = 2 * node, 2 * node + 1
-                    stack_level[top], stack_level[top + 1] = level + 1, level + 1
-                    top += 2
-                    continue
-                j = node - (1 << level)
-                first = ptr[c] + ((count * j) >> level)
-                end = ptr[c] + ((count * (j + 1)) >> level)
-                _leaf_distances(
-                    xyz[0, first:end], xyz[1, first:end], xyz[2, first:end], x, y, z, leaf
-                )
-                for p in range(end - first):
-                    t = leaf[p]
-                    who = position[first + p]
-                    if (t < limit or (inclusive and t == limit)) and who != exclude[q]:
-                        if not counting:
-                            out_d[offsets[q] + found] = t
-                            out_i[offsets[q] + found] = who
-                        found += 1
+            stack[0], levels[0], top = 1, 0, 1
+        x, y, z = asked.axes[0, q], asked.axes[1, q], asked.axes[2, q]
+        while top > 0:
+            top -= 1
+            node, level = stack[top], levels[top]
+            if box_distance(tree.box, tree.base[c] + node, x, y, z) > limit:
+                continue
+            if level < tree.depth[c]:
+                stack[top], stack[top + 1] = 2 * node, 2 * node + 1
+                levels[top], levels[top + 1] = level + 1, level + 1
+                top += 2
+                continue
+            first, end = leaf_rows(start, count, node, level)
+            _leaf_distances(tree.xyz, first, end, x, y, z, leaf)
+            own = asked.exclude[q]
+            at = take(tree, first, end, leaf, limit, inclusive, own, at, counting, out_d, out_i)
         if counting:
-            offsets[q + 1] = found
+            offsets[q + 1] = at
         else:
-            sort_pairs(out_d, out_i, offsets[q], offsets[q] + found)
+            sort_pairs(out_d, out_i, offsets[q], at)
