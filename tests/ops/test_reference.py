@@ -149,7 +149,8 @@ def test_gradients(name, order, weighted, backend):
     weight = weight.double() if weighted else None
     x.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: op(x, segments, weight=weight), x)
-    assert torch.autograd.gradgradcheck(lambda x: op(x, segments, weight=weight), x)
+    # Fast: along random directions, which see an error of any entry.
+    assert torch.autograd.gradgradcheck(lambda x: op(x, segments, weight=weight), x, fast_mode=True)
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "var", "logsumexp", "softpool", "power 2.5"])

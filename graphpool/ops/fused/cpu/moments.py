@@ -214,19 +214,9 @@ def piece_deviations(  # type: ignore[no-untyped-def]
             sums[k, c] = 0.0
             squares[k, c] = 0.0
         deviations(
-            x,
-            perm,
-            gather,
-            weight,
-            begin[k],
-            end[k],
-            center,
-            owner[k],
-            part,
-            other,
-            sums[k],
-            squares[k],
-        )
+            x, perm, gather, weight, begin[k], end[k], center, owner[k],
+            part, other, sums[k], squares[k],
+        )  # fmt: skip
 
 
 @kernel
