@@ -73,6 +73,7 @@ class GeneratedDataset(InMemoryDataset):
     @classmethod
     def drawn(cls, split: str, sizes: tuple[int, int] | None, count: int | None) -> dict[str, Any]:
         """The settings ``sizes`` and ``num_graphs`` as given, or what ``defaults`` say of the split."""
+        check_one_of(split, "split", SPLITS)
         default_sizes, default_count = cls.defaults.get(split, ((0, 0), 0))
         low, high = default_sizes if sizes is None else sizes
         return {
