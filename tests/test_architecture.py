@@ -178,7 +178,7 @@ def test_compiled_code_has_one_home():
 
 
 def test_packages_say_what_is_public():
-    """In `__all__`; in a file of one, what begins with an underscore is its own, and the rest is for others."""
+    """In `__all__`; in a file of one, what begins with an underscore is its own, and no more."""
     said = re.compile(r"^__all__\b", re.MULTILINE)
     inside = [f for f in FILES if f.name != "__init__.py" and f.parent != PACKAGE]
     found = [f for f in inside if said.search(f.read_text("utf-8"))]
