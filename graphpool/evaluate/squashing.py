@@ -43,7 +43,7 @@ def jacobian_norms(
         tensor([[3.0000, 0.0000],
                 [1.5000, 6.0000]])
     """
-    out, pull = torch.func.vjp(function, x)
+    out, pull = torch.func.vjp(function, x)[:2]
     if out.dim() != 2 or out.size(0) != x.size(0):
         raise ValueError(
             f"`function` must give [{x.size(0)}, D], a row for each row of `x`; got {tuple(out.shape)}."
@@ -80,8 +80,8 @@ def jacobian_bound(
 
     for ``m`` layers :math:`h' = \sigma(c_r W_r h + c_a W_a A h)` whose matrices ``[p, p]`` have entries of at
     most :math:`w` and whose activation has slopes of at most :math:`c_\sigma`. Theorem 3.2 of Di Giovanni et
-    al., "On Over-Squashing in Message Passing Neural Networks", ICML 2023, says it for one input channel, with
-    :math:`p^m`.
+    al., "On Over-Squashing in Message Passing Neural Networks", ICML 2023, says it for one input channel,
+    with :math:`p^m`.
 
     Args:
         edge_index: ``[2, E]``.
