@@ -40,8 +40,8 @@ class MeshFiles(Files):
     """Meshes from files of any format of :func:`graphpool.mesh.read_mesh`, cleaned.
 
     Their features are lengths and angles: turned, moved and scaled copies are the same. With ``features`` a
-    face also has its ``normal``, its ``position`` or both, which tell top from bottom. ``labels`` is a value in
-    the mesh files (``"label"``, ``"group"``, ``"color"``, ...), or ``"files"`` for label files (``.eseg``,
+    face also has its ``normal``, its ``position`` or both, which tell top from bottom. ``labels`` is a value
+    in the mesh files (``"label"``, ``"group"``, ``"color"``, ...), or ``"files"`` for label files (``.eseg``,
     ``.seg``, ``.json``) beside the meshes or in a folder ``seg``.
 
     Args:
@@ -71,7 +71,9 @@ class MeshFiles(Files):
     def __post_init__(self) -> None:
         as_count(self.num_faces, "num_faces", 4)
         if strange := set(self.features or ()) - {"normal", "position"}:
-            raise ValueError(f"`features` of meshes are normal and position; got {strange.pop()!r}.")
+            raise ValueError(
+                f"`features` of meshes are normal and position; got {strange.pop()!r}."
+            )
         if self.edges and self.labels:
             raise ValueError("`labels` need faces, not `edges`.")
         if strange := set(self.augment) - set(_CHANGES):
@@ -102,7 +104,8 @@ class MeshFiles(Files):
             cleaned, labels, back = few, few.labels, few.new_face[back]
         graph = self._graph(cleaned.vertices, cleaned.faces)
         labelled = None if labels is None else FoundLabels(labels, words)
-        return [Item(str(path), graph, {}, labelled, back)]
+        shape = (held.vertices, held.faces)
+        return [Item(str(path), graph, {}, labelled, back, shape=shape)]
 
     def _graph(self, vertices: Any, faces: Any) -> Data:
         more = self.features or ()
@@ -146,12 +149,11 @@ class MeshFiles(Files):
     def forward(self, model: nn.Module, batch: Any) -> Tensor:
         return model(batch)
 
-    def write_ply(self, source: Path, labels: np.ndarray, path: Path, classes: int) -> None:
-        held = mesh.read_mesh(source)
-        plot.export_ply(path, held.vertices, held.faces, labels, num_classes=classes)
-
     def draw(self, items: Sequence[Item], titles: Sequence[str], colors: list, path: Path) -> None:
-        held = [mesh.read_mesh(item.name) for item in items]
         paint = colors if self.labels else [None] * len(items)
-        cells = [(m.vertices, m.faces, c, t) for m, c, t in zip(held, paint, titles, strict=True)]
+        cells = [
+            (*item.shape, c, t)
+            for item, c, t in zip(items, paint, titles, strict=True)
+            if item.shape is not None
+        ]
         plot.mesh_sheet([cells[i : i + 4] for i in range(0, len(cells), 4)], path)

@@ -45,9 +45,9 @@ class FlipEdges(BaseTransform):
     r"""Lets pairs of nearly coplanar faces share the other diagonal of their quadrilateral.
 
     Takes a mesh with vertices ``pos``, faces ``face`` ``[3, F]`` and maybe labels ``y`` ``[F]``. An edge
-    stays where the normals of its faces are more than :math:`\arccos 0.9` apart, its faces have different labels,
-    the other diagonal is an edge already, or a new face would be folded over or a sliver. A face takes part
-    in one flip at most.
+    stays where the normals of its faces are more than :math:`\arccos 0.9` apart, its faces have different
+    labels, the other diagonal is an edge already, or a new face would be folded over or a sliver. A face
+    takes part in one flip at most.
 
     Args:
         share: The share of the edges that are tried, in [0, 1].
