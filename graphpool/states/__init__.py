@@ -15,6 +15,8 @@ from graphpool.states.families import (
     magnitude,
 )
 from graphpool.states.mergeable import Mapped, Mergeable, Several, Tensors, size_of
+from graphpool.states.processes import average_gradients
+from graphpool.states.streams import stream
 from graphpool.states.window import Window
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "Sums",
     "Tensors",
     "Window",
+    "average_gradients",
     "magnitude",
     "size_of",
+    "stream",
 ]

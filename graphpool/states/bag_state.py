@@ -202,13 +202,21 @@ class BagState(Held):
                 "Nothing was added to this state. An empty piece `x[:0]` tells the width of the elements."
             )
         if self._leaves is None:
-            self._leaves = {}
-            for name, value in self.sums.items():
-                value = numbers.total(value, self._lost.get(name), self.bits).detach().clone()
-                floating = value.is_floating_point() and torch.is_grad_enabled()
-                self._leaves[name] = value.requires_grad_(floating)
-        y = self.form.finish(self._leaves, self.reference)
-        y = torch.where(align(self._leaves["n"].detach() == 0, y), 0, y)
+            wanted = torch.is_grad_enabled()
+            self._leaves = {
+                name: value.detach().clone().requires_grad_(wanted and value.is_floating_point())
+                for name, value in self.totals().items()
+            }
+        return self.finished(self._leaves, dtype)
+
+    def totals(self) -> Tensors:
+        """The sums as one number each, whatever they are kept in."""
+        return {k: numbers.total(v, self._lost.get(k), self.bits) for k, v in self.sums.items()}
+
+    def finished(self, totals: Tensors, dtype: torch.dtype | None = None) -> Tensor:
+        """The pooled bags of sums at the reference of this state."""
+        y = self.form.finish(totals, self.reference)
+        y = torch.where(align(totals["n"].detach() == 0, y), 0, y)
         return y.to(dtype or self._like or self.dtype)
 
     def backprop(self, x: Tensor, bag: Any = None, weight: Tensor | None = None) -> None:
