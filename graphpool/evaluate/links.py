@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from graphpool._arguments import as_count
-from graphpool.evaluate.squashing import adjacency
+from graphpool.evaluate.squashing import incoming_matrix
 from graphpool.ops import segment_mean
 from graphpool.overlap import checked_edges, neighborhood_overlap
 from graphpool.segments import Segments
@@ -99,7 +99,7 @@ def topological_concentration(
     edges = checked_edges(edge_index, "edge_index", num_nodes).unique(dim=1).cpu()
     asked = edges if targets is None else checked_edges(targets, "targets", num_nodes)
     asked = asked.unique(dim=1).cpu()
-    step = adjacency(edges, num_nodes)
+    step = incoming_matrix(edges, num_nodes)
     walks = [step]
     for _ in range(depth - 1):
         walks.append(walks[-1] @ step)

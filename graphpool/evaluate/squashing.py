@@ -94,7 +94,7 @@ def jacobian_bound(
         neighbor_weight: :math:`c_a`.
         slope: :math:`c_\sigma`.
     """
-    step = neighbor_weight * adjacency(edge_index, num_nodes, edge_weight)
+    step = neighbor_weight * incoming_matrix(edge_index, num_nodes, edge_weight)
     step = step + self_weight * sparse.identity(num_nodes)
     reach = torch.from_numpy(np.linalg.matrix_power(step.toarray(), as_count(layers, "layers")))
     # One entry of a product of m matrices is a sum of p^(m-1) terms; the norm sums p^2 entries.
@@ -117,7 +117,7 @@ def effective_resistance(edge_index: Tensor, num_nodes: int) -> Tensor:
         >>> effective_resistance(path, num_nodes=3)[0].round(decimals=6).tolist()
         [0.0, 1.0, 2.0]
     """
-    matrix = adjacency(edge_index, num_nodes).sign()
+    matrix = incoming_matrix(edge_index, num_nodes).sign()
     matrix = matrix.maximum(matrix.T).toarray()
     np.fill_diagonal(matrix, 0.0)
     inverse = np.linalg.pinv(np.diag(matrix.sum(1)) - matrix, hermitian=True)
@@ -150,7 +150,7 @@ def by_distance(values: Tensor, edge_index: Tensor, nodes: Tensor | None = None)
         raise ValueError(
             f"`values` must have a row for each of {rows.size} nodes; got {values.size(0)}."
         )
-    steps = sparse.csgraph.shortest_path(adjacency(edge_index, size), unweighted=True, indices=rows)
+    steps = sparse.csgraph.shortest_path(incoming_matrix(edge_index, size), unweighted=True, indices=rows)
     distance = torch.from_numpy(steps)
     there = distance.isfinite()
     buckets = distance[there].long()
@@ -159,7 +159,7 @@ def by_distance(values: Tensor, edge_index: Tensor, nodes: Tensor | None = None)
     return segment_mean(values[there.to(values.device)], bags)
 
 
-def adjacency(
+def incoming_matrix(
     edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None
 ) -> sparse.csr_matrix:
     """Row ``v`` holds what comes into ``v``; repeated edges add up."""
