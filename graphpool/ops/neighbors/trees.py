@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +29,12 @@ def sampling_serves(points: Tensor) -> bool:
     return trees_serve(points) and points.size(1) <= 3
 
 
-class Trees(NamedTuple):
-    """One k-d tree per cloud; see :mod:`graphpool.ops.neighbors.cpu.kdtree` for the layout."""
+@dataclass(frozen=True)
+class Trees:
+    """One k-d tree per cloud; see :mod:`graphpool.ops.neighbors.cpu.kdtree` for the layout.
+
+    ``xyz`` and ``position`` are longer than the points by ``LEAF``: a whole leaf can be read anywhere.
+    """
 
     xyz: np.ndarray
     position: np.ndarray
@@ -38,28 +43,9 @@ class Trees(NamedTuple):
     depth: np.ndarray
     ptr: np.ndarray
 
-
-class Asked(NamedTuple):
-    """Queries, as the kernels of searches take them."""
-
-    axes: np.ndarray
-    cloud: np.ndarray
-    order: np.ndarray
-    """In which they are answered: neighbours in turn, which find their part of a tree in the cache."""
-    exclude: np.ndarray
-    """Position of the point that does not count for each, or -1."""
-
-    @classmethod
-    def of(cls, queries: Clouds, trees: Trees, exclude: Tensor | None, same: bool) -> Asked:
-        count = queries.points.size(0)
-        if same:
-            order = trees.position
-        elif count < 16384:
-            order = np.arange(count, dtype=np.int32)
-        else:
-            order = build_trees(queries).position
-        skip = np.full(count, -1, np.int64) if exclude is None else exclude.numpy()
-        return cls(axes(queries.points), queries.cloud.numpy(), order, skip)
+    @property
+    def arguments(self) -> tuple[np.ndarray, ...]:
+        return (self.xyz, self.position, self.box, self.base, self.depth, self.ptr)
 
 
 def axes(points: Tensor) -> np.ndarray:
@@ -81,8 +67,8 @@ def build_trees(clouds: Clouds, leaf: int = LEAF) -> Trees:
     source = axes(clouds.points)
     size = source.shape[1]
     trees = Trees(
-        np.empty_like(source),
-        np.empty(size, np.int32),
+        np.zeros((len(source), size + LEAF), source.dtype),
+        np.zeros(size + LEAF, np.int32),
         np.empty((int((2 << depth).sum()), 2 * len(source)), source.dtype),
         base,
         depth,
@@ -152,10 +138,29 @@ def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
     bits = np.empty(0, np.int32 if trees.xyz.dtype == np.float32 else np.int64)
 
     def sample(low: int, high: int) -> None:
-        cpu_fps.sample_clouds(trees, start, out_ptr, bits, out, low, high)
+        cpu_fps.sample_clouds(
+            trees.xyz, trees.position, trees.box, trees.base, trees.depth, trees.ptr,
+            start, out_ptr, bits, out, low, high,
+        )  # fmt: skip
 
     parallel_for(sample, balanced(trees.ptr, 2048))
     return torch.from_numpy(out)
+
+
+def query_order(queries: Clouds, trees: Trees, same: bool) -> np.ndarray:
+    """Neighbouring queries one after the other: they find their part of the tree in the cache."""
+    count = queries.points.size(0)
+    if same:
+        return trees.position[:count]
+    if count < 16384:
+        return np.arange(count, dtype=np.int32)
+    return build_trees(queries).position[:count]
+
+
+def query_trees(queries: Clouds, points: int) -> Trees:
+    """Trees over the queries, in leaves that are small where queries are few: their boxes are large."""
+    leaf = 8 * LEAF * queries.points.size(0) // max(points, 1)
+    return build_trees(queries, min(max(leaf, 2), LEAF))
 
 
 @torch.compiler.disable
@@ -169,15 +174,23 @@ def knn(
     same: bool,
 ) -> tuple[Tensor, Tensor]:
     """Positions ``[M, k]`` (-1 where missing) and squared distances (inf), at most ``limit``."""
-    kernels, trees, count = _search_kernels(clouds), build_trees(clouds), queries.points.size(0)
-    asked = Asked.of(queries, trees, exclude, same)
-    out_d, out_i = np.empty((count, k), asked.axes.dtype), np.empty((count, k), np.int64)
-    bound = asked.axes.dtype.type(limit)
-
-    def find(low: int, high: int) -> None:
-        kernels.nearest(trees, asked, bound, k, ascending, out_d, out_i, low, high)
-
-    parallel_for(find, rows(count, max(4096 // k, 16)))
+    kernels = _search_kernels(clouds)
+    trees = build_trees(clouds)
+    count = queries.points.size(0)
+    bound = trees.xyz.dtype.type(limit)
+    out_d, out_i = np.empty((count, k), trees.xyz.dtype), np.empty((count, k), np.int64)
+    if kernels.__name__.endswith("wide"):
+        order = query_order(queries, trees, same)
+        where: tuple[np.ndarray, ...] = (axes(queries.points), queries.cloud.numpy(), order)
+        chunks = rows(count, max(4096 // k, 16))
+    else:
+        asked = trees if same else query_trees(queries, clouds.points.size(0))
+        where = asked.arguments
+        chunks = rows(int((1 << asked.depth).sum()), max(4096 // (LEAF * k), 1))
+    ends = (_exclusions(exclude, count), bound, k, ascending, out_d, out_i)
+    parallel_for(
+        lambda low, high: kernels.nearest(*trees.arguments, *where, *ends, low, high), chunks
+    )
     return torch.from_numpy(out_i), torch.from_numpy(out_d)
 
 
@@ -191,21 +204,28 @@ def within(
     same: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Offsets ``[M + 1]``, positions and squared distances of all points within ``limit``."""
-    kernels, trees, count = _search_kernels(clouds), build_trees(clouds), queries.points.size(0)
-    asked = Asked.of(queries, trees, exclude, same)
+    kernels = _search_kernels(clouds)
+    trees = build_trees(clouds)
+    count = queries.points.size(0)
+    query_axes = axes(queries.points)
+    order = query_order(queries, trees, same)
+    cloud = queries.cloud.numpy()
+    skip = _exclusions(exclude, count)
     offsets = np.zeros(count + 1, np.int64)
-    kind = asked.axes.dtype
-    bound = kind.type(limit)
-    out_d, out_i = np.empty(0, kind), np.empty(0, np.int64)
+    bound = query_axes.dtype.type(limit)
+    out_d, out_i = np.empty(0, query_axes.dtype), np.empty(0, np.int64)
 
     def find(counting: bool, low: int, high: int) -> None:
-        results = (offsets, counting, out_d, out_i)
-        kernels.within(trees, asked, bound, inclusive, *results, low, high)
+        kernels.within(
+            *trees.arguments, query_axes, cloud, order, skip, bound, inclusive,
+            offsets, counting, out_d, out_i, low, high,
+        )  # fmt: skip
 
     chunks = rows(count, 256)
     parallel_for(find, [(True, *chunk) for chunk in chunks])
     np.cumsum(offsets, out=offsets)
-    out_d, out_i = np.empty(offsets[-1], kind), np.empty(offsets[-1], np.int64)
+    out_d = np.empty(int(offsets[-1]), query_axes.dtype)
+    out_i = np.empty(int(offsets[-1]), np.int64)
     parallel_for(find, [(False, *chunk) for chunk in chunks])
     return torch.from_numpy(offsets), torch.from_numpy(out_i), torch.from_numpy(out_d)
 
@@ -215,3 +235,7 @@ def _search_kernels(clouds: Clouds) -> Any:
     from graphpool.ops.neighbors.cpu import wide as cpu_wide
 
     return cpu_knn if clouds.points.size(1) <= 3 else cpu_wide
+
+
+def _exclusions(exclude: Tensor | None, count: int) -> np.ndarray:
+    return np.full(count, -1, np.int64) if exclude is None else exclude.numpy()

@@ -110,12 +110,11 @@ def _fill_groups(box, base, depth, fan, groups):
 
 
 @kernel
-def _sample_cloud(tree, c, first_sample, bits, out):
+def _sample_cloud(xyz, position, box, base, depth, start, count, first_sample, bits, out):
     """One cloud. Nodes whose largest distance a sample cannot lower are passed over; a leaf whose
     farthest point is not lowered keeps it whatever happens to its other points, so that the sample
     waits there until one comes that matters."""
-    depth, start, count = tree.depth[c], tree.ptr[c], tree.ptr[c + 1] - tree.ptr[c]
-    xyz, num_leaves = tree.xyz, 1 << depth
+    num_leaves = 1 << depth
     fan, num_groups = num_leaves, 1
     while fan > LANES:
         fan //= LANES
@@ -123,14 +122,14 @@ def _sample_cloud(tree, c, first_sample, bits, out):
     group_bits = np.empty(num_groups * _GROUP, bits.dtype)
     groups = group_bits.view(xyz.dtype)
     lowest = np.full(num_groups * LANES, _NOBODY)
-    _fill_groups(tree.box, tree.base[c], depth, fan, groups)
+    _fill_groups(box, base, depth, fan, groups)
     room = ((count >> depth) + LANES) // LANES * LANES
     leaf_size = 4 * room
     leaf_bits = np.empty(num_leaves * leaf_size, bits.dtype)
     leaves = leaf_bits.view(xyz.dtype)
     owners = np.empty(num_leaves * room, np.int32)
     place = np.empty(count, np.int32)
-    _fill_leaves(xyz, tree.position, start, count, depth, leaves, owners, place)
+    _fill_leaves(xyz, position, start, count, depth, leaves, owners, place)
     waiting = np.empty((num_leaves, _WAITING, 3), xyz.dtype)
     num_waiting = np.zeros(num_leaves, np.int32)
     # The farthest point of each leaf; any point of it, as long as all distances are infinite.
@@ -209,9 +208,12 @@ def _sample_cloud(tree, c, first_sample, bits, out):
 
 
 @kernel
-def sample_clouds(tree, first, out_ptr, bits, out, low, high):
+def sample_clouds(xyz, position, box, base, depth, ptr, first, out_ptr, bits, out, low, high):
     """Samples the clouds ``low, ..., high - 1`` into ``out[out_ptr[cloud] : out_ptr[cloud + 1]]``."""
     for c in range(low, high):
         if out_ptr[c + 1] > out_ptr[c]:
             picks = out[out_ptr[c] : out_ptr[c + 1]]
-            _sample_cloud(tree, c, first[c], bits, picks)
+            count = ptr[c + 1] - ptr[c]
+            _sample_cloud(
+                xyz, position, box, base[c], depth[c], ptr[c], count, first[c], bits, picks
+            )

@@ -9,14 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphpool._compiled import kernel
-from graphpool.ops.neighbors.cpu.knn import (
-    SMALL,
-    insert,
-    leaf_rows,
-    sort_pairs,
-    take,
-    write_row,
-)
+from graphpool.ops.neighbors.cpu.knn import SMALL, insert, sort_pairs
 
 _FAST = {"nnan", "nsz"}
 
@@ -65,25 +58,28 @@ def _leaf_distances(xyz, first, end, query, limit, out):
 
 
 @kernel(fastmath=_FAST)
-def nearest(tree, asked, limit, k, ascending, out_d, out_i, low, high):
+def nearest(
+    xyz, position, box, base, depth, ptr, queries, cloud, order, exclude, limit, k, ascending,
+    out_d, out_i, low, high,
+):  # fmt: skip
     """Rows ``order[low:high]`` of the answer; arguments as :func:`cpu_knn.nearest`, always ascending."""
     few = k <= SMALL
     capacity = k if few else 2 * k
-    d, i = np.empty(capacity, out_d.dtype), np.empty(capacity, np.int64)
+    d = np.empty(capacity, out_d.dtype)
+    i = np.empty(capacity, np.int64)
     stack, levels = np.empty(64, np.int64), np.empty(64, np.int64)
-    distances, leaf = np.empty(64, out_d.dtype), np.empty(256, out_d.dtype)
-    query = np.empty(asked.axes.shape[0], out_d.dtype)
-    box, depth = tree.box, tree.depth
+    distances = np.empty(64, out_d.dtype)
+    leaf = np.empty(256, out_d.dtype)
+    query = np.empty(queries.shape[0], out_d.dtype)
     for row in range(low, high):
-        q = asked.order[row]
-        c = asked.cloud[q]
-        base, exclude = tree.base[c], asked.exclude[q]
-        query[:] = asked.axes[:, q]
-        start, count = tree.ptr[c], tree.ptr[c + 1] - tree.ptr[c]
+        q = order[row]
+        c = cloud[q]
+        count = ptr[c + 1] - ptr[c]
+        query[:] = queries[:, q]
         held, bound, top = 0, limit, 0
         if count > 0:
             stack[0], levels[0], top = 1, 0, 1
-            distances[0] = _box_distance(box, base + 1, query, bound)
+            distances[0] = _box_distance(box, base[c] + 1, query, bound)
         while top > 0:
             top -= 1
             node, level = stack[top], levels[top]
@@ -91,8 +87,8 @@ def nearest(tree, asked, limit, k, ascending, out_d, out_i, low, high):
                 continue
             while level < depth[c]:
                 near, far = 2 * node, 2 * node + 1
-                near_d = _box_distance(box, base + near, query, bound)
-                far_d = _box_distance(box, base + far, query, bound)
+                near_d = _box_distance(box, base[c] + near, query, bound)
+                far_d = _box_distance(box, base[c] + far, query, bound)
                 if far_d < near_d:
                     near, far = far, near
                     near_d, far_d = far_d, near_d
@@ -104,12 +100,14 @@ def nearest(tree, asked, limit, k, ascending, out_d, out_i, low, high):
                 if near_d > bound:
                     break
             else:
-                first, end = leaf_rows(start, count, node, level)
-                if not _leaf_distances(tree.xyz, first, end, query, bound, leaf):
+                j = node - (1 << level)
+                first = ptr[c] + ((count * j) >> level)
+                end = ptr[c] + ((count * (j + 1)) >> level)
+                if not _leaf_distances(xyz, first, end, query, bound, leaf):
                     continue
                 for p in range(end - first):
-                    who = np.int64(tree.position[first + p])
-                    if leaf[p] > bound or who == exclude:
+                    who = np.int64(position[first + p])
+                    if leaf[p] > bound or who == exclude[q]:
                         continue
                     if few:
                         if held < k or leaf[p] < d[k - 1] or who < i[k - 1]:
@@ -125,37 +123,55 @@ def nearest(tree, asked, limit, k, ascending, out_d, out_i, low, high):
         if not few:
             sort_pairs(d, i, 0, held)
             held = min(held, k)
-        write_row(d, i, held, out_d, out_i, q)
+        for t in range(held):
+            out_d[q, t] = d[t]
+            out_i[q, t] = i[t]
+        for t in range(held, k):
+            out_d[q, t] = np.inf
+            out_i[q, t] = -1
 
 
 @kernel(fastmath=_FAST)
-def within(tree, asked, limit, inclusive, offsets, counting, out_d, out_i, low, high):
+def within(
+    xyz, position, box, base, depth, ptr, queries, cloud, order, exclude, limit, inclusive, offsets,
+    counting, out_d, out_i, low, high,
+):  # fmt: skip
     """All points within ``limit`` (squared); arguments as :func:`cpu_knn.within`."""
     stack, levels = np.empty(64, np.int64), np.empty(64, np.int64)
-    leaf, query = np.empty(256, tree.xyz.dtype), np.empty(asked.axes.shape[0], tree.xyz.dtype)
+    leaf = np.empty(256, xyz.dtype)
+    query = np.empty(queries.shape[0], xyz.dtype)
     for row in range(low, high):
-        q = asked.order[row]
-        c = asked.cloud[q]
-        query[:] = asked.axes[:, q]
-        start, count = tree.ptr[c], tree.ptr[c + 1] - tree.ptr[c]
-        at, top = np.int64(0) if counting else offsets[q], 0
+        q = order[row]
+        c = cloud[q]
+        count = ptr[c + 1] - ptr[c]
+        query[:] = queries[:, q]
+        found, top = 0, 0
         if count > 0:
             stack[0], levels[0], top = 1, 0, 1
         while top > 0:
             top -= 1
             node, level = stack[top], levels[top]
-            if _box_distance(tree.box, tree.base[c] + node, query, limit) > limit:
+            if _box_distance(box, base[c] + node, query, limit) > limit:
                 continue
-            if level < tree.depth[c]:
+            if level < depth[c]:
                 stack[top], stack[top + 1] = 2 * node, 2 * node + 1
                 levels[top], levels[top + 1] = level + 1, level + 1
                 top += 2
                 continue
-            first, end = leaf_rows(start, count, node, level)
-            if _leaf_distances(tree.xyz, first, end, query, limit, leaf):
-                own = asked.exclude[q]
-                at = take(tree, first, end, leaf, limit, inclusive, own, at, counting, out_d, out_i)
+            j = node - (1 << level)
+            first = ptr[c] + ((count * j) >> level)
+            end = ptr[c] + ((count * (j + 1)) >> level)
+            if not _leaf_distances(xyz, first, end, query, limit, leaf):
+                continue
+            for p in range(end - first):
+                who = np.int64(position[first + p])
+                t = leaf[p]
+                if (t < limit or (inclusive and t == limit)) and who != exclude[q]:
+                    if not counting:
+                        out_d[offsets[q] + found] = t
+                        out_i[offsets[q] + found] = who
+                    found += 1
         if counting:
-            offsets[q + 1] = at
+            offsets[q + 1] = found
         else:
-            sort_pairs(out_d, out_i, offsets[q], at)
+            sort_pairs(out_d, out_i, offsets[q], offsets[q] + found)
