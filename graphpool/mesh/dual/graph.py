@@ -125,7 +125,7 @@ def primal_dual(
         (torch.Size([4, 1]), torch.Size([6, 8]), torch.Size([2, 12]), torch.Size([2, 24]))
     """
     check_config(config)
-    wanted = check_features(primal_features, FACE_FEATURES, "primal_features")
+    wanted = known_features(primal_features, FACE_FEATURES, "primal_features")
     points, corners = check_mesh(vertices, faces)
     num_faces = corners.size(0)
     target = None if labels is None else _check_labels(labels, num_faces)
@@ -170,7 +170,7 @@ def primal_dual(
     return graph
 
 
-def check_features(names: str | Sequence[str], known: Sequence[str], argument: str) -> list[str]:
+def known_features(names: str | Sequence[str], known: Sequence[str], argument: str) -> list[str]:
     """``names`` as a list, if all of them are ``known`` and none is there twice."""
     wanted = [names] if isinstance(names, str) else list(names)
     if not set(wanted) <= set(known) or len(set(wanted)) < len(wanted):

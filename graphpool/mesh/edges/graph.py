@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphpool.mesh.dual.features import face_geometry, placed
-from graphpool.mesh.dual.graph import as_tensor, check_features, check_mesh
+from graphpool.mesh.dual.graph import as_tensor, check_mesh, known_features
 from graphpool.mesh.edges.topology import EdgeTopology
 from graphpool.mesh.halfedges import half_edges, warn_of_lonely_faces
 from graphpool.mesh.structures import batch_of
@@ -93,7 +93,7 @@ def edge_graph(
         >>> graph.x[0]
         tensor([1.2310, 1.0472, 1.0472, 0.8660, 0.8660])
     """
-    wanted = check_features(more_features, ("normal", "position"), "more_features")
+    wanted = known_features(more_features, ("normal", "position"), "more_features")
     points, corners = check_mesh(vertices, faces)
     geometry = face_geometry(points, corners)
     share = geometry.area / geometry.area.sum() / 3
