@@ -177,6 +177,14 @@ def test_compiled_code_has_one_home():
     assert found == ["_compiled.py"]
 
 
+def test_packages_say_what_is_public():
+    """In `__all__`; in a file of one, what begins with an underscore is its own, and no more."""
+    said = re.compile(r"^__all__\b", re.MULTILINE)
+    inside = [f for f in FILES if f.name != "__init__.py" and f.parent != PACKAGE]
+    found = [f for f in inside if said.search(f.read_text("utf-8"))]
+    assert [str(f.relative_to(PACKAGE)) for f in found] == []
+
+
 def test_files_stay_small():
     sizes = {str(f.relative_to(PACKAGE)): len(f.read_text("utf-8").splitlines()) for f in FILES}
     assert {name: size for name, size in sizes.items() if size >= 400} == {}
