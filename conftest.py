@@ -8,6 +8,19 @@ import pytest
 import torch
 
 import graphpool
+from graphpool import _optional
+
+#: Doctests of adapters need the package that the file is called after.
+collect_ignore = [
+    f"graphpool/adapters/{file}.py"
+    for file, package in {
+        "chemprop": "chemprop",
+        "graphgym": "yacs",
+        "sentence_transformers": "sentence_transformers",
+        "sklearn": "sklearn",
+    }.items()
+    if not _optional.has(package)
+]
 
 
 @pytest.fixture(autouse=True)

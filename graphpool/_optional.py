@@ -46,6 +46,12 @@ PACKAGES: dict[str, Package] = {
     "matplotlib": Package("viz", "pictures", _extra("viz")),
     "networkx": Package("viz", "layouts of graphs", _extra("viz")),
     "tgp": Package("interop", "the poolers of torch-geometric-pool", _extra("interop")),
+    "sklearn": Package("interop", "estimators for bags and clouds", _extra("interop")),
+    "chemprop": Package("interop", "pools over the atoms of molecules", _extra("interop")),
+    "sentence_transformers": Package(
+        "interop", "pools over the tokens of sentences", _extra("interop")
+    ),
+    "yacs": Package("interop", "pools in GraphGym", _extra("interop")),
     "safetensors": Package("test", "checkpoints without pickle", _extra("test")),
     "triton": Package("", "fused kernels on CUDA", "a CUDA build of torch, which brings triton"),
 }

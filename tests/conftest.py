@@ -29,8 +29,6 @@ EXTRAS = {
     "onnxscript": "interop",
     "onnxruntime": "interop",
     "lightning": "interop",
-    "tgp": "interop",
-    "sklearn": "interop",
 }
 
 
