@@ -22,7 +22,6 @@ REFERENCE = [
     ("graphpool.files", "Your own files", "From folders of files to checkpoints and predictions."),
     ("graphpool.train", "Training", "Training loops and metrics."),
     ("graphpool.evaluate", "Evaluation", "Protocols that compare networks and readouts."),
-    ("graphpool.adapters.sklearn", "scikit-learn", "Estimators for bags and for point clouds."),
     ("graphpool.plot", "Pictures", "Plots of what pools learn and what they see."),
     ("graphpool.testing", "Testing your own pool", "The assertions every member must pass."),
     ("graphpool.info", "Environment report", "Versions, devices and settings for bug reports."),

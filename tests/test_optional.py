@@ -94,7 +94,7 @@ def test_every_named_extra_exists_and_brings_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for name, package in _optional.PACKAGES.items():
         if package.extra:
-            wanted = name.replace("_", "-")
+            wanted = package.distribution or name.replace("_", "-")
             assert any(
                 line.startswith(wanted) for line in project["optional-dependencies"][package.extra]
             ), name
