@@ -17,6 +17,7 @@ class Package:
         how: The command that installs it.
         system: Debian packages that hold the shared libraries it loads.
         distribution: What it is called where it is installed from, if not by its module.
+        names: What it must hold; a release that was emptied imports, and is no more than absent.
     """
 
     extra: str
@@ -24,6 +25,7 @@ class Package:
     how: str
     system: tuple[str, ...] = ()
     distribution: str = ""
+    names: tuple[str, ...] = ()
 
 
 def _extra(name: str) -> str:
@@ -34,8 +36,15 @@ def _extra(name: str) -> str:
 _COMPILED = "pip install --no-build-isolation 'graphpool[compiled]'"
 
 PACKAGES: dict[str, Package] = {
-    "torch_scatter": Package("compiled", "faster composed segment operations", _COMPILED),
-    "torch_cluster": Package("compiled", "a reference for neighbour searches", _COMPILED),
+    "torch_scatter": Package(
+        "compiled",
+        "faster composed segment operations",
+        _COMPILED,
+        names=("segment_csr", "gather_csr"),
+    ),
+    "torch_cluster": Package(
+        "compiled", "a reference for neighbour searches", _COMPILED, names=("fps", "knn")
+    ),
     "open3d": Package(
         "open3d",
         "windows that show meshes, and thinning them",
@@ -78,7 +87,11 @@ def _load(name: str) -> ModuleType | ImportError:
         )
     if name not in _loaded:
         try:
-            _loaded[name] = importlib.import_module(name)
+            module = importlib.import_module(name)
+            lacking = [n for n in PACKAGES[top].names if name == top and not hasattr(module, n)]
+            if lacking:
+                raise ImportError(f"this release holds no {lacking[0]}", name=top)
+            _loaded[name] = module
         except ImportError as error:
             _loaded[name] = error
         except OSError as error:
