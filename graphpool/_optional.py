@@ -45,6 +45,7 @@ PACKAGES: dict[str, Package] = {
     "trimesh": Package("formats", "reading glTF meshes (.glb, .gltf)", _extra("formats")),
     "matplotlib": Package("viz", "pictures", _extra("viz")),
     "networkx": Package("viz", "layouts of graphs", _extra("viz")),
+    "dask": Package("dask", "pooling arrays that lie on a cluster", _extra("dask")),
     "safetensors": Package("test", "checkpoints without pickle", _extra("test")),
     "triton": Package("", "fused kernels on CUDA", "a CUDA build of torch, which brings triton"),
 }

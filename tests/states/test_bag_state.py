@@ -234,6 +234,18 @@ def test_float64_is_the_default_and_does_not_stop_at_2_to_the_24():
     assert state.result(torch.float64).item() == 2**24 + 3
 
 
+@pytest.mark.parametrize("name", ["mean", "std", "logsumexp", "gnp", "softmax", "max"])
+def test_pieces_in_their_own_precision_are_as_good_as_the_pool(name):
+    x = 3 + torch.randn(20_000, 4, generator=torch.Generator().manual_seed(2))
+    pool = aggr.resolve(name, channels=4).eval()
+    state = pool.begin(1, exact=False)
+    for piece in x.split(977):
+        state.add(piece)
+    assert all(v.dtype == torch.float64 for v in state.sums.values())
+    exact = make(name)(x.double())
+    torch.testing.assert_close(state.result(torch.float64), exact, rtol=1e-6, atol=1e-6)
+
+
 def test_stopped_pickled_and_finished_elsewhere_gives_the_same_bits():
     pool, (x, bag) = make("pma"), data()
     straight = pool.begin(3).add(x[:20], bag[:20]).add(x[20:], bag[20:])
