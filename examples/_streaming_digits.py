@@ -13,7 +13,7 @@ from tqdm import tqdm
 import graphpool
 from graphpool import aggr
 
-CLASSES, SHARE = 10, 0.13
+CLASSES, SHARE = 10, 0.2
 METHODS = ("all patches, in pieces", "samples with a memory", "frozen random encoder")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 import graphpool
 from graphpool import aggr
 
-CHANNELS, ROWS = 16, 1 << 17
+CHANNELS, ROWS = 16, 1 << 15
 POOLS = ["mean", "std", "logsumexp", "gnp"]
 
 
@@ -48,8 +50,8 @@ def job_make(count: int) -> dict:
     return {"seconds": time.perf_counter() - start, "sum": total}
 
 
-def job_pool(count: int) -> dict:
-    state = aggr.resolve(POOLS, channels=CHANNELS).begin(1, exact=False)
+def job_pool(count: int, names: Any = POOLS) -> dict:
+    state = aggr.resolve(names, channels=CHANNELS).begin(1, exact=False)
     start = time.perf_counter()
     for piece in ahead(generated(count)):
         state.add(piece)
@@ -84,7 +86,13 @@ def job_full(count: int) -> dict:
     return {"seconds": time.perf_counter() - start, "slope": float(encoder[0].weight.grad.norm())}
 
 
-JOBS = {"make": job_make, "pool": job_pool, "stream": job_stream, "full": job_full}
+JOBS: dict[str, Callable[[int], dict]] = {
+    "make": job_make,
+    "all": job_pool,
+    **{name: partial(job_pool, names=name) for name in POOLS},
+    "stream": job_stream,
+    "full": job_full,
+}
 
 
 if __name__ == "__main__":

@@ -50,12 +50,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--train-elements", type=int, default=100_000, help="of the largest bag trained on"
     )
     parser.add_argument("--patches", type=int, default=5000, help="of a bag of digits")
-    parser.add_argument("--bags", type=int, default=40, help="of digits, to train on")
+    parser.add_argument("--bags", type=int, default=60, help="of digits, to train on")
     parser.add_argument("--test-bags", type=int, default=20, help="of digits, to test on")
     parser.add_argument(
         "--seconds", type=float, default=5.0, help="of training, for each method and seed"
     )
-    parser.add_argument("--sample", type=int, default=200, help="patches of a sample")
+    parser.add_argument("--sample", type=int, default=100, help="patches of a sample")
     parser.add_argument("--seeds", type=int, default=1, help="of training on digits")
     parser.add_argument("--processes", type=int, nargs="+", default=[2], help="to compare with one")
     parser.add_argument("--steps", type=int, default=1500, help="of the window")
@@ -86,15 +86,17 @@ def run_job(name: str, count: int) -> dict:
 
 
 def memory(args: argparse.Namespace) -> None:
-    rows = []
-    for count in (args.elements // 10, args.elements):
-        made, pooled = run_job("make", count), run_job("pool", count)
-        share = made["seconds"] / pooled["seconds"]
-        gigabytes = f"{count * CHANNELS * 4e-9:.2f} GB"
-        rows.append([f"{count:,}", gigabytes, f"{pooled['peak']:.0f} MB", f"{made['seconds']:.1f} s",
-                     f"{pooled['seconds']:.1f} s", f"{100 * share:.0f} %"])  # fmt: skip
-    headers = ["elements", "size", "peak memory", "make and read", "make and pool", "speed"]
-    print(f"\n{', '.join(POOLS)} of a stream of {CHANNELS} channels\n{format_table(rows, headers)}")
+    made = run_job("make", args.elements)
+    rows = [["made and read", f"{made['peak']:.0f} MB", f"{made['seconds']:.1f} s", ""]]
+    for name in (*POOLS, "all"):
+        found = run_job(name, args.elements)
+        share = 100 * made["seconds"] / found["seconds"]
+        rows.append(
+            [name, f"{found['peak']:.0f} MB", f"{found['seconds']:.1f} s", f"{share:.0f} %"]
+        )
+    size = f"{args.elements:,} x {CHANNELS} numbers, {args.elements * CHANNELS * 4e-9:.2f} GB"
+    headers = ["made and pooled by", "peak memory", "time", "speed"]
+    print(f"\n{size}\n{format_table(rows, headers)}")
     sizes = [args.train_elements // 10, args.train_elements // 3, args.train_elements]
     found = {
         name: [run_job(name, n) for n in tqdm(sizes, desc=name, leave=False)]

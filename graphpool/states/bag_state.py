@@ -75,8 +75,11 @@ class BagState(Held):
         self.pool = pool
         self.num_bags = as_count(num_bags, "num_bags", least=0)
         self.dtype = dtype
-        form: Mergeable = pool.merging()
-        if not dtype.is_floating_point and not (form.integers and pool.accepts_integers):
+        # A pool that awaits its first input says later how it merges, but whether it does at once.
+        waits = pool.mergeable and pool.channels == -1
+        form: Mergeable | None = None if waits else pool.merging()
+        sums_integers = pool.accepts_integers and form is not None and form.integers
+        if not dtype.is_floating_point and not sums_integers:
             raise ValueError(
                 f"`dtype` must be floating point for {type(pool).__name__}; got {dtype}."
             )
@@ -91,7 +94,7 @@ class BagState(Held):
         self._lost: Tensors = {}
         self._like: torch.dtype | None = None
         self._width = None if pool.channels in (None, -1) else int(pool.channels)
-        self._form: Mergeable | None = form
+        self._form = form
         self._leaves: Tensors | None = None
 
     def add(self, x: Tensor, bag: Any = None, weight: Tensor | None = None) -> BagState:
@@ -316,8 +319,6 @@ class BagState(Held):
         elif x.size(1) != self._width:
             raise ValueError(f"`x` must have {self._width} channels, as before; got {x.size(1)}.")
         self._like = self._like or x.dtype
-        if self._form is not None and self.pool.channels == -1:
-            self._form = None
         seen = {
             name: value.to(self.dtype) if exact else working(value)
             for name, value in self.form.encode(x).items()

@@ -293,6 +293,9 @@ def test_segments_and_widths_that_the_first_piece_tells():
     torch.testing.assert_close(state.result(), pool(x, bag, dim_size=3))
     assert repr(state) == "BagState(PMA, num_bags=3, pieces=1)"
     assert isinstance(state | pool.begin(3), BagState)
+    for waiting in (aggr.DeepSets(-1), aggr.CompactBilinear(-1, out_channels=3)):
+        state = waiting.double().begin(3).add(x, bag)
+        torch.testing.assert_close(state.result(), waiting(x, bag, dim_size=3))
 
 
 def test_nan_stays_in_its_bag_and_channel():
