@@ -346,7 +346,7 @@ class BagState(Held):
         else:
             self._check_below(self.form.reference(seen, segments, weight))
             terms = self.form.terms(seen, spread(self.reference, segments))
-            sums = numbers.integers(terms, segments, weight, self.bits, self.sums)
+            sums = numbers.rounded_sums(terms, segments, weight, self.bits, self.sums)
         self._put({name: sign * v for name, v in sums.items()} if sign < 0 else sums)
 
     def _join(self, reference: Tensors, size: Tensor) -> Tensors:

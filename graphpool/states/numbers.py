@@ -31,7 +31,7 @@ def compensated_sum(
     return torch.where(finite, kept, total), torch.where(finite, rest, 0)
 
 
-def integers(
+def rounded_sums(
     terms: dict[str, Tensor],
     segments: Segments,
     weight: Tensor | None,

@@ -32,6 +32,7 @@ def test_the_catalogue_of_what_merges():
         "adapool",
         "dsvt",
         "dynamic_kmax",
+        "fsw",
         "isab",
         "median",
         "ponet",
