@@ -56,6 +56,7 @@ PACKAGES: dict[str, Package] = {
     "trimesh": Package("formats", "reading glTF meshes (.glb, .gltf)", _extra("formats")),
     "matplotlib": Package("viz", "pictures", _extra("viz")),
     "networkx": Package("viz", "layouts of graphs", _extra("viz")),
+    "dask": Package("dask", "pooling arrays that lie on a cluster", _extra("dask")),
     "tgp": Package(
         "interop", "more ways to coarsen", _extra("interop"), distribution="torch-geometric-pool"
     ),

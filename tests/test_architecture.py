@@ -39,6 +39,7 @@ OPTIONAL |= {
     "laspy",
     "h5py",
     "trimesh",
+    "dask",
     "tgp",
     "sklearn",
     "chemprop",
