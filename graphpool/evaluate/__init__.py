@@ -8,6 +8,8 @@ from graphpool.evaluate.expressiveness import (
     separate_pairs,
     separate_pairs_by_part,
 )
+from graphpool.evaluate.forgetting import Counterexample, counterexample, matching_distance
+from graphpool.evaluate.lipschitz import lipschitz
 from graphpool.evaluate.paired import (
     PairedResult,
     compare_pair,
@@ -23,13 +25,17 @@ from graphpool.evaluate.undistinguished import (
 )
 
 __all__ = [
+    "Counterexample",
     "PairedResult",
     "SampledSeparation",
     "Separation",
     "compare_pair",
     "copies_block",
+    "counterexample",
     "embed",
     "hotelling",
+    "lipschitz",
+    "matching_distance",
     "relabelled",
     "relative_distance",
     "separate_pairs",
