@@ -46,6 +46,7 @@ PACKAGES: dict[str, Package] = {
     "matplotlib": Package("viz", "pictures", _extra("viz")),
     "networkx": Package("viz", "layouts of graphs", _extra("viz")),
     "safetensors": Package("test", "checkpoints without pickle", _extra("test")),
+    "mil": Package("data", "data sets of multiple-instance learning", _extra("data")),
     "triton": Package("", "fused kernels on CUDA", "a CUDA build of torch, which brings triton"),
 }
 
