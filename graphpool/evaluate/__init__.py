@@ -10,6 +10,7 @@ from graphpool.evaluate.expressiveness import (
 )
 from graphpool.evaluate.forgetting import Counterexample, counterexample, matching_distance
 from graphpool.evaluate.lipschitz import lipschitz
+from graphpool.evaluate.links import adamic_adar, hits_at, topological_concentration
 from graphpool.evaluate.paired import (
     PairedResult,
     compare_pair,
@@ -18,6 +19,12 @@ from graphpool.evaluate.paired import (
     statistical_threshold,
 )
 from graphpool.evaluate.sampling import SampledSeparation, separate_pairs_by_sampling
+from graphpool.evaluate.squashing import (
+    by_distance,
+    effective_resistance,
+    jacobian_bound,
+    jacobian_norms,
+)
 from graphpool.evaluate.undistinguished import (
     similar_pairs,
     undistinguished_pairs,
@@ -29,11 +36,17 @@ __all__ = [
     "PairedResult",
     "SampledSeparation",
     "Separation",
+    "adamic_adar",
+    "by_distance",
     "compare_pair",
     "copies_block",
     "counterexample",
+    "effective_resistance",
     "embed",
+    "hits_at",
     "hotelling",
+    "jacobian_bound",
+    "jacobian_norms",
     "lipschitz",
     "matching_distance",
     "relabelled",
@@ -43,6 +56,7 @@ __all__ = [
     "separate_pairs_by_sampling",
     "similar_pairs",
     "statistical_threshold",
+    "topological_concentration",
     "undistinguished_pairs",
     "undistinguished_pairs_by_part",
 ]
