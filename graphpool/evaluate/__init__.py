@@ -9,8 +9,8 @@ from graphpool.evaluate.expressiveness import (
     separate_pairs_by_part,
 )
 from graphpool.evaluate.forgetting import Counterexample, counterexample, matching_distance
-from graphpool.evaluate.lipschitz import lipschitz
 from graphpool.evaluate.links import adamic_adar, hits_at, topological_concentration
+from graphpool.evaluate.lipschitz import lipschitz
 from graphpool.evaluate.paired import (
     PairedResult,
     compare_pair,

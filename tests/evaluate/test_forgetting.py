@@ -10,23 +10,19 @@ import torch
 from graphpool import aggr
 from graphpool.evaluate import counterexample, matching_distance
 
-SLOW = {"isab", "ponet", "poolformer", "slot_mixture", "latent_attention", "layer_attention"}
 # Smaller bags, or several results, are no vector that could be compared.
 RAGGED = {name for name in aggr.names() if aggr.lookup(name).ragged}
 
 
 def make(name):
     torch.manual_seed(0)
-    return aggr.resolve(name, channels=4, **aggr.lookup(name).example_arguments)
+    return aggr.resolve(name, channels=8, **aggr.lookup(name).example_arguments)
 
 
-def named():
-    for name in aggr.names():
-        if name not in RAGGED | {"fsw"} and "channels" not in aggr.lookup(name).example_arguments:
-            yield pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+NAMES = [name for name in aggr.names() if name not in RAGGED | {"fsw"}]
 
 
-@pytest.mark.parametrize("name", [*named()])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_other_pool_has_a_pair(name):
     pool = make(name)
     found = counterexample(pool)

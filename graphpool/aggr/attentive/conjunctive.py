@@ -11,6 +11,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.ops import segment_sum
 from graphpool.segments import Segments
+from graphpool.states import Mergeable, Sums, Tensors, size_of
 
 
 @register("conjunctive")
@@ -68,8 +69,18 @@ class Conjunctive(MatrixAggregation):
         return self.score(x) * self.judge(x)
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        # The map is linear: it is applied to bags, beside which the elements are many.
         a = self.score(x)
         total = segment_sum(torch.cat([a * x, a], dim=1), segments, weight)
-        total = total / segment_sizes(segments, weight, total)
-        return total[:, :-1] @ self.judge.weight.mT + total[:, -1:] * self.judge.bias
+        return self._judged(total / segment_sizes(segments, weight, total))
+
+    def _judged(self, mean: Tensor) -> Tensor:
+        # The map is linear: it is applied to bags, beside which the elements are many.
+        return mean[:, :-1] @ self.judge.weight.mT + mean[:, -1:] * self.judge.bias
+
+    def merging(self) -> Mergeable:
+        def encode(x: Tensor) -> Tensors:
+            x = x.to(self._dtype(x))
+            a = self.score(x)
+            return {"x": torch.cat([a * x, a], dim=1)}
+
+        return Sums(lambda sums: self._judged(sums["x"] / size_of(sums, sums["x"])), encode)

@@ -54,6 +54,7 @@ class DSMIL(MatrixAggregation):
     learnable = True
     complexity = "E C H"
     example_arguments = {"hidden": 4, "num_outputs": 2}
+    whole_bag = "its query is an element that must be found first, which is a pass of its own"
 
     def __init__(self, channels: int, *, num_outputs: int = 1, hidden: int = 128) -> None:
         super().__init__(channels)

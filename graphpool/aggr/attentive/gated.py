@@ -10,6 +10,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.ops import segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
+from graphpool.states import Exponential, Mergeable, Tensors
 
 
 @register("gated_attention", "abmil")
@@ -72,6 +73,15 @@ class GatedAttention(MatrixAggregation):
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         return pool_heads(self.scores(x), x, segments, weight)
+
+    def merging(self) -> Mergeable:
+        def encode(x: Tensor) -> Tensors:
+            x = x.to(self._dtype(x))
+            return {"x": x.unsqueeze(1), "score": self.scores(x).unsqueeze(2)}
+
+        return Exponential(
+            lambda mean, log, sums: mean.flatten(1), lambda s: s["score"], lambda s: s["x"], encode
+        )
 
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """The weights ``[E, K]`` of elements ``[E, C]``; each bag and output sums to 1."""

@@ -45,6 +45,7 @@ class Set2Set(MatrixAggregation):
     learnable = True
     complexity = "K E C + K S C^2, K readings"
     example_arguments = {"processing_steps": 2}
+    whole_bag = "each of its readings is a pass over the bag"
 
     def __init__(self, channels: int, *, processing_steps: int = 3, scale: bool = False) -> None:
         super().__init__(channels)

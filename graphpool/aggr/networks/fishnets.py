@@ -11,6 +11,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.ops import segment_sum
 from graphpool.segments import Segments
+from graphpool.states import Mergeable, Sums, Tensors
 
 
 @register("fishnets")
@@ -81,8 +82,18 @@ class Fishnets(MatrixAggregation):
         with torch.autocast(x.device.type, enabled=False):
             score, fisher = self.scores(x)
             total = segment_sum(score, segments, weight)
-            known = segment_sum(fisher.flatten(1), segments, weight)
-            known = known.view(-1, self.size, self.size)
-            eye = torch.eye(self.size, dtype=known.dtype, device=x.device)
-            solved = torch.linalg.solve(eye + known, total.unsqueeze(-1)).squeeze(-1)
-            return self.p(solved.to(self.p.weight.dtype))
+            return self._solved(total, segment_sum(fisher.flatten(1), segments, weight))
+
+    def _solved(self, total: Tensor, known: Tensor) -> Tensor:
+        """The result of the sums of scores ``[S, q]`` and Fisher matrices ``[S, q * q]``."""
+        known = known.unflatten(1, (self.size, self.size))
+        eye = torch.eye(self.size, dtype=known.dtype, device=known.device)
+        solved = torch.linalg.solve(eye + known, total.unsqueeze(-1)).squeeze(-1)
+        return self.p(solved.to(self.p.weight.dtype))
+
+    def merging(self) -> Mergeable:
+        def encode(x: Tensor) -> Tensors:
+            score, fisher = self.scores(x.to(self._dtype(x)))
+            return {"score": score, "fisher": fisher.flatten(1)}
+
+        return Sums(lambda sums: self._solved(sums["score"], sums["fisher"]), encode)

@@ -46,6 +46,7 @@ class GeometricMedian(MatrixAggregation):
 
     complexity = "E C log E + K E C, K steps"
     exempt = {"ties": TIES}
+    whole_bag = "an element of any rank may be needed, whatever comes later"
 
     def __init__(self, channels: int | None = None, *, steps: int = 10, eps: float = 1e-3) -> None:
         super().__init__(channels)

@@ -47,6 +47,7 @@ class SoftMedian(MatrixAggregation):
 
     complexity = "E C log E"
     exempt = {"ties": TIES}
+    whole_bag = "an element of any rank may be needed, whatever comes later"
 
     def __init__(self, channels: int | None = None, *, temperature: float = 1.0) -> None:
         super().__init__(channels)

@@ -39,6 +39,7 @@ class TrimmedMean(Aggregation):
 
     complexity = "E C log E"
     exempt = {"ties": TIES}
+    whole_bag = "an element of any rank may be needed, whatever comes later"
 
     def __init__(self, channels: int | None = None, *, trim: float = 0.1) -> None:
         super().__init__(channels)

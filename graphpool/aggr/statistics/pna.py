@@ -10,9 +10,10 @@ from torch import Tensor
 
 from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.registry import register
+from graphpool.aggr.registry import lookup, register
 from graphpool.ops import segment_moments, working
 from graphpool.segments import Segments
+from graphpool.states import Mergeable, Several, Tensors, size_of
 
 SCALERS = {"identity": 0, "amplification": 1, "attenuation": -1}
 STATISTICS = ("sum", "mean", "var", "std", "min", "max")
@@ -87,9 +88,19 @@ class PNA(Aggregation):
     def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         found = segment_moments(working(x), segments, self.statistics, weight)
         y = torch.cat(list(found), dim=-1)
-        # 1 for an empty bag, whose statistics are 0.
-        log = segment_sizes(segments, weight, y).log1p() / self.delta.to(y.dtype)
-        return torch.cat([y * log ** SCALERS[name] for name in self.scalers], dim=-1).to(x.dtype)
+        return self._scaled(y, segment_sizes(segments, weight, y)).to(x.dtype)
+
+    def _scaled(self, y: Tensor, sizes: Tensor) -> Tensor:
+        # The size of an empty bag is 1, and its statistics are 0.
+        log = sizes.log1p() / self.delta.to(y.dtype)
+        return torch.cat([y * log ** SCALERS[name] for name in self.scalers], dim=-1)
+
+    def merging(self) -> Mergeable:
+        def combine(parts: Tensors, sums: Tensors) -> Tensor:
+            y = torch.cat(list(parts.values()), dim=-1)
+            return self._scaled(y, size_of(sums, y))
+
+        return Several({name: lookup(name)().merging() for name in self.statistics}, combine)
 
     def extra_repr(self) -> str:
         return (

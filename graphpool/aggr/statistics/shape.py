@@ -18,6 +18,7 @@ from graphpool.ops import (
     working,
 )
 from graphpool.segments import Segments
+from graphpool.states import Mergeable, Sums, size_of
 
 
 @register("moments")
@@ -51,6 +52,7 @@ class Moments(Aggregation):
     """
 
     complexity = "K E C, K moments"
+    whole_bag = "its higher moments need the mean of the bag first, which is a pass of its own"
 
     def __init__(self, channels: int | None = None, *, order: int = 4, eps: float = 1e-6) -> None:
         super().__init__(channels)
@@ -109,3 +111,6 @@ class VariancePreserving(Aggregation):
     ) -> Tensor:
         y = working(segment_sum(x, segments, weight, gather))
         return (y / segment_sizes(segments, weight, y).sqrt()).to(x.dtype)
+
+    def merging(self) -> Mergeable:
+        return Sums(lambda sums: sums["x"] / size_of(sums, sums["x"]).sqrt())

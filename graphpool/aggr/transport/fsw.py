@@ -61,6 +61,7 @@ class FSW(MatrixAggregation):
     multiplicity_aware = True
     complexity = "E C m + E m log E, m outputs"
     exempt = {"ties": TIES}
+    whole_bag = "an element of any rank may be needed, whatever comes later"
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class OTKE(MatrixAggregation):
     learnable = True
     complexity = "E C K + I E K, I iterations"
     example_arguments = {"num_references": 2, "iterations": 3}
+    whole_bag = "each of its iterations is a pass over the bag"
 
     def __init__(
         self, channels: int, *, num_references: int = 8, eps: float = 0.1, iterations: int = 10
