@@ -69,6 +69,7 @@ PACKAGES: dict[str, Package] = {
     ),
     "yacs": Package("interop", "pools in GraphGym", _extra("interop")),
     "safetensors": Package("test", "checkpoints without pickle", _extra("test")),
+    "mil": Package("data", "data sets of multiple-instance learning", _extra("data")),
     "triton": Package("", "fused kernels on CUDA", "a CUDA build of torch, which brings triton"),
 }
 

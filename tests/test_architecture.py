@@ -40,6 +40,7 @@ OPTIONAL |= {
     "h5py",
     "trimesh",
     "dask",
+    "mil",
     "tgp",
     "sklearn",
     "chemprop",
