@@ -35,7 +35,18 @@ FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # Imported in one place only; triton in the folders named cuda, which hold its kernels and stand each beside a
 # folder named cpu: the kernels of an op and of a search lie with the rest of them.
 OPTIONAL = {"torch_scatter", "torch_cluster", "open3d", "matplotlib", "networkx", "safetensors"}
-OPTIONAL |= {"laspy", "h5py", "trimesh", "tgp"}
+OPTIONAL |= {
+    "laspy",
+    "h5py",
+    "trimesh",
+    "dask",
+    "mil",
+    "tgp",
+    "sklearn",
+    "chemprop",
+    "sentence_transformers",
+    "yacs",
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
