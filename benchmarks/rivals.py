@@ -5,7 +5,7 @@
     python benchmarks/rivals.py --rows "k-NN*" --fresh
 
 Pools: PyG as it is and under ``torch.compile``, the pool in plain PyTorch as it is and compiled (sums by
-``index_add``, extrema by ``scatter_reduce``, a median by two sorts), and our composed form on torch-scatter.
+``index_add``, extrema by ``scatter_reduce``, a median by two sorts), and the same on torch-scatter.
 Farthest points: the bucket samplers of fpsample at every height that suits the number of points. They start
 at a point of their own; each is checked to be greedy from there. Nearest neighbours: SciPy's tree with all
 workers, as it is and unbalanced, pykdtree and Open3D; building the tree counts, for all. What is not
@@ -34,7 +34,7 @@ from torch import Tensor
 from torch_geometric.nn import aggr as pyg
 from torch_geometric.utils import scatter, softmax
 
-from graphpool import aggr, ops, use_backend
+from graphpool import aggr, ops
 from graphpool.datasets import read_points
 from graphpool.ops.neighbors import fps, knn
 
@@ -80,11 +80,29 @@ class Plain:
 
     def median(self, x: Tensor) -> Tensor:
         by_value = x.argsort(0)
-        order = by_value.gather(0, self.index[by_value].argsort(0, stable=True))
+        order = by_value.gather(0, self.index[by_value].argsort(dim=0, stable=True))
         sizes = self.index.bincount(minlength=self.count)
         middle = sizes.cumsum(0) - sizes + (sizes - 1).clamp_min(0) // 2
         found = x.gather(0, order[middle.clamp_max(len(x) - 1)])
         return found * (sizes > 0)[:, None]
+
+
+class Scattered(Plain):
+    """The same with the sums and extrema of torch-scatter over sorted bags."""
+
+    def __init__(self, index: Tensor, count: int, ptr: Tensor) -> None:
+        super().__init__(index, count)
+        self.segment = importlib.import_module("torch_scatter").segment_csr
+        self.ptr = ptr
+
+    def sum(self, x: Tensor) -> Tensor:
+        return self.segment(x, self.ptr, reduce="sum")
+
+    def mean(self, x: Tensor) -> Tensor:
+        return self.segment(x, self.ptr, reduce="mean")
+
+    def max(self, x: Tensor) -> Tensor:
+        return self.segment(x, self.ptr, reduce="max")
 
 
 def pool_rivals(op: str, args: argparse.Namespace) -> dict[str, Run]:
@@ -94,7 +112,8 @@ def pool_rivals(op: str, args: argparse.Namespace) -> dict[str, Run]:
     segments, grad = warmed(index, count), torch.rand(count, CHANNELS, device=args.device)
     x = (torch.rand(elements, CHANNELS, device=args.device) + 0.1).requires_grad_()
     score = torch.randn(elements, CHANNELS, device=args.device, requires_grad=True)
-    number = torch.tensor(2.0, device=args.device, requires_grad=True)
+    start = 2.0 if op == "power" else 1.0
+    number = torch.tensor(start, device=args.device, requires_grad=True)
     ours = {
         "softmax": aggr.SoftPool(learn=True),
         "power": aggr.GNP(form="paper", sign="plus", p=2.0, q=0.5),
@@ -134,10 +153,6 @@ def pool_rivals(op: str, args: argparse.Namespace) -> dict[str, Run]:
 
         given, taken = (x,), [x, *module.parameters()]
 
-    def composed() -> Tensor:
-        with use_backend("torch_scatter"):
-            return own()
-
     learned = (x, number) if op in ("softmax", "power") else given
     of_plain = [v for v in learned if v.requires_grad]
     compiled = partial(torch.compile, dynamic=False)
@@ -147,8 +162,10 @@ def pool_rivals(op: str, args: argparse.Namespace) -> dict[str, Run]:
         "PyG, compiled": (partial(compiled(eager), *given), taken),
         "plain PyTorch": (partial(plain, *learned), of_plain),
         "plain PyTorch, compiled": (partial(compiled(plain), *learned), of_plain),
-        "torch-scatter": (composed, inputs),
     }
+    if importlib.util.find_spec("torch_scatter") and op != "median":
+        on_scatter = getattr(Scattered(index, count, segments.ptr), op)
+        passes["torch-scatter"] = (partial(on_scatter, *learned), of_plain)
 
     def both(run: Run, wanted: list) -> Run:
         return lambda: torch.autograd.grad(run(), wanted, grad, allow_unused=True)
