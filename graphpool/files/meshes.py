@@ -89,7 +89,7 @@ class MeshFiles(Files):
         held = mesh.read_mesh_file(path, need_faces=True)
         cleaned, labels, words = mesh.clean(held.vertices, held.faces), None, None
         if (found := self._found(path, held)) is not None:
-            values, words = found.values, found.words and (*found.words, "")
+            values, words = found.values, None if found.words is None else (*found.words, "")
             none = [i for i, word in enumerate(words or ()) if not word or word in self.ignore]
             if words is None:
                 none = [int(word) for word in self.ignore if word.lstrip("-").isdecimal()]
