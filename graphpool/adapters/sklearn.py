@@ -21,6 +21,8 @@ _checks: Any = _optional.require("sklearn.utils.validation", "graphpool.adapters
 class _OfBags(_base.BaseEstimator):
     """What all estimators here take: ``X`` is a list of arrays ``[n, C]``, or one array ``[B, n, C]``."""
 
+    n_features_in_: int
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
