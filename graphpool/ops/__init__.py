@@ -35,7 +35,7 @@ from graphpool.ops.order import (
     segment_sort,
     segment_topk,
 )
-from graphpool.ops.power import segment_power
+from graphpool.ops.power import segment_mixed_means, segment_power
 from graphpool.ops.product import segment_product
 from graphpool.ops.reduce import (
     segment_max,
@@ -80,6 +80,7 @@ __all__ = [
     "segment_mean",
     "segment_median",
     "segment_min",
+    "segment_mixed_means",
     "segment_moments",
     "segment_outer",
     "segment_power",

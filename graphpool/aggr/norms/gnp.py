@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.norms.negative_elements import check_policy, seen
 from graphpool.aggr.registry import register
-from graphpool.ops import Gather, segment_mean, segment_power, working
+from graphpool.ops import Gather, segment_mixed_means, segment_power
 from graphpool.segments import Segments
 
 FORMS = ("mixed", "paper")
@@ -155,15 +154,8 @@ class GNP(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        p, shares = self.p[:2], self.shares
-        norms = working(segment_power(x, segments, p, 1 / p, weight, gather))
-        mean = working(segment_mean(x, segments, weight, gather))
-        whole = working(segment_mean(x.abs(), segments, weight, gather))
-        # 1 to the last bit where no element is negative, and where all are 0 or one is infinite.
-        same = mean == whole
-        sign = torch.where(same, 1, mean / torch.where(same, 1, whole))
-        y = sign * (shares[0] * norms[:, 0] + shares[1] * norms[:, 1]) + shares[2] * mean
-        return (y * segment_sizes(segments, weight, y) ** self.g).to(x.dtype)
+        exponents = self.p[:2].flatten()
+        return segment_mixed_means(x, segments, exponents, self.shares, self.g, weight, gather)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         if prefix + "a" in state_dict:
