@@ -8,6 +8,7 @@ from graphpool.evaluate.expressiveness import (
     separate_pairs,
     separate_pairs_by_part,
 )
+from graphpool.evaluate.links import adamic_adar, hits_at, topological_concentration
 from graphpool.evaluate.paired import (
     PairedResult,
     compare_pair,
@@ -16,6 +17,12 @@ from graphpool.evaluate.paired import (
     statistical_threshold,
 )
 from graphpool.evaluate.sampling import SampledSeparation, separate_pairs_by_sampling
+from graphpool.evaluate.squashing import (
+    by_distance,
+    effective_resistance,
+    jacobian_bound,
+    jacobian_norms,
+)
 from graphpool.evaluate.undistinguished import (
     similar_pairs,
     undistinguished_pairs,
@@ -26,10 +33,16 @@ __all__ = [
     "PairedResult",
     "SampledSeparation",
     "Separation",
+    "adamic_adar",
+    "by_distance",
     "compare_pair",
     "copies_block",
+    "effective_resistance",
     "embed",
+    "hits_at",
     "hotelling",
+    "jacobian_bound",
+    "jacobian_norms",
     "relabelled",
     "relative_distance",
     "separate_pairs",
@@ -37,6 +50,7 @@ __all__ = [
     "separate_pairs_by_sampling",
     "similar_pairs",
     "statistical_threshold",
+    "topological_concentration",
     "undistinguished_pairs",
     "undistinguished_pairs_by_part",
 ]
