@@ -44,7 +44,7 @@ from graphpool.ops.order import (
     segment_sort,
     segment_topk,
 )
-from graphpool.ops.power import segment_power
+from graphpool.ops.power import segment_mixed_means, segment_power
 from graphpool.ops.product import segment_product
 from graphpool.ops.reference import standard_deviation
 from graphpool.ops.second_moment import segment_matmul, segment_outer, segment_second_moment
@@ -80,6 +80,7 @@ __all__ = [
     "segment_mean",
     "segment_median",
     "segment_min",
+    "segment_mixed_means",
     "segment_moments",
     "segment_outer",
     "segment_power",

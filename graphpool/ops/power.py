@@ -1,4 +1,4 @@
-"""The generalised norm of each bag."""
+"""The generalised norm of each bag, and two of them mixed with the mean."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import check_one_of
+from graphpool._arguments import check_one_of, what_came
 from graphpool.ops import reference as composed
 from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import (
@@ -17,6 +17,7 @@ from graphpool.ops.inputs import (
     working,
     working_weight,
 )
+from graphpool.ops.reduce import segment_mean
 from graphpool.segments import Segments
 
 
@@ -99,6 +100,75 @@ def segment_power(
         above, below = y.chunk(2, 1)
         y = above - below
     return y.reshape(segments.num_segments, *order.shape[:-1], *x.shape[1:]).to(x.dtype)
+
+
+def segment_mixed_means(
+    x: Tensor,
+    segments: Segments,
+    exponents: Tensor,
+    mix: Tensor,
+    growth: Tensor,
+    weight: Tensor | None = None,
+    gather: Gather | None = None,
+) -> Tensor:
+    r"""Two power means of each bag and its mean, mixed, times a power of its size:
+
+    .. math::
+        y_s = n_s^g \Big[ r \big( a\, m_{p_1} + b\, m_{p_2} \big) + c\, \bar{x} \Big], \qquad
+        m_p = \Big( \frac{1}{n_s} \sum_{e \in s} |x_e|^p \Big)^{1/p}, \quad
+        r = \frac{\sum_e x_e}{\sum_e |x_e|}
+
+    with :math:`p_1 > 0 > p_2`: what :class:`graphpool.aggr.GNP` computes, from one reading of the elements.
+    The power means are those of :func:`segment_power`.
+
+    Args:
+        x: Elements ``[E, ..., C]``, floating point.
+        segments: The bags.
+        exponents: ``[2]``: p1 and p2.
+        mix: ``[3, C]`` or ``[3, 1]``: a, b and c.
+        growth: g, one value.
+        weight: Non-negative weight of each element ``[E]``: sums are of ``w x``, and ``n`` of ``w``.
+        gather: ``[E]``: element ``e`` is ``x[gather[e]]``.
+
+    Returns:
+        ``[S, ..., C]`` in the dtype of ``x``; an empty bag gives 0.
+
+    Raises:
+        TypeError: An argument has the wrong type or dtype.
+        ValueError: Sizes do not fit, a weight is negative, or an exponent is not finite or of the wrong sign.
+
+    Example:
+        >>> segments, p = Segments(ptr=torch.tensor([0, 2])), torch.tensor([2.0, -1.0])
+        >>> mix = torch.tensor([[1.0], [0.0], [0.0]])
+        >>> segment_mixed_means(torch.tensor([[1.0], [7.0]]), segments, p, mix, torch.tensor(0.0))
+        tensor([[5.]])
+    """
+    check_elements(x, segments, weight, gather)
+    channels = x.size(-1) if x.dim() > 1 else 1
+    shapes = {"exponents": [(2,)], "mix": [(3, channels), (3, 1)], "growth": [(), (1,)]}
+    for (name, allowed), v in zip(shapes.items(), (exponents, mix, growth), strict=True):
+        if not isinstance(v, Tensor) or not v.is_floating_point():
+            raise TypeError(f"`{name}` must be a floating point tensor; got {what_came(v)}.")
+        if tuple(v.shape) not in allowed:
+            raise ValueError(
+                f"`{name}` must have shape {' or '.join(map(str, allowed))}; got {tuple(v.shape)}."
+            )
+    p, mix, growth = (v.to(working(x).dtype) for v in (exponents, mix, growth.reshape(1)))
+    if _debug.values_are_checked(p.device) and not (p.isfinite().all() and p[0] > 0 and p[1] < 0):
+        raise ValueError(
+            f"`exponents` must be finite, the first above 0 and the second below; got {p.tolist()}."
+        )
+    mix = (
+        mix.reshape(3, *[1] * (x.dim() - 2), mix.size(1)).expand(3, *x.shape[1:])
+        if x.dim() > 1
+        else mix[:, 0]
+    )
+    if kernel := fused("segment_mixed_means", x, weight):
+        return kernel(x, segments, p, mix, growth, weight, gather)
+    norms = working(segment_power(x, segments, p[:, None], 1 / p[:, None], weight, gather))
+    means = (segment_mean(v, segments, weight, gather) for v in (x, composed.sizes_of(x)))
+    n = composed.sizes(segments, working_weight(weight, x), norms.dtype)
+    return composed.mixed(norms.unbind(1), *map(working, means), mix, growth, n).to(x.dtype)
 
 
 def _rows(exponent: Tensor, x: Tensor) -> Tensor:

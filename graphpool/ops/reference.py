@@ -7,6 +7,8 @@ also take integers), and ``weight`` is ``[E]`` or ``None``; the public functions
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -214,9 +216,8 @@ def segment_power(
         )
         infinite = extreme == torch.inf
         of_element = gather_segments(infinite.to(x.dtype), segments) > 0
-    # |x| with the right-hand derivative at 0. Zeros are the limit of a small positive number, infinities
-    # that of a large one.
-    a = torch.where(x < 0, -x, x)
+    # Zeros are the limit of a small positive number, infinities that of a large one.
+    a = sizes_of(x)
     u = with_value(a, a.clamp(least, most)).log()
     # Exponents do not move an infinite result.
     total = segment_logsumexp(torch.where(of_element, p.detach(), p) * u, segments, weight)
@@ -227,6 +228,36 @@ def segment_power(
         extreme < least, 0, torch.where(infinite & ~y.isnan(), torch.inf, y.detach())
     )
     return with_value(torch.where(n == 0, 0, y), torch.where(n == 0, 0, value)).to(dtype)
+
+
+def segment_mixed_means(
+    x: Tensor,
+    exponents: Tensor,
+    mix: Tensor,
+    growth: Tensor,
+    segments: Segments,
+    weight: Tensor | None = None,
+) -> Tensor:
+    norms = [segment_power(x, p, 1 / p, segments, weight) for p in exponents]
+    means = (segment_mean(v, segments, weight) for v in (x, sizes_of(x)))
+    return mixed(norms, *means, mix, growth, sizes(segments, weight, x.dtype))
+
+
+def sizes_of(x: Tensor) -> Tensor:
+    """``|x|``, with the right-hand derivative at 0."""
+    return torch.where(x < 0, -x, x)
+
+
+def mixed(
+    norms: Sequence[Tensor], mean: Tensor, whole: Tensor, mix: Tensor, growth: Tensor, n: Tensor
+) -> Tensor:
+    """``n^g (r (a m_1 + b m_2) + c mean)``: ``mix`` holds a, b and c, and ``r`` is the mean over ``whole``,
+    that of the sizes."""
+    # 1 to the last bit where no element is negative, and where all are 0 or one is infinite.
+    same = mean == whole
+    sign = torch.where(same, 1, mean / torch.where(same, 1, whole))
+    y = sign * (mix[0] * norms[0] + mix[1] * norms[1]) + mix[2] * mean
+    return y * align(torch.where(n == 0, 1, n), y) ** growth
 
 
 def _smallest(a: Tensor, segments: Segments) -> Tensor:

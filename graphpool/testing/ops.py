@@ -20,6 +20,9 @@ _FILLED_IN: dict[str, Any] = {
     "p": 1.5,
     "q": 0.4,
     "k": 2,
+    "exponents": torch.tensor([3.0, -2.0]),
+    "mix": torch.tensor([[0.5], [-0.4], [0.9]]),
+    "growth": torch.tensor(0.3),
 }
 """By the name of the parameter: what it gets. The level of a quantile is called ``q``, too."""
 

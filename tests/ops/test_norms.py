@@ -100,3 +100,78 @@ def test_scores_that_overflow_still_tell_elements_apart():
     x = torch.tensor([[1e20], [2e20], [-1e20]])
     y = ops.segment_softpool(x, Segments(ptr=torch.tensor([0, 3])), 1e30)
     assert y.item() == x[1].item()
+
+
+class TestMixedMeans:
+    """Two power means and the mean in one pass, against three calls of the ops that they are."""
+
+    P = torch.tensor([3.5, -2.5], dtype=torch.float64)
+    MIX = torch.tensor([[0.6], [-0.3], [0.8]], dtype=torch.float64)
+
+    @staticmethod
+    def formula(x, segments, p, mix, g, weight=None):
+        norms = [ops.segment_power(x, segments, v, 1 / v, weight) for v in p]
+        mean = ops.segment_mean(x, segments, weight)
+        n = ops.segment_sum(
+            torch.ones_like(x[:, :1]) if weight is None else weight[:, None], segments
+        )
+        whole = ops.segment_mean(x.abs(), segments, weight)
+        sign = mean / torch.where(n == 0, 1, whole)
+        y = sign * (mix[0] * norms[0] + mix[1] * norms[1]) + mix[2] * mean
+        return torch.where(n == 0, 1, n) ** g * y
+
+    @pytest.mark.parametrize("channels", [1, 8, 19])
+    @pytest.mark.parametrize("positive", [True, False])
+    @pytest.mark.parametrize("weighted", [True, False])
+    def test_are_the_formula_with_all_derivatives(self, channels, positive, weighted):
+        torch.manual_seed(0)
+        # A long bag, which is taken in pieces, some short ones and an empty one.
+        counts = torch.tensor([140_000 // channels, 3, 0, 70, 129, 1])
+        segments = Segments.from_counts(counts)
+        x = torch.randn(segments.num_elements, channels, dtype=torch.float64)
+        x = x.abs() if positive else x
+        weight = torch.randint(0, 3, (len(x),)).double() if weighted else None
+        weight = None if weight is None else weight.index_fill(0, torch.tensor([len(x) - 1]), 2.0)
+        g = torch.tensor(0.3, dtype=torch.float64)
+        inputs = [v.clone().requires_grad_() for v in (x, self.P, self.MIX, g)]
+        y = ops.segment_mixed_means(inputs[0], segments, *inputs[1:], weight)
+        expected = self.formula(inputs[0], segments, *inputs[1:], weight)
+        torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-12)
+        grad = torch.randn_like(y)
+        found = torch.autograd.grad(y, inputs, grad)
+        torch.testing.assert_close(
+            found, torch.autograd.grad(expected, inputs, grad), rtol=1e-8, atol=1e-12
+        )
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("order", ["sorted", "unsorted", "gathered"])
+    def test_in_other_precisions_and_orders(self, dtype, order):
+        torch.manual_seed(0)
+        index = torch.randint(0, 30, (800,))
+        segments = Segments(index=index if order == "unsorted" else index.sort()[0])
+        gather = torch.randint(0, 300, (800,)) if order == "gathered" else None
+        x = torch.randn(300 if order == "gathered" else 800, 20).to(dtype).requires_grad_()
+        exact = x.detach().double().requires_grad_()
+        p, mix, g = self.P.float(), self.MIX.float(), torch.tensor(0.3)
+        y = ops.segment_mixed_means(x, segments, p, mix, g, gather=gather)
+        rows = exact if gather is None else exact[gather]
+        expected = self.formula(rows, segments, p.double(), mix.double(), g.double())
+        tolerance = (
+            {"rtol": 2e-5, "atol": 2e-6} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+        )
+        torch.testing.assert_close(y.double(), expected, **tolerance)
+        grad = torch.randn_like(y)
+        (found,) = torch.autograd.grad(y, x, grad)
+        (reference,) = torch.autograd.grad(expected, exact, grad.double())
+        torch.testing.assert_close(found.double(), reference, **tolerance)
+
+    @pytest.mark.parametrize("p", [torch.tensor([-1.0, 1.0]), torch.tensor([torch.inf, -1.0])])
+    def test_exponents_out_of_range(self, p):
+        with pytest.raises(ValueError, match="the first above 0"):
+            ops.segment_mixed_means(elements(), BAGS, p, self.MIX, torch.tensor(0.0))
+
+    def test_shapes_and_types_are_checked(self):
+        with pytest.raises(ValueError, match=r"`mix` must have shape \(3, \d+\) or \(3, 1\)"):
+            ops.segment_mixed_means(elements(), BAGS, self.P, self.MIX[:2], torch.tensor(0.0))
+        with pytest.raises(TypeError, match="`growth`"):
+            ops.segment_mixed_means(elements(), BAGS, self.P, self.MIX, 0.0)

@@ -68,6 +68,20 @@ def power(v, p, q):
     return len(v) ** -q * math.fsum(abs(a) ** p for a in v) ** (1 / p)
 
 
+MIXED = (
+    torch.tensor([3.0, -2.0], dtype=torch.float64),
+    torch.tensor([[0.5], [-0.4], [0.9]], dtype=torch.float64),
+    torch.tensor(0.3, dtype=torch.float64),
+)
+
+
+def mixed(v):
+    first, second = (power(v, p, 1 / p) for p in (3.0, -2.0))
+    size = math.fsum(map(abs, v))
+    sign = math.fsum(v) / size if size else 1.0
+    return len(v) ** 0.3 * (sign * (0.5 * first - 0.4 * second) + 0.9 * math.fsum(v) / len(v))
+
+
 def quantile(v, q, how):
     return float(torch.quantile(torch.tensor(v, dtype=torch.float64), q, interpolation=how))
 
@@ -95,6 +109,7 @@ ORACLES = {
         "1": ((1.0, 0.0), lambda v: power(v, 1, 0)),
         "-2": ((-2.0, -0.5), lambda v: power(v, -2, -0.5)),
     },
+    "segment_mixed_means": {"": (MIXED, mixed)},
     "segment_median": {"": ((), lambda v: quantile(v, 0.5, "lower"))},
     "segment_quantile": {k: v for kind in ops.INTERPOLATIONS for k, v in how(kind).items()},
 }

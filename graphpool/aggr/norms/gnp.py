@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.norms.negative_elements import check_policy, norms, seen
 from graphpool.aggr.registry import register
-from graphpool.ops import Gather, segment_mean, segment_power, working
+from graphpool.ops import Gather, segment_mixed_means, segment_power
 from graphpool.segments import Segments
 from graphpool.states import Mergeable, Several, Sums, Tensors, size_of
 
@@ -156,12 +155,8 @@ class GNP(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        p = self.p[:2]
-        powers = working(segment_power(x, segments, p, 1 / p, weight, gather))
-        mean = working(segment_mean(x, segments, weight, gather))
-        whole = working(segment_mean(x.abs(), segments, weight, gather))
-        y = self._mixed(powers, mean, whole)
-        return (y * segment_sizes(segments, weight, y) ** self.g).to(x.dtype)
+        exponents = self.p[:2].flatten()
+        return segment_mixed_means(x, segments, exponents, self.shares, self.g, weight, gather)
 
     def _mixed(self, powers: Tensor, mean: Tensor, whole: Tensor) -> Tensor:
         """The three means ``[S, ..., C]`` of a bag, the first two side by side; ``whole`` of sizes."""

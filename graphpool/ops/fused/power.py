@@ -1,4 +1,4 @@
-"""The generalised norms of each bag, with gradients to their exponents."""
+"""The generalised norms of each bag, with gradients to their exponents; two of them mixed with the mean."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import math
 from torch import Tensor
 
 from graphpool.ops import reference as composed
-from graphpool.ops.fused.common import flat
-from graphpool.ops.fused.cpu import power as cpu_power
+from graphpool.ops.fused.common import flat, of_bags
 from graphpool.ops.fused.cpu import weight as cpu_weight
+from graphpool.ops.fused.cpu.norms import mixed as cpu_mixed
+from graphpool.ops.fused.cpu.norms import power as cpu_power
 from graphpool.ops.fused.fused_op import FusedOp
 from graphpool.ops.fused.layout import Layout
 from graphpool.ops.inputs import Gather
@@ -59,3 +60,46 @@ def segment_power(
     exponents = (v.reshape(len(v), math.prod(x.shape[1:])).contiguous() for v in (p, q))
     y = _power((flat(x), *exponents), segments, weight, gather, negative)
     return y.view(segments.num_segments, len(p), *x.shape[1:])
+
+
+def _mixed_shapes(
+    x: Tensor, exponents: Tensor, mix: Tensor, growth: Tensor, layout: Layout
+) -> tuple[tuple[int, ...], ...]:
+    """The result, what :mod:`cpu_mixed` keeps, and the sizes of the bags."""
+    return (layout.bags, x.shape[1]), (layout.bags, cpu_mixed.KEPT, x.shape[1]), (layout.bags,)
+
+
+def _mixed_composed(
+    x: Tensor, exponents: Tensor, mix: Tensor, growth: Tensor, layout: Layout
+) -> Tensor:
+    return composed.segment_mixed_means(x, exponents, mix, growth, layout.segments(), layout.weight)
+
+
+_mixed = FusedOp(
+    "segment_mixed_means",
+    "x[R,C] exponents[K] mix[M,C] growth[G]",
+    "out kept size",
+    _mixed_shapes,
+    cpu_mixed.forward,
+    cpu_mixed.backward,
+    _mixed_composed,
+)
+
+
+@_mixed.serves("segment_mixed_means")
+def segment_mixed_means(
+    x: Tensor,
+    segments: Segments,
+    exponents: Tensor,
+    mix: Tensor,
+    growth: Tensor,
+    weight: Tensor | None = None,
+    gather: Gather | None = None,
+) -> Tensor:
+    inputs = (
+        flat(x),
+        exponents.contiguous(),
+        mix.reshape(3, math.prod(x.shape[1:])).contiguous(),
+        growth.contiguous(),
+    )
+    return of_bags(_mixed(inputs, segments, weight, gather), segments, x)

@@ -36,7 +36,7 @@ class Call:
         """The rows ``x`` ``[R, C]``, and random tensors for whatever else the op takes."""
         channels = x.shape[1]
         heads = {"one": 1, "half": channels // 2, "channel": channels}[self.heads]
-        sizes = {"E": elements, "C": channels, "H": heads, "K": 2}
+        sizes = {"E": elements, "C": channels, "H": heads, "K": 2, "M": 3, "G": 1}
         made = []
         for letters in self.op.dimensions.values():
             if letters[0] == "R":

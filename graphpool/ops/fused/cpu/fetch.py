@@ -31,7 +31,7 @@ def _prefetch(typing_context: Any, array: Any, row: Any, column: Any) -> Any:
     return types.void(array, types.int64, types.int64), codegen
 
 
-@register_jitable
+@register_jitable(forceinline=True)
 def fetch_row(array, row):  # type: ignore[no-untyped-def]
     """Asks for ``array[row]``, which is read soon."""
     for column in range(0, array.shape[1], 64 // array.itemsize):

@@ -11,7 +11,7 @@ import numpy as np
 from graphpool.ops.fused.cpu.core import REDUCTION_FLAGS, inlined, kernel, run
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import LN2, exp2, log2, tiny
-from graphpool.ops.fused.cpu.power import log_size, sides
+from graphpool.ops.fused.cpu.norms.power import log_size, sides
 
 MOMENTS, SHARES, POWERS = range(3)
 FAR = 126.0

@@ -279,6 +279,27 @@ def sides(negative: str, p: np.ndarray) -> np.ndarray:
     return np.repeat(sides, len(p) // len(sides))
 
 
+def joined(  # type: ignore[no-untyped-def]
+    p, logs, extremes, sizes, cut
+):
+    """Of long bags, from their pieces ``[P, K, C]``, in float64 and in order: a piece counts as one element
+    whose log is its norm. The logs of the norms, the extreme elements, and the sizes ``[S]``."""
+    present = sizes[:, None, None] > 0
+    scores = np.where(present, p * logs, -np.inf)
+    top = np.maximum.reduceat(scores, cut.first)
+    top[np.isneginf(top)] = 0
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        spread = top[cut.owner]
+        terms = np.exp(np.where(scores == spread, 0, scores - spread))
+        log = (top + np.log(np.add.reduceat(terms, cut.first))) / p
+    extreme = np.where(
+        p > 0,
+        np.maximum.reduceat(np.where(present, extremes, -np.inf), cut.first),
+        np.minimum.reduceat(np.where(present, extremes, np.inf), cut.first),
+    )
+    return log, extreme, np.add.reduceat(sizes.astype(np.float64), cut.first)
+
+
 def forward(
     x: np.ndarray,
     p: np.ndarray,
@@ -303,27 +324,15 @@ def forward(
     part_size = np.empty(count, x.dtype)
     args = (*where, cut.begin, cut.end, NO_LIMIT, True, part_extreme, part_norm, part_size)
     run(power_forward, args, row_chunks(count, int((cut.end - cut.begin).sum()) * p.size))
-    # In float64 and in order: a piece counts as one element whose log is its norm.
-    present = part_size[:, None, None] > 0
-    scores = np.where(present, p.astype(np.float64) * part_norm, -np.inf)
-    top = np.maximum.reduceat(scores, cut.first)
-    top[np.isneginf(top)] = 0
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        spread = top[cut.owner]
-        terms = np.exp(np.where(scores == spread, 0, scores - spread))
-        joined = (top + np.log(np.add.reduceat(terms, cut.first))) / p
-        total = np.add.reduceat(part_size.astype(np.float64), cut.first)
-        found = total[:, None, None] > 0
-        y = np.exp(joined - q * np.log(np.where(found, total[:, None, None], 1)))
-    extreme = np.where(
-        p > 0,
-        np.maximum.reduceat(np.where(present, part_extreme, -np.inf), cut.first),
-        np.minimum.reduceat(np.where(present, part_extreme, np.inf), cut.first),
-    )
+    orders = p.astype(np.float64)
+    joined_, extreme, total = joined(orders, part_norm, part_extreme, part_size, cut)
+    found = total[:, None, None] > 0
+    with np.errstate(over="ignore"):
+        y = np.exp(joined_ - q * np.log(np.where(found, total[:, None, None], 1)))
     least = 2.0 ** (-1021 if x.dtype == np.float64 else -125)
     limit_of = np.where(extreme < least, 0, np.where(np.isinf(extreme), np.inf, y))
-    y = np.where(np.isnan(joined), joined, limit_of)
-    norm[long_bags] = np.where(found, joined, 0)
+    y = np.where(np.isnan(joined_), joined_, limit_of)
+    norm[long_bags] = np.where(found, joined_, 0)
     out[long_bags] = np.where(found, y, 0)
     size[long_bags] = total
 

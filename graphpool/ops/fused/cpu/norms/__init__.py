@@ -1,0 +1,1 @@
+"""Generalised norms on the CPU."""
