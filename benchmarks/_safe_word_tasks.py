@@ -91,7 +91,7 @@ def evaluated(model: nn.Module, batches: Iterable[Any], run: Callable[..., Tenso
 
 
 def on_graphs(model: nn.Module, batch: Any) -> Tensor:
-    more = {"edge_attr": batch.edge_attr} if model.takes_edges else {}
+    more = {"edge_attr": batch.edge_attr} if model.edge_dim is not None else {}
     return model(batch.x, batch.edge_index, batch.nodes, **more)
 
 
