@@ -58,7 +58,7 @@ SHARED = {n for kind in Aggregation.__mro__ for n in vars(kind).get("__annotatio
 
 
 def skip_what_all_have(app, what, name, obj, skip, options):
-    """What every pool has is described once, at ``Aggregation``: its ``forward``, and what it says of itself."""
+    """What all pools have is described at ``Aggregation``: ``forward``, and what it says of itself."""
     if getattr(obj, "copied_from", None):
         return True
     described = app.env.temp_data.get("autodoc:class")

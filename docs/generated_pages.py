@@ -58,7 +58,7 @@ def write_all(docs: Path) -> None:
 
 
 def reference_page(module: str, title: str, about: str, described: dict[type, str]) -> str:
-    """The page of a module: a table of its names, then each; a class is described on the first page that has it."""
+    """The page of a module: a table of its names, then each; a class stands on the first page that has it."""
     found = importlib.import_module(module)
     rows, bodies = [], []
     for name in sorted(getattr(found, "__all__", ()), key=str.lower):

@@ -122,6 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(used, "--device", default="cpu", help="cpu, cuda, ...")
     add([predict], "--ply", **at, help="folder for coloured .ply, where elements are labelled")
     add([predict], "--pictures", **at, help="a .png to draw the first twelve into")
+    add([predict], "--up", choices="xyz", default="z", help="the axis that points up in pictures")
     add([judge], "--split", help="test, or all if there is none")
     add([info], "file", **at, nargs="?")
     # fmt: on
@@ -237,7 +238,7 @@ def _predict(args: argparse.Namespace) -> None:
         items = [item for path in paths[:12] for item in files.read(path)][: len(shown)]
         said = ["" if files.labels else f"\n{p.word} {p.probabilities.max():.0%}" for p in shown]
         titles = [Path(p.name).name + text for p, text in zip(shown, said, strict=True)]
-        files.draw(items, titles, [p.label for p in shown], args.pictures)
+        files.draw(items, titles, [p.label for p in shown], args.pictures, classes, args.up)
 
 
 def _write(found: Sequence[Prediction], out: Path | None, files: Files) -> None:

@@ -71,9 +71,9 @@ _ABILITIES = """
 ## What each can do
 
 *Learned*: it has parameters. *Order-free*: the order of the elements does not matter. *Counts*: a bag with
-every element doubled gives another result. *Positions*: elements must come with coordinates. *Width*: channels
-out of 8 in, with the arguments in brackets where they are not the default. *Time*: in the numbers of elements
-`E`, bags `S` and channels `C`.
+every element doubled gives another result. *Positions*: elements must come with coordinates. *Width*:
+channels out of 8 in, with the arguments in brackets where they are not the default. *Time*: in the numbers of
+elements `E`, bags `S` and channels `C`.
 """
 # Families are the folders of the code.
 _FAMILIES = {
@@ -127,7 +127,9 @@ def _entry(name: str) -> Entry:
 
 def summary(described: object) -> str:
     """The first sentence of a docstring, without its markup and formula."""
-    text = (inspect.getdoc(described) or "").split("\n\n", 1)[0].replace("\n", " ").replace("``", "`")
+    text = (
+        (inspect.getdoc(described) or "").split("\n\n", 1)[0].replace("\n", " ").replace("``", "`")
+    )
     for role in (":class:", ":func:", ":meth:"):
         text = text.replace(role, "")
     text, formula, _ = text.split(". ")[0].partition(":math:")

@@ -104,8 +104,17 @@ class MeshFiles(Files):
         held = mesh.read_mesh(source)
         plot.export_ply(path, held.vertices, held.faces, labels, num_classes=classes)
 
-    def draw(self, items: Sequence[Item], titles: Sequence[str], colors: list, path: Path) -> None:
+    def draw(
+        self,
+        items: Sequence[Item],
+        titles: Sequence[str],
+        colors: list,
+        path: Path,
+        classes: Sequence[str],
+        up: str = "z",
+    ) -> None:
         held = [mesh.read_mesh(item.name) for item in items]
         paint = colors if self.labels else [None] * len(items)
         cells = [(m.vertices, m.faces, c, t) for m, c, t in zip(held, paint, titles, strict=True)]
-        plot.mesh_sheet([cells[i : i + 4] for i in range(0, len(cells), 4)], path)
+        rows = [cells[i : i + 4] for i in range(0, len(cells), 4)]
+        plot.mesh_sheet(rows, path, classes=classes if self.labels else None, up=up)

@@ -180,7 +180,14 @@ class PointFiles(Files):
     def write_ply(self, source: Path, labels: np.ndarray, path: Path, classes: int) -> None:
         plot.export_ply(path, self.cloud(source).points, None, labels, num_classes=classes)
 
-    def draw(self, items: Sequence[Item], titles: Sequence[str], colors: list, path: Path) -> None:
-        plot.cloud_gallery(
-            [i.raw.pos for i in items], titles, path, colors if self.labels else None
-        )
+    def draw(
+        self,
+        items: Sequence[Item],
+        titles: Sequence[str],
+        colors: list,
+        path: Path,
+        classes: Sequence[str],
+        up: str = "z",
+    ) -> None:
+        named = {"values": colors, "classes": classes} if self.labels else {}
+        plot.cloud_gallery([i.raw.pos for i in items], titles, path, up=up, **named)

@@ -9,7 +9,10 @@ import numpy as np
 
 from graphpool._optional import require
 
-__all__ = ["GRAY", "HUES", "PALETTE_SIZE", "camera", "label_colors", "label_map", "label_positions"]
+__all__ = [
+    "GRAY", "HUES", "PALETTE_SIZE", "camera", "label_colors", "label_map", "label_positions",
+    "upright",
+]  # fmt: skip
 
 #: Okabe and Ito, "Color universal design" (2008), the most different ones first.
 HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#555555")
@@ -71,6 +74,13 @@ def label_colors(
         else:
             colors = table(names % table.N)[..., :3]
     return np.where(free[..., None], GRAY, colors)
+
+
+def upright(points: np.ndarray, up: str) -> np.ndarray:
+    """Coordinates turned such that the axis ``up`` is the third; a rotation, nothing is mirrored."""
+    if up not in ("x", "y", "z"):
+        raise ValueError(f"`up` must be 'x', 'y' or 'z'; got {up!r}.")
+    return np.roll(points, {"z": 0, "y": 1, "x": 2}[up], axis=1)
 
 
 def camera(view: tuple[float, float]) -> np.ndarray:
