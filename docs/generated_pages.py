@@ -16,6 +16,7 @@ REFERENCE = [
     ("graphpool.aggr", "Aggregations", "Learnable pools, and the registry of their names."),
     ("graphpool.conv", "Convolutions", "Message passing that takes any aggregation."),
     ("graphpool.coarsen", "Coarsening", "Select, reduce, connect, lift; contracting a graph."),
+    ("graphpool.overlap", "Overlap", "What the neighbourhoods of two nodes share."),
     ("graphpool.relational", "Relational pooling", "Pools over labelled copies of a graph."),
     ("graphpool.points", "Point clouds", "Layers, the training-free encoder and transforms."),
     ("graphpool.mesh", "Meshes", "Primal-dual graphs, features, convolution and pooling."),

@@ -8,6 +8,7 @@ from graphpool.evaluate.expressiveness import (
     separate_pairs,
     separate_pairs_by_part,
 )
+from graphpool.evaluate.links import adamic_adar, hits_at, topological_concentration
 from graphpool.evaluate.paired import (
     PairedResult,
     compare_pair,
@@ -26,9 +27,11 @@ __all__ = [
     "PairedResult",
     "SampledSeparation",
     "Separation",
+    "adamic_adar",
     "compare_pair",
     "copies_block",
     "embed",
+    "hits_at",
     "hotelling",
     "relabelled",
     "relative_distance",
@@ -37,6 +40,7 @@ __all__ = [
     "separate_pairs_by_sampling",
     "similar_pairs",
     "statistical_threshold",
+    "topological_concentration",
     "undistinguished_pairs",
     "undistinguished_pairs_by_part",
 ]

@@ -1,6 +1,7 @@
 """Whole networks, in which every pool is a word."""
 
 from graphpool.models.graph import GraphModel
+from graphpool.models.links import NCN
 from graphpool.models.meshes.classifier import MeshClassifier
 from graphpool.models.meshes.face_mlp import FaceMLP
 from graphpool.models.meshes.meshcnn import MeshCNNClassifier, MeshCNNSegmenter
@@ -12,6 +13,7 @@ from graphpool.models.points.point_pn import PointPN
 from graphpool.models.points.pointnet2 import PointNet2Classifier, PointNet2Segmenter
 
 __all__ = [
+    "NCN",
     "EdgeConvClassifier",
     "FaceMLP",
     "GraphModel",

@@ -1,0 +1,137 @@
+"""What the neighbourhoods of two nodes share: bags that belong to pairs of nodes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphpool import _debug
+from graphpool._arguments import as_count, as_edges
+from graphpool.ragged import ragged_gather
+from graphpool.segments import Segments
+
+__all__ = ["Overlap", "PairBags", "joined", "neighborhood_overlap", "without_links"]
+
+
+class PairBags(NamedTuple):
+    """One bag of nodes for each pair; a pool takes it as ``pool(x, bags.segments, gather=bags.nodes)``.
+
+    Attributes:
+        nodes: The nodes of all bags, ``[M]``, ascending within a bag.
+        segments: Which pair each belongs to; many bags are empty.
+    """
+
+    nodes: Tensor
+    segments: Segments
+
+
+class Overlap(NamedTuple):
+    """Neighbours of both nodes of a pair, of the first alone, and of the second alone."""
+
+    common: PairBags
+    first: PairBags
+    second: PairBags
+
+
+def neighborhood_overlap(edge_index: Tensor, pairs: Tensor, num_nodes: int) -> Overlap:
+    r"""For pairs :math:`(i, j)` the bags :math:`N(i) \cap N(j)`, :math:`N(i) \setminus N(j)`,
+    :math:`N(j) \setminus N(i)`.
+
+    :math:`N(i)` is the set of nodes with an edge to ``i``: repeated edges count once, self-loops put a node
+    into its own neighbourhood. Where ``edge_index`` holds the pair itself, each end is a neighbour of the
+    other.
+
+    All sorted rows of both sides are merged at once, in :math:`O(M \log M)` for :math:`M` entries.
+
+    Args:
+        edge_index: ``[2, E]``, senders and receivers; both directions of an undirected graph.
+        pairs: ``[2, P]``.
+        num_nodes: Number of nodes.
+
+    Raises:
+        TypeError: An argument does not hold integers.
+        ValueError: A shape does not fit, or a node lies outside ``[0, num_nodes)``.
+
+    Example:
+        >>> edges = torch.tensor([[0, 2, 1, 2, 0, 3], [2, 0, 2, 1, 3, 0]])
+        >>> overlap = neighborhood_overlap(edges, torch.tensor([[0, 2], [1, 3]]), num_nodes=4)
+        >>> overlap.common.nodes.tolist(), overlap.common.segments.index.tolist()
+        ([2, 0], [0, 1])
+        >>> overlap.first.nodes.tolist()  # 3 is a neighbour of 0 and not of 1; 1 of 2 and not of 3
+        [3, 1]
+    """
+    size = as_count(num_nodes, "num_nodes", least=0)
+    ptr, senders = _rows(checked_edges(edge_index, "edge_index", size), size)
+    ends = checked_edges(pairs, "pairs", size)
+    # Rows are ascending and pairs come in order, so that both lists of keys are sorted without a sort.
+    first, second = (_keys(ptr, senders, end, size) for end in ends)
+    shared = _among(first, second)
+    return Overlap(
+        *(
+            PairBags(keys % max(size, 1), _bags(keys, size, ends.size(1)))
+            for keys in (first[shared], first[~shared], second[~_among(second, first)])
+        )
+    )
+
+
+def without_links(edge_index: Tensor, pairs: Tensor, num_nodes: int) -> Tensor:
+    """``edge_index`` without the edges that join the nodes of ``pairs``, in either direction.
+
+    A network that learns to tell links from pairs must not see the links it is asked about.
+
+    Raises:
+        TypeError: An argument does not hold integers.
+        ValueError: A shape does not fit, or a node lies outside ``[0, num_nodes)``.
+
+    Example:
+        >>> without_links(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([[2], [1]]), num_nodes=3)
+        tensor([[0, 2],
+                [1, 0]])
+    """
+    return edge_index[:, ~joined(edge_index, pairs, num_nodes)]
+
+
+def joined(edge_index: Tensor, pairs: Tensor, num_nodes: int) -> Tensor:
+    """Which columns of ``edge_index`` are among ``pairs``, in either direction; boolean ``[E]``."""
+    named = ((edge_index, "edge_index"), (pairs, "pairs"))
+    both = (checked_edges(edges, name, num_nodes) for edges, name in named)
+    keys, other = (edges.amin(0) * num_nodes + edges.amax(0) for edges in both)
+    return _among(keys, other.sort().values)
+
+
+def checked_edges(edges: Tensor, name: str, num_nodes: int) -> Tensor:
+    """``edges`` as int64 ``[2, E]``, all of whose nodes are there."""
+    size = as_count(num_nodes, "num_nodes", least=0)
+    edges = as_edges(edges, name, f"an integer tensor [2, {'P' if name == 'pairs' else 'E'}]")
+    if _debug.values_are_checked(edges.device) and edges.numel():
+        low, high = (int(v) for v in edges.aminmax())
+        if low < 0 or high >= size:
+            raise ValueError(
+                f"`{name}` must lie in [0, {size}), the nodes there are; got {low if low < 0 else high}."
+            )
+    return edges
+
+
+def _rows(edges: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The senders of every receiver, each once and ascending, as offsets and nodes."""
+    keys = (edges[1] * size + edges[0]).unique()
+    ptr = torch._convert_indices_from_coo_to_csr(keys // max(size, 1), size)
+    return ptr, keys % max(size, 1)
+
+
+def _keys(ptr: Tensor, senders: Tensor, rows: Tensor, size: int) -> Tensor:
+    owner, position = ragged_gather(ptr, rows)
+    return owner * size + senders[position]
+
+
+def _among(keys: Tensor, other: Tensor) -> Tensor:
+    """Which keys are among others, which are sorted."""
+    if other.numel() == 0:
+        return torch.zeros_like(keys, dtype=torch.bool)
+    return other[torch.searchsorted(other, keys).clamp_max(other.numel() - 1)] == keys
+
+
+def _bags(keys: Tensor, size: int, pairs: int) -> Segments:
+    return Segments(index=keys // max(size, 1), num_segments=pairs, is_sorted=True)
