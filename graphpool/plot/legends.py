@@ -45,7 +45,7 @@ def legend(where: Any, classes: Sequence[str], shown: Any = None) -> Any:
         raise ValueError(
             f"`classes` must name every label; got {len(classes)} names and label {labels[-1]}."
         )
-    names = ["no label" if label < 0 else str(classes[label]) for label in labels]
+    names = ["no label" if label < 0 else str(classes[int(label)]) for label in labels]
     handles = [patches.Patch(color=color) for color in label_colors(labels)]
     style: dict[str, Any] = {"frameon": False, "fontsize": 8}
     if not hasattr(where, "savefig"):
