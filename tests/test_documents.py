@@ -106,6 +106,11 @@ class TestPage:
                 found = getattr(found, part)
 
 
+def test_pictures_are_small():
+    large = [p.name for p in ROOT.glob("docs/images/*") if p.stat().st_size > 150_000]
+    assert large == [], "draw them smaller, or with fewer colours (Image.quantize of Pillow)"
+
+
 def test_first_page_shows_what_the_results_say():
     first, readme = ((ROOT / name).read_text() for name in ("docs/index.md", "README.md"))
     numbers = re.findall(r"\d+\.\d+ ± \d+\.\d+ %", first)
