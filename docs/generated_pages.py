@@ -14,6 +14,7 @@ REFERENCE = [
     ("graphpool.ops", "Segment operations", "Functions of values and segments, no parameters."),
     ("graphpool.ops.neighbors", "Neighbours", "Sampling, searches, voxels, interpolation."),
     ("graphpool.aggr", "Aggregations", "Learnable pools, and the registry of their names."),
+    ("graphpool.states", "Bags in pieces", "States that merge, streams, windows, processes."),
     ("graphpool.conv", "Convolutions", "Message passing that takes any aggregation."),
     ("graphpool.coarsen", "Coarsening", "Select, reduce, connect, lift; contracting a graph."),
     ("graphpool.overlap", "Overlap", "What the neighbourhoods of two nodes share."),

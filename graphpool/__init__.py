@@ -9,6 +9,7 @@ from graphpool._version import __version__
 from graphpool.aggr.contributions import attention, contributions
 from graphpool.ops import backend, explain, use_backend
 from graphpool.segments import Segments
+from graphpool.states import stream
 
 __all__ = [
     "Segments",
@@ -23,6 +24,7 @@ __all__ = [
     "ops",
     "savable",
     "save",
+    "stream",
     "use_backend",
 ]
 

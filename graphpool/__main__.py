@@ -14,11 +14,12 @@ import argparse
 import ast
 import importlib
 import inspect
+import itertools
 import json
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -161,7 +162,9 @@ def _check_device(device: str) -> None:
 
 
 def _given(cls: type, args: argparse.Namespace) -> dict[str, Any]:
-    return {f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)}
+    # `--table` is a file that lists others; the field of that name is found out of the training set.
+    names = {f.name for f in fields(cls)} - {"table"}
+    return {name: value for name, value in vars(args).items() if name in names}
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -179,7 +182,7 @@ def _train(args: argparse.Namespace) -> None:
     predictor = train_files(parts, files, settings, args.classes, run)
     files, classes = predictor.reading()
     path = args.out / "model.pt"
-    save(predictor.model, path, classes=classes, preprocess=files, about=predictor.about)
+    save(predictor.model, path, classes=classes or None, preprocess=files, about=predictor.about)
     for doubt in doubts(parts, classes, files):
         print(f"note: {doubt}")
     held = next((split for split in ("test", "val") if parts[split]), None)
@@ -226,50 +229,63 @@ def _predict(args: argparse.Namespace) -> None:
     if args.ply is not None and len({path.stem for path in paths}) < len(paths):
         raise ValueError("`ply` needs files of different names, for it writes all into one folder.")
     found: list[Prediction] = []
+    shown: list[Item] = []
     for path in paths:
-        found += (new := predictor.predict(path))
+        items = files.read(path)
+        found += (new := [predictor.of_item(item) for item in items])
         if args.ply is not None:
             target = args.ply / f"{path.stem}.ply"
-            files.write_ply(path, new[0].label.numpy(), target, len(classes))
+            files.write_ply(items[0], new[0].label.numpy(), target, len(classes))
+        if args.pictures is not None:
+            shown += items[: 12 - len(shown)]
     _write(found, args.out, files)
     if args.pictures is not None:
         args.pictures.parent.mkdir(parents=True, exist_ok=True)
-        shown = found[:12]
-        items = [item for path in paths[:12] for item in files.read(path)][: len(shown)]
-        said = ["" if files.labels else f"\n{p.word} {p.probabilities.max():.0%}" for p in shown]
-        titles = [Path(p.name).name + text for p, text in zip(shown, said, strict=True)]
-        files.draw(items, titles, [p.label for p in shown], args.pictures, classes, args.up)
+        of = found[: len(shown)]
+        said = [Path(p.name).name + ("" if files.labels else f"\n{p.in_words()}") for p in of]
+        files.draw(shown, said, [p.label for p in of if classes], args.pictures, classes, args.up)
+
+
+def _rows(said: Prediction, each: bool) -> Iterator[list[Any]]:
+    """What is said of an item as rows of a table, one by one: a scene has millions."""
+    if said.value is not None:
+        yield [said.name, said.value]
+    number = itertools.count()
+    for part in said.probabilities.view(-1, max(len(said.classes), 1)).split(4096):
+        for row in part.tolist():
+            best = row.index(max(row))
+            place = [next(number)] if each else []
+            yield [said.name, *place, said.classes[best], row[best], *row]
 
 
 def _write(found: Sequence[Prediction], out: Path | None, files: Files) -> None:
     """Predictions as a table on the screen, or in a file."""
-    each = [files.element] if files.labels else []
-    rows: list[list[Any]] = []
-    for name, scores, classes in found:
-        if out is None and each:
-            shares = scores.argmax(1).bincount(minlength=len(classes)) / max(len(scores), 1)
-            print(name, *(f"{n} {s:.1%}" for n, s in zip(classes, shares, strict=True)), sep="  ")
-            continue
-        for i, row in enumerate(scores.view(-1, len(classes)).tolist()):
-            best = row.index(max(row))
-            rows.append([name, *([i] if each else []), classes[best], row[best], *row])
-    head = ["file", *each, "class", "probability", *(found[0].classes if found else [])]
+    each, numbers = files.labels is not None, files.target == "regression"
     if out is None:
-        for row in rows:
-            print(f"{row[0]}  {row[1]}  {row[2]:.4f}")
+        for said in found:
+            if each:
+                shares = said.label.bincount(minlength=len(said.classes)) / max(len(said.label), 1)
+                text = [f"{n} {s:.1%}" for n, s in zip(said.classes, shares, strict=True)]
+            else:
+                text = [said.in_words()]
+            print(said.name, *text, sep="  ")
         return
+    own = (
+        ["file", "value"] if numbers else ["file", *[files.element] * each, "class", "probability"]
+    )
+    rows = (row for said in found for row in _rows(said, each))
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
-        return write_csv(out, [head, *rows])
-    own = 3 + len(each)
-    said = [
-        {
-            **dict(zip(head[:own], row[:own], strict=True)),
-            "probabilities": dict(zip(head[own:], row[own:], strict=True)),
-        }
-        for row in rows
-    ]
-    out.write_text(json.dumps(said), encoding="utf-8")
+        return write_csv(
+            out, itertools.chain([[*own, *found[0].classes]] if found else [own], rows)
+        )
+    listed = []
+    for row in rows:
+        listed.append(dict(zip(own, row, strict=False)))
+        if not numbers:
+            names = found[0].classes
+            listed[-1]["probabilities"] = dict(zip(names, row[len(own) :], strict=True))
+    out.write_text(json.dumps(listed), encoding="utf-8")
 
 
 def _info(args: argparse.Namespace) -> None:

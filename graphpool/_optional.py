@@ -16,12 +16,14 @@ class Package:
         gives: What becomes possible or faster with it.
         how: The command that installs it.
         system: Debian packages that hold the shared libraries it loads.
+        names: What it must hold; a release that was emptied imports, and is no more than absent.
     """
 
     extra: str
     gives: str
     how: str
     system: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def _extra(name: str) -> str:
@@ -32,8 +34,15 @@ def _extra(name: str) -> str:
 _COMPILED = "pip install --no-build-isolation 'graphpool[compiled]'"
 
 PACKAGES: dict[str, Package] = {
-    "torch_scatter": Package("compiled", "faster composed segment operations", _COMPILED),
-    "torch_cluster": Package("compiled", "a reference for neighbour searches", _COMPILED),
+    "torch_scatter": Package(
+        "compiled",
+        "faster composed segment operations",
+        _COMPILED,
+        names=("segment_csr", "gather_csr"),
+    ),
+    "torch_cluster": Package(
+        "compiled", "a reference for neighbour searches", _COMPILED, names=("fps", "knn")
+    ),
     "open3d": Package(
         "open3d",
         "windows that show meshes, and thinning them",
@@ -45,6 +54,7 @@ PACKAGES: dict[str, Package] = {
     "trimesh": Package("formats", "reading glTF meshes (.glb, .gltf)", _extra("formats")),
     "matplotlib": Package("viz", "pictures", _extra("viz")),
     "networkx": Package("viz", "layouts of graphs", _extra("viz")),
+    "tgp": Package("interop", "the poolers of torch-geometric-pool", _extra("interop")),
     "safetensors": Package("test", "checkpoints without pickle", _extra("test")),
     "triton": Package("", "fused kernels on CUDA", "a CUDA build of torch, which brings triton"),
 }
@@ -65,7 +75,11 @@ def _load(name: str) -> ModuleType | ImportError:
         )
     if name not in _loaded:
         try:
-            _loaded[name] = importlib.import_module(name)
+            module = importlib.import_module(name)
+            lacking = [n for n in PACKAGES[top].names if name == top and not hasattr(module, n)]
+            if lacking:
+                raise ImportError(f"this release holds no {lacking[0]}", name=top)
+            _loaded[name] = module
         except ImportError as error:
             _loaded[name] = error
         except OSError as error:

@@ -50,9 +50,9 @@ _GUIDE = """
 | a part in the light of the whole | `inset` |
 | what all layers say | `layer_attention` |
 
-Bags too large to be seen at once are pooled from samples by `midam_lse` and `midam_attention`, which keep
-an estimate for every training bag. `dynamic_kmax` and `ward` make smaller bags of bags: their result is
-ragged, `(values, Segments)`.
+Bags too large to be seen at once are pooled exactly in pieces (guide to streams), or from samples by
+`midam_lse` and `midam_attention`, which keep an estimate for every training bag. `dynamic_kmax` and `ward`
+make smaller bags of bags: their result is ragged, `(values, Segments)`.
 
 ## Positions
 
@@ -71,9 +71,10 @@ _ABILITIES = """
 ## What each can do
 
 *Learned*: it has parameters. *Order-free*: the order of the elements does not matter. *Counts*: a bag with
-every element doubled gives another result. *Positions*: elements must come with coordinates. *Width*:
-channels out of 8 in, with the arguments in brackets where they are not the default. *Time*: in the numbers of
-elements `E`, bags `S` and channels `C`.
+every element doubled gives another result. *Positions*: elements must come with coordinates. *Pieces*: bags
+can be pooled in pieces (guide to streams); the others say, when they refuse, what they need all of it for.
+*Width*: channels out of 8 in, with the arguments in brackets where they are not the default. *Time*: in the
+numbers of elements `E`, bags `S` and channels `C`.
 """
 # Families are the folders of the code.
 _FAMILIES = {
@@ -96,6 +97,7 @@ class Entry(NamedTuple):
     invariant: bool
     multiplicity_aware: bool
     needs_positions: bool
+    mergeable: bool
     width: str
     complexity: str
 
@@ -120,6 +122,7 @@ def _entry(name: str) -> Entry:
         invariant=cls.invariant,
         multiplicity_aware=cls.multiplicity_aware,
         needs_positions=cls.needs_positions,
+        mergeable=cls.mergeable,
         width=_width(name),
         complexity=cls.complexity,
     )
@@ -153,7 +156,7 @@ def _width(name: str) -> str:
 
 
 _HEADERS = (
-    "name", "learned", "order-free", "counts", "positions", "width", "time", "what it is",
+    "name", "learned", "order-free", "counts", "positions", "pieces", "width", "time", "what it is",
 )  # fmt: skip
 
 
@@ -168,6 +171,7 @@ def _rows() -> list[tuple[str, ...]]:
             mark(e.invariant),
             mark(e.multiplicity_aware),
             mark(e.needs_positions),
+            mark(e.mergeable),
             e.width,
             e.complexity,
             e.summary,

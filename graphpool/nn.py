@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch_geometric import nn as pyg
 
 from graphpool import _debug
-from graphpool._arguments import what_came
+from graphpool._arguments import as_count, what_came
 
 
 def check_input(x: Any, name: str, channels: int, module: torch.nn.Module) -> None:
@@ -52,6 +54,96 @@ class Linear(pyg.Linear):
     def initialize_parameters(self, module: torch.nn.Module, input: tuple[Tensor, ...]) -> None:
         with torch.inference_mode(False):
             super().initialize_parameters(module, input)
+
+
+class ColumnEmbedding(torch.nn.Module):
+    r"""A linear layer of columns of which some hold categories.
+
+    .. math:: y = b + W x_{\mathrm{numbers}} + \sum_j E_j[x_j]
+
+    the sum over the columns of categories: the linear layer of all columns, where each of these is one-hot.
+    Without numbers there is no ``b``.
+
+    Args:
+        categories: For each column the number of its categories, or ``None`` where it holds numbers.
+        channels: Width of the result.
+        name: What messages call the input.
+
+    Shape:
+        ``[..., len(categories)]`` to ``[..., channels]``. Integers, or floating point where there are
+        numbers, and then whole in the columns of categories. One column of integers may be ``[N]``.
+
+    Raises:
+        TypeError: The input is no tensor, or of the wrong type.
+        ValueError: It has another shape, or a category is out of range; on a GPU only under
+            :func:`graphpool.debug`.
+
+    Example:
+        >>> layer = ColumnEmbedding([28, 4], channels=16)
+        >>> layer(torch.tensor([[6, 1], [8, 0]])).shape
+        torch.Size([2, 16])
+    """
+
+    def __init__(self, categories: Sequence[int | None], channels: int, name: str = "x") -> None:
+        super().__init__()
+        self.categories, self.name = tuple(categories), name
+        if not self.categories or all(count is None for count in self.categories):
+            raise ValueError(
+                "`categories` must name the number of categories of a column at least; got "
+                f"{list(self.categories)}."
+            )
+        self.embeddings = torch.nn.ModuleDict(
+            {
+                str(i): torch.nn.Embedding(as_count(count, f"categories[{i}]"), channels)
+                for i, count in enumerate(self.categories)
+                if count is not None
+            }
+        )
+        self.columns = [i for i, count in enumerate(self.categories) if count is None]
+        self.numbers = Linear(len(self.columns), channels) if self.columns else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for table in self.embeddings.values():
+            torch.nn.init.normal_(table.weight, std=1 / math.sqrt(len(self.categories)))  # type: ignore[arg-type]
+        if self.numbers is not None:
+            self.numbers.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, fx.Proxy):
+            x = self._checked(x)
+        parts = [table(x[..., int(i)].long()) for i, table in self.embeddings.items()]
+        if self.numbers is not None:
+            parts.append(self.numbers(x[..., self.columns]))
+        return torch.stack(parts).sum(0)
+
+    def _checked(self, x: Any) -> Tensor:
+        name, width = self.name, len(self.categories)
+        given = isinstance(x, Tensor) and x.dtype != torch.bool
+        if not given or x.is_floating_point() != bool(self.columns):
+            kind = "a floating point tensor" if self.columns else "integers, which are categories"
+            raise TypeError(f"`{name}` must be {kind}; got {what_came(x)}.")
+        if x.dim() == 1 and width == 1:
+            x = x[:, None]
+        if x.dim() < 2 or x.size(-1) != width:
+            raise ValueError(
+                f"`{name}` must have {width} columns, one for each entry of `categories`; got {what_came(x)}."
+            )
+        if self.numbers is not None:
+            check_input(x, name, width, self.numbers)
+        if _debug.values_are_checked(x.device):
+            for i, count in enumerate(self.categories):
+                values = x[..., i].detach().reshape(-1)
+                if count is None:
+                    continue
+                bad = ~((values >= 0) & (values < count) & (values == values.long()))
+                if bool(bad.any()):
+                    row = int(bad.nonzero()[0])
+                    raise ValueError(
+                        f"`{name}[:, {i}]` must be categories, whole numbers in [0, {count}); got "
+                        f"{values[row].item():g} in row {row}."
+                    )
+        return x
 
 
 class LayerNorm(torch.nn.LayerNorm):

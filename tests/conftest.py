@@ -24,6 +24,7 @@ from graphpool import _optional
 NOT_TRIED = "not tried: "
 #: What brings the packages that graphpool itself never imports.
 EXTRAS = {
+    "fswlib": "test",
     "lazrs": "formats",
     "onnx": "interop",
     "onnxscript": "interop",

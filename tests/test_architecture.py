@@ -35,7 +35,7 @@ FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # Imported in one place only; triton in the folders named cuda, which hold its kernels and stand each beside a
 # folder named cpu: the kernels of an op and of a search lie with the rest of them.
 OPTIONAL = {"torch_scatter", "torch_cluster", "open3d", "matplotlib", "networkx", "safetensors"}
-OPTIONAL |= {"laspy", "h5py", "trimesh"}
+OPTIONAL |= {"laspy", "h5py", "trimesh", "tgp"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
-from graphpool import _optional
+from graphpool import Segments, _optional, explain, ops, use_backend
+from graphpool.ops import neighbors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,6 +69,34 @@ def test_package_built_for_another_torch_is_told_apart_from_an_absent_one(monkey
         _optional.require("torch_scatter", purpose="a test")
 
 
+def test_release_that_was_emptied_is_no_more_than_absent(monkeypatch):
+    monkeypatch.setattr(importlib, "import_module", ModuleType)
+    for name, what in (("torch_scatter", "segment_csr"), ("torch_cluster", "fps")):
+        assert not _optional.has(name)
+        with pytest.raises(ImportError, match=f"cannot be loaded: this release holds no {what}"):
+            _optional.require(name, purpose="a test")
+
+
+def test_sums_searches_and_samples_need_neither_scatter_nor_cluster(monkeypatch):
+    x = torch.tensor([[1.0], [2.0], [5.0]], requires_grad=True)
+    bags = Segments(ptr=torch.tensor([0, 2, 3]))
+    for name in ("torch_scatter", "torch_cluster"):
+        monkeypatch.setitem(_optional._loaded, name, ModuleNotFoundError("gone", name=name))
+    for backend in ("auto", "torch"):
+        with use_backend(backend):
+            y = ops.segment_softpool(x, bags, torch.tensor(0.0))
+            (grad,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+            assert y.tolist() == [[1.5], [5.0]] and grad.tolist() == [[0.5], [0.5], [1.0]]
+    assert "plain PyTorch" in explain("segment_product", x)
+    with (
+        pytest.raises(ImportError, match="torch_scatter, which is not installed"),
+        use_backend("torch_scatter"),
+    ):
+        pass
+    assert neighbors.fps(x, num_samples=2).tolist() == [0, 2]
+    assert neighbors.knn(x, 2).index.tolist() == [[0, 1], [1, 0], [2, 1]]
+
+
 def test_absent_dependency_of_a_package_is_not_blamed_on_the_package(monkeypatch):
     error = ModuleNotFoundError("No module named 'dash'", name="dash")
     _make_import_fail(monkeypatch, error)
@@ -94,7 +124,7 @@ def test_every_named_extra_exists_and_brings_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for name, package in _optional.PACKAGES.items():
         if package.extra:
-            wanted = name.replace("_", "-")
+            wanted = {"tgp": "torch-geometric-pool"}.get(name, name.replace("_", "-"))
             assert any(
                 line.startswith(wanted) for line in project["optional-dependencies"][package.extra]
             ), name

@@ -51,6 +51,17 @@ def test_every_module_imports_without_the_optional_packages():
     )
 
 
+@pytest.mark.parametrize("told, status", [("No matching distribution found for", 3), ("error", 1)])
+def test_where_there_is_no_source_of_the_compiled_packages_nothing_is_built(tmp_path, told, status):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] || echo "ERROR: {told} torch-scatter"\nexit 1\n')
+    python.chmod(0o755)
+    script = ["bash", str(ROOT / "tools" / "build_compiled.sh"), str(python)]
+    done = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "CXX": "sh"})
+    assert done.returncode == status, done.stdout + done.stderr
+    assert ("everything else works without them" in done.stdout) == (status == 3)
+
+
 def test_import_is_quick_beyond_torch_and_torch_geometric():
     """CPU time, because the wall clock of a busy machine says nothing."""
     spent = run_python(

@@ -27,10 +27,12 @@ from graphpool.aggr.second_order.lowrank import MFB, CompactBilinear, LowRankBil
 from graphpool.aggr.statistics.kmax import DynamicKMax, KMax
 from graphpool.aggr.statistics.moments import Max, Mean, Min, Mul, Std, Sum, Var
 from graphpool.aggr.statistics.order import Median, Quantile
+from graphpool.aggr.transport.fsw import FSW
 from graphpool.sets import ISAB, MinMaxAUCLoss, PoNetMixer, PoolMixer, SetEquivariant
 
 __all__ = [
     "DELF",
+    "FSW",
     "GNP",
     "INSET",
     "ISAB",

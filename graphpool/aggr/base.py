@@ -18,6 +18,7 @@ from graphpool.aggr.absent import absent_as_zero, some_may_be_absent
 from graphpool.aggr.lazy import ChannelModule
 from graphpool.ops import Gather, check_elements, gathered
 from graphpool.segments import Segments
+from graphpool.states import BagState, Mergeable
 
 
 class Aggregation(ChannelModule):
@@ -66,6 +67,10 @@ class Aggregation(ChannelModule):
     """Points of the conformance suite that cannot hold, with the reason."""
     example_arguments: ClassVar[Mapping[str, Any]] = {}
     """Arguments, besides ``channels``, that make a small instance for the tests and the catalogue."""
+    mergeable: ClassVar[bool] = False
+    """Whether bags can be pooled in pieces: a class that writes :meth:`merging` can."""
+    whole_bag: ClassVar[str] = "it does not say how pieces of a bag merge, by a method `merging`"
+    """Why a pool that is not :attr:`mergeable` must see a bag at once."""
 
     formula: ClassVar[str] = "pool"
     """The method whose further arguments a call may give by name."""
@@ -74,6 +79,7 @@ class Aggregation(ChannelModule):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._arguments = _names(getattr(cls, cls.formula))
+        cls.mergeable = cls.merging is not Aggregation.merging
         # torch.compile counts the variants of a piece of code, and gives up at the ninth: one for each class.
         cls.forward = _copy(cls.forward)  # type: ignore[method-assign]
 
@@ -127,17 +133,10 @@ class Aggregation(ChannelModule):
         if isinstance(gather, Tensor):
             gather = as_indices(gather, "gather", "an integer tensor [E] or graphpool.Segments")
         x, moved = _elements_first(x, as_integer(dim, "dim"))
-        if not (x.is_floating_point() or self.accepts_integers):
-            raise TypeError(f"{type(self).__name__} takes floating point elements; got {x.dtype}.")
+        self._check_kind(x)
         segments = as_segments(x, index, ptr, dim_size, gather)
         _check_bound(segments, max_num_elements)
-        if self.channels == -1:
-            self._build_now(x.size(-1))
-        elif self.channels is not None and x.size(-1) != self.channels:
-            raise ValueError(
-                f"{type(self).__name__} was made for channels={self.channels}; "
-                f"`x` has {x.size(-1)} in shape {tuple(x.shape)}."
-            )
+        self._check_width(x)
         if weight is not None:
             check_elements(x, segments, weight, gather, integers=self.accepts_integers)
         if gather is not None and not self.supports_gather:
@@ -147,6 +146,65 @@ class Aggregation(ChannelModule):
         if gather is not None:
             kwargs["gather"] = gather
         return _put_back(self.pool(x, segments, weight, **kwargs), moved)
+
+    def merging(self) -> Mergeable:
+        """How pieces of a bag merge: what :class:`~graphpool.states.BagState` needs to know.
+
+        It may refer to parameters, which are read when they are needed.
+
+        Raises:
+            TypeError: The pool must see a bag at once.
+        """
+        raise TypeError(
+            f"{type(self).__name__} cannot pool a bag in pieces: {self.whole_bag}. "
+            f"The catalogue tells which pools can."
+        )
+
+    def begin(self, num_bags: int = 1, **kind: Any) -> BagState:
+        """A :class:`~graphpool.states.BagState` of ``num_bags`` bags of which nothing has been seen.
+
+        Args:
+            num_bags: The number of bags.
+            **kind: ``dtype``, ``compensated`` or ``fixed_point``: in which numbers sums are kept.
+
+        Raises:
+            TypeError: The pool must see a bag at once.
+
+        Example:
+            >>> from graphpool import aggr
+            >>> state = aggr.Mean().begin(2)
+            >>> _ = state.add(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1]))
+            >>> state.add(torch.tensor([[5.0]]), torch.tensor([1])).result()
+            tensor([[1.0000],
+                    [3.5000]])
+        """
+        return BagState(self, num_bags, **kind)
+
+    def admit(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Elements ``[E, C]`` as :meth:`pool` gets them: checked, and those of weight 0 as zeros.
+
+        Raises:
+            TypeError: They have the wrong dtype.
+            ValueError: They have another width.
+        """
+        self._check_kind(x)
+        self._check_width(x)
+        if weight is not None and some_may_be_absent(weight):
+            x = absent_as_zero(x, weight)
+        return x
+
+    def _check_kind(self, x: Tensor) -> None:
+        if not (x.is_floating_point() or self.accepts_integers):
+            raise TypeError(f"{type(self).__name__} takes floating point elements; got {x.dtype}.")
+
+    def _check_width(self, x: Tensor) -> None:
+        if self.channels == -1:
+            self._build_now(x.size(-1))
+        elif self.channels is not None and x.size(-1) != self.channels:
+            raise ValueError(
+                f"{type(self).__name__} was made for channels={self.channels}; "
+                f"`x` has {x.size(-1)} in shape {tuple(x.shape)}."
+            )
 
     def _check_names(self, given: Mapping[str, Any]) -> None:
         known = self._arguments

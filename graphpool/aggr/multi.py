@@ -12,11 +12,12 @@ from torch.nn.parameter import UninitializedParameter
 
 from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.pyg import pool
+from graphpool.aggr.pyg import merging_of, pool
 from graphpool.aggr.registry import one_vector_per_segment, register, resolve
 from graphpool.aggr.statistics.moments import Moment
 from graphpool.ops import segment_moments, standard_deviation, working
 from graphpool.segments import Segments
+from graphpool.states import Mergeable, Several, Tensors
 
 _REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda y: y.mean(0),
@@ -161,20 +162,28 @@ class Multi(Aggregation):
         return total
 
     def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        pooled = self._pool_members(x, segments, weight)
+        return self._together(self._pool_members(x, segments, weight)).to(x.dtype)
+
+    def merging(self) -> Mergeable:
+        def combine(parts: Tensors, sums: Tensors) -> Tensor:
+            return self._together(list(parts.values()))
+
+        return Several({str(i): merging_of(m) for i, m in enumerate(self.members)}, combine)
+
+    def _together(self, pooled: list[Tensor]) -> Tensor:
         if self.mode in ("cat", "proj"):
             y = torch.cat(pooled, dim=-1)
-            return y if self.mode == "cat" else self._project(y).to(x.dtype)
+            return y if self.mode == "cat" else self._project(y)
         if len({y.size(-1) for y in pooled}) > 1:
             widths = dict(zip(self.labels, (y.size(-1) for y in pooled), strict=True))
             raise ValueError(f"`mode`={self.mode!r} needs members of equal width; got {widths}.")
         if self.mode == "sum":
-            return functools.reduce(torch.add, map(working, pooled)).to(x.dtype)
+            return functools.reduce(torch.add, map(working, pooled))
         if self.mode in _REDUCTIONS:
             stacked = torch.stack(pooled)
-            return _REDUCTIONS[self.mode](working(stacked)).to(x.dtype)
+            return _REDUCTIONS[self.mode](working(stacked))
         shares = self.logits.softmax(0)
-        return torch.stack([s * y for s, y in zip(shares, pooled, strict=True)]).sum(0).to(x.dtype)
+        return torch.stack([s * y for s, y in zip(shares, pooled, strict=True)]).sum(0)
 
     def _project(self, y: Tensor) -> Tensor:
         weight = self.proj.weight

@@ -14,6 +14,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.nn import reset
 from graphpool.ops import gathered, use_backend
 from graphpool.segments import Segments
+from graphpool.states import Mergeable
 
 
 def pool(
@@ -51,6 +52,20 @@ def pool(
     return aggr(x, index, dim_size=segments.num_segments, dim=0).movedim(0, dim)
 
 
+def merging_of(aggr: nn.Module) -> Mergeable:
+    """How pieces of a bag merge under an aggregation.
+
+    Raises:
+        TypeError: It is one of PyTorch Geometric, which does not tell, or must see a bag at once.
+    """
+    if not isinstance(aggr, Aggregation):
+        raise TypeError(
+            f"{type(aggr).__name__} cannot pool a bag in pieces: it is not an aggregation of graphpool, and "
+            "does not say how they merge."
+        )
+    return aggr.merging()
+
+
 class Deferred(MatrixAggregation):
     """A pool of PyTorch Geometric that is made when the first input tells the number of channels.
 
@@ -61,6 +76,7 @@ class Deferred(MatrixAggregation):
 
     invariant = False
     multiplicity_aware = True
+    whole_bag = "pools of PyTorch Geometric do not say how pieces merge"
 
     def __init__(self, channels: int, *, make: Callable[[int], nn.Module]) -> None:
         super().__init__(channels)

@@ -26,6 +26,8 @@ class Coarsened(NamedTuple):
             come from a product of matrices (a dense assignment, ``edge_pool="sum"``, no or finite
             one-dimensional ``edge_attr``, not vectorised by ``torch.vmap``).
             :func:`~graphpool.coarsen.connect` tells it there, too.
+        edge_weight: ``[E']``, where a :class:`~graphpool.coarsen.Coarsening` says how often an edge counts.
+        loss: Losses of a learned selection, by name, to be added to that of the task.
     """
 
     x: Tensor
@@ -33,6 +35,8 @@ class Coarsened(NamedTuple):
     edge_index: Tensor | None = None
     edge_attr: Tensor | None = None
     edges: Selection | None = None
+    edge_weight: Tensor | None = None
+    loss: dict[str, Tensor] | None = None
 
     @property
     def batch(self) -> Segments | None:

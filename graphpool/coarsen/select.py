@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -286,6 +286,24 @@ class Selection:
             f"Selection(num_fine={self.num_fine}, num_coarse={self.num_coarse}, "
             f"num_memberships={self.coarse.num_elements}{weighted})"
         )
+
+
+class Selected(NamedTuple):
+    """What a selector gives.
+
+    Attributes:
+        selection: Which node belongs to which coarse one.
+        score: ``[M]``, a factor of the features of each membership before they are pooled: through it a
+            selector learns that is no soft assignment. It may be negative.
+        edges: Edges ``[2, E']`` of the coarse graph and their weights ``[E']`` or ``None``, where the
+            selector makes them; otherwise they are those of :func:`~graphpool.coarsen.connect`.
+        loss: Losses by name that are to be added to that of the task.
+    """
+
+    selection: Selection
+    score: Tensor | None = None
+    edges: tuple[Tensor, Tensor | None] | None = None
+    loss: dict[str, Tensor] | None = None
 
 
 def select(cluster: Any, num_coarse: int | None = None, batch: Segments | None = None) -> Selection:

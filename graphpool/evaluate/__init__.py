@@ -17,6 +17,12 @@ from graphpool.evaluate.paired import (
     statistical_threshold,
 )
 from graphpool.evaluate.sampling import SampledSeparation, separate_pairs_by_sampling
+from graphpool.evaluate.squashing import (
+    by_distance,
+    effective_resistance,
+    jacobian_bound,
+    jacobian_norms,
+)
 from graphpool.evaluate.undistinguished import (
     similar_pairs,
     undistinguished_pairs,
@@ -28,11 +34,15 @@ __all__ = [
     "SampledSeparation",
     "Separation",
     "adamic_adar",
+    "by_distance",
     "compare_pair",
     "copies_block",
+    "effective_resistance",
     "embed",
     "hits_at",
     "hotelling",
+    "jacobian_bound",
+    "jacobian_norms",
     "relabelled",
     "relative_distance",
     "separate_pairs",

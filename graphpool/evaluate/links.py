@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from graphpool._arguments import as_count
+from graphpool.evaluate.squashing import incoming_matrix
 from graphpool.ops import segment_mean
 from graphpool.overlap import checked_edges, neighborhood_overlap
 from graphpool.segments import Segments
@@ -99,8 +99,7 @@ def topological_concentration(
     edges = checked_edges(edge_index, "edge_index", num_nodes).unique(dim=1).cpu()
     asked = edges if targets is None else checked_edges(targets, "targets", num_nodes)
     asked = asked.unique(dim=1).cpu()
-    ones, shape = np.ones(edges.size(1)), (num_nodes, num_nodes)
-    step = sparse.csr_matrix((ones, (edges[1].numpy(), edges[0].numpy())), shape)
+    step = incoming_matrix(edges, num_nodes)
     walks = [step]
     for _ in range(depth - 1):
         walks.append(walks[-1] @ step)

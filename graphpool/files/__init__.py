@@ -5,10 +5,10 @@ from graphpool.files.graphs import BagFiles, GraphFiles
 from graphpool.files.meshes import MeshFiles
 from graphpool.files.points import PointFiles
 from graphpool.files.reader import Files
-from graphpool.files.report import Report
+from graphpool.files.report import NumberReport, Report
 from graphpool.files.runs import Settings, judge, read_splits, train_files
 
 __all__ = [
-    "BagFiles", "Files", "GraphFiles", "MeshFiles", "PointFiles", "Prediction", "Predictor", "Report",
-    "Settings", "judge", "load", "read_splits", "save", "train_files",
+    "BagFiles", "Files", "GraphFiles", "MeshFiles", "NumberReport", "PointFiles", "Prediction", "Predictor",
+    "Report", "Settings", "judge", "load", "read_splits", "save", "train_files",
 ]  # fmt: skip

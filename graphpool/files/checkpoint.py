@@ -28,16 +28,24 @@ class Prediction(NamedTuple):
         name: The file, with ``#3`` behind it in a file of several.
         probabilities: ``[K]``, or ``[N, K]`` for the N elements of the file.
         classes: The names of the K classes.
+        value: The number, where one is predicted; then there are no classes.
     """
 
     name: str
     probabilities: Tensor
     classes: list[str]
+    value: float | None = None
 
     @property
     def label(self) -> Tensor:
         """The position of the most probable class, one, or ``[N]``."""
         return self.probabilities.argmax(-1)
+
+    def in_words(self) -> str:
+        """What is said of a whole item: its class and the probability of that, or its number."""
+        if self.value is not None:
+            return f"{self.value:.6g}"
+        return f"{self.word}  {self.probabilities.max():.4f}"
 
     @property
     def word(self) -> Any:
@@ -76,12 +84,13 @@ class Predictor:
         Raises:
             ValueError: It was saved without.
         """
-        if self.files is None or self.classes is None:
+        numbers = self.files is not None and self.files.target == "regression"
+        if self.files is None or (self.classes is None and not numbers):
             raise ValueError(
                 "This checkpoint says neither how files are read nor what classes there are: save it with "
                 "`preprocess` and `classes`, or call its `model`."
             )
-        return self.files, self.classes
+        return self.files, self.classes or []
 
     def predict(self, path: str | Path) -> list[Prediction]:
         """Probabilities of the classes for every item of a file, or for its elements.
@@ -92,29 +101,36 @@ class Predictor:
             FileNotFoundError: There is no such file.
             ValueError: The file cannot be read, or is not of the kind that the network was trained on.
         """
+        return [self.of_item(item) for item in self.reading()[0].read(Path(path))]
+
+    def of_item(self, item: Item) -> Prediction:
+        """:meth:`predict` for one item that was read."""
         files, classes = self.reading()
-        found = []
-        for item in files.read(Path(path)):
-            scores = self.scores(item)
-            if item.back is not None and files.labels is not None:
-                scores = scores[torch.from_numpy(item.back)]
-            found.append(Prediction(item.name, scores, classes))
-        return found
+        scores = self.scores(item)
+        if not classes:
+            return Prediction(item.name, scores[:0], classes, float(scores))
+        if item.back is not None and files.labels is not None:
+            scores = scores[torch.from_numpy(item.back)]
+        return Prediction(item.name, scores, classes)
 
     @torch.no_grad()
     def scores(self, item: Item) -> Tensor:
-        """Probabilities for an item ``[K]``, or for each element that the network sees ``[N, K]``."""
+        """Probabilities for an item ``[K]``, or for each element that the network sees ``[N, K]``; or a
+        number ``[1]``."""
         files, classes = self.reading()
         self.model.eval()
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         data = files.data(item)
-        total = torch.zeros(1 if files.labels is None else int(data.num_nodes or 0), len(classes))
+        outputs = len(classes) or 1
+        total = torch.zeros(1 if files.labels is None else int(data.num_nodes or 0), outputs)
         for view, rows in tqdm(files.views(data), "views", leave=False, delay=2):
             logits = files.forward(self.model, Batch.from_data_list([view]).to(device))
-            if logits.size(1) != len(classes):
+            if logits.size(1) != outputs:
                 raise ValueError(
                     f"The network has {logits.size(1)} outputs for {len(classes)} classes."
                 )
+            if files.unit is not None and not classes:
+                return logits[0].cpu().double() * files.unit[1] + files.unit[0]
             rows = torch.arange(len(logits)) if rows is None else rows
             total.index_add_(0, rows, logits.softmax(1).to(total))
         total /= total.sum(1, keepdim=True)

@@ -43,7 +43,7 @@ def train_network(
 
     Args:
         model: The network.
-        loader: Training batches, with labels ``y``.
+        loader: Training batches, with labels ``y``, classes or (for squared errors) numbers.
         forward: ``forward(model, batch)`` gives the logits.
         epochs: Passes over the data, in all; more than a checkpoint was made for stretch the schedule.
         lr: Largest learning rate.
@@ -97,7 +97,10 @@ def train_network(
             batch = batch.to(device)
             optimizer.zero_grad()
             logits = forward(model, batch)
-            loss = cross_entropy(logits, batch.y, ignore_index, weight, smoothing)
+            if numbers := batch.y.is_floating_point():
+                loss = nn.functional.mse_loss(logits.view(-1), batch.y)
+            else:
+                loss = cross_entropy(logits, batch.y, ignore_index, weight, smoothing)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimizer.step()
@@ -113,10 +116,11 @@ def train_network(
             recalibrate(model, loader, lambda network, batch: forward(network, batch.to(device)))
         spent += time.process_time() - begin
         mean, share = (amount / max(seen, 1) for amount in (total, right))
-        line = f"epoch {epoch + 1:3d}  loss {mean:.4f}  train accuracy {share:.4f}"
+        line = f"epoch {epoch + 1:3d}  loss {mean:.4f}"
+        line += "" if numbers else f"  train accuracy {share:.4f}"
         if judged and score is not None:
             scores.append(score(model))
-            line += f"  validation {scores[-1]:.4f}"
+            line += f"  validation {'error ' * numbers}{abs(scores[-1]):.4f}"
             if scores[-1] >= max(scores):
                 best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
         tqdm.write(f"{line}  core seconds {spent:.0f}")

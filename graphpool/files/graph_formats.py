@@ -197,11 +197,14 @@ def _of_arrays(stored: Any) -> GraphArrays:
     nodes = {
         k: v for k, v in arrays.items() if k in ("x", "pos", "y") and v.ndim and len(v) == count
     }
-    if label.size == 1 and label.dtype.kind == "f" and not float(label.reshape(-1)[0]).is_integer():
-        raise ValueError(f"`y` must be a class, a whole number; got {label.reshape(-1)[0]}.")
     edges = {k: v for k, v in arrays.items() if k == "edge_attr" and len(v) == index.shape[1]}
-    word = f"{label.reshape(-1)[0]:g}" if label.size == 1 and label.dtype.kind in "fiu" else None
+    word = _word(label.reshape(-1)[0]) if label.size == 1 and label.dtype.kind in "fiu" else None
     return GraphArrays(count, index.astype(np.int64), nodes, edges, word)
+
+
+def _word(value: Any) -> str:
+    """A label as a table would have it; one of a class is a whole number."""
+    return str(int(value)) if float(value).is_integer() else repr(value.item())
 
 
 def _tu(path: Path) -> list[GraphArrays]:
@@ -225,14 +228,14 @@ def _tu(path: Path) -> list[GraphArrays]:
     order = np.argsort(graph[edges[0]], kind="stable")
     parts = np.arange(graph[-1] + 2)
     first, cut = np.searchsorted(graph, parts), np.searchsorted(graph[edges[0]][order], parts)
-    labels, found = tables.get("graph_labels"), []
+    labels, found = tables.get("graph_labels", tables.get("graph_attributes")), []
     for g in range(int(graph[-1]) + 1):
         mine, sides = slice(first[g], first[g + 1]), order[cut[g] : cut[g + 1]]
         nodes, ties = (
             {k: v[rows] for k, v in held[of].items()}
             for of, rows in (("node", mine), ("edge", sides))
         )
-        label = None if labels is None else str(int(labels[g, 0]))
+        label = None if labels is None else _word(labels[g, 0])
         found.append(
             GraphArrays(first[g + 1] - first[g], edges[:, sides] - first[g], nodes, ties, label)
         )

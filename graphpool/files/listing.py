@@ -108,15 +108,23 @@ def read_all(entries: Sequence[Located], files: Files) -> tuple[list[Item], list
         for item in files.read(file):
             if label is not None and files.labels is None:
                 item = item._replace(found=FoundLabels(np.zeros(1, np.int64), (label,)))
-            items.append(item)
+            # What is only drawn need not be kept.
+            items.append(item._replace(shape=None))
             splits.append(split)
     return items, splits
 
 
 def draw_splits(
-    items: Sequence[Item], splits: Sequence[str | None], val: float, test: float, seed: int
+    items: Sequence[Item],
+    splits: Sequence[str | None],
+    val: float,
+    test: float,
+    seed: int,
+    classes: bool = True,
 ) -> list[str]:
     """A split for each item: those without one are divided at random, of every class the same shares.
+
+    Without ``classes`` all labels are alike.
 
     A validation split, where there is none, is drawn from given training items, too. A class keeps at least
     one training item, and one of three or more gives at least one to each split.
@@ -132,7 +140,7 @@ def draw_splits(
     strata: dict[tuple[str, bool], list[int]] = {}
     for i, item in enumerate(items):
         if drawn[i] == "train":
-            one = item.found is not None and len(item.found.values) == 1
+            one = classes and item.found is not None and len(item.found.values) == 1
             kind = label_names(item.found, ())[0][0] if one and item.found else None
             strata.setdefault((kind or "", splits[i] is None), []).append(i)
     for (_, free), members in sorted(strata.items()):

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphpool import mesh, models, plot
+from graphpool._arguments import as_count
 from graphpool._recorded import savable
 from graphpool.datasets.meshes import labels as of_meshes
 from graphpool.datasets.meshes.classes import FoundLabels, values_in
 from graphpool.files.reader import Files, Item
 from graphpool.io.meshes.formats import SUFFIXES
+from graphpool.points import transforms
+
+#: What `augment` may name.
+_CHANGES: dict[str, Callable[[torch.Generator], Any]] = {
+    "jitter": lambda generator: mesh.JitterVertices(generator=generator),
+    "flip": lambda generator: mesh.FlipEdges(generator=generator),
+    "scale": lambda generator: transforms.Scale(generator=generator),
+    "rotate": lambda generator: transforms.Rotate(None, generator=generator),
+    **{
+        f"rotate-{axis}": lambda generator, axis=axis: transforms.Rotate(axis, generator=generator)
+        for axis in "xyz"
+    },
+}
 
 
 @savable
@@ -24,13 +39,19 @@ from graphpool.io.meshes.formats import SUFFIXES
 class MeshFiles(Files):
     """Meshes from files of any format of :func:`graphpool.mesh.read_mesh`, cleaned.
 
-    Their features are lengths and angles: turned, moved and scaled copies are the same. ``labels`` is a value
+    Their features are lengths and angles: turned, moved and scaled copies are the same. With ``features`` a
+    face also has its ``normal``, its ``position`` or both, which tell top from bottom. ``labels`` is a value
     in the mesh files (``"label"``, ``"group"``, ``"color"``, ...), or ``"files"`` for label files (``.eseg``,
     ``.seg``, ``.json``) beside the meshes or in a folder ``seg``.
 
     Args:
         edges: Whether edges take the place of faces, as in MeshCNN.
         config: See :func:`graphpool.mesh.primal_dual`.
+        num_faces: Meshes with more faces are decimated to as many, through Open3D; what is predicted of these
+            goes back to the nearest faces of the file.
+        augment: What is done to a mesh before each step of training: ``jitter`` of the vertices by 5 % of an
+            edge, ``flip`` of 10 % of the edges, ``scale`` of each axis by 2/3 to 3/2, and where there are
+            ``features``, ``rotate`` at random, or about an axis, ``rotate-x``, ``rotate-y`` or ``rotate-z``.
         per: What labels in files belong to: ``"face"``, ``"edge"``, ``"triangle"`` or ``"vertex"``.
 
     Other arguments are those of :class:`graphpool.files.Files`.
@@ -38,6 +59,8 @@ class MeshFiles(Files):
 
     edges: bool = False
     config: str = "A"
+    num_faces: int = 50_000
+    augment: tuple[str, ...] = ()
     per: str | None = None
 
     kind: ClassVar[str] = "meshes"
@@ -46,9 +69,18 @@ class MeshFiles(Files):
     beside: ClassVar[tuple[str, ...]] = (".eseg", ".seg", ".json", ".mtl")
 
     def __post_init__(self) -> None:
-        if self.features or (self.edges and self.labels):
+        as_count(self.num_faces, "num_faces", 4)
+        if strange := set(self.features or ()) - {"normal", "position"}:
             raise ValueError(
-                "`features` of meshes are fixed, and `labels` need faces, not `edges`."
+                f"`features` of meshes are normal and position; got {strange.pop()!r}."
+            )
+        if self.edges and self.labels:
+            raise ValueError("`labels` need faces, not `edges`.")
+        if strange := set(self.augment) - set(_CHANGES):
+            raise ValueError(f"`augment` must be of {', '.join(_CHANGES)}; got {strange.pop()!r}.")
+        if not self.features and (same := [n for n in self.augment if n.startswith("rotate")]):
+            raise ValueError(
+                f"`augment` by {same[0]!r} needs `features`: without them, turned meshes look alike."
             )
 
     @property
@@ -57,20 +89,36 @@ class MeshFiles(Files):
 
     def parse(self, path: Path) -> list[Item]:
         held = mesh.read_mesh_file(path, need_faces=True)
-        cleaned = mesh.clean(held.vertices, held.faces)
-        shape = (cleaned.vertices, cleaned.faces)
-        graph = mesh.edge_graph(*shape) if self.edges else mesh.primal_dual(*shape, self.config)
-        found = self._found(path, held)
-        if found is not None:
-            values, words = found.values, [*(found.words or ()), ""]
-            none = [i for i, word in enumerate(words) if not word or word in self.ignore]
-            if found.words is None:
+        cleaned, labels, words = mesh.clean(held.vertices, held.faces), None, None
+        if (found := self._found(path, held)) is not None:
+            values, words = found.values, found.words and (*found.words, "")
+            none = [i for i, word in enumerate(words or ()) if not word or word in self.ignore]
+            if words is None:
                 none = [int(word) for word in self.ignore if word.lstrip("-").isdecimal()]
             values = np.where(np.isin(values, none) | (values < 0), -1, values)
             labels = of_meshes.label_triangles(values, held, path, found.per or self.per)
-            kept = of_meshes.labels_after_cleaning(labels, held, cleaned).of_faces
-            found = FoundLabels(kept, None if found.words is None else words)
-        return [Item(str(path), graph, {}, found, cleaned.new_face)]
+            labels = of_meshes.labels_after_cleaning(labels, held, cleaned).of_faces
+        back = cleaned.new_face
+        if len(cleaned.faces) > self.num_faces:
+            few = mesh.decimate(cleaned.vertices, cleaned.faces, self.num_faces, labels)
+            cleaned, labels, back = few, few.labels, few.new_face[back]
+        graph = self._graph(cleaned.vertices, cleaned.faces)
+        labelled = None if labels is None else FoundLabels(labels, words)
+        shape = (held.vertices, held.faces)
+        return [Item(str(path), graph, {}, labelled, back, shape=shape)]
+
+    def _graph(self, vertices: Any, faces: Any) -> Data:
+        more = self.features or ()
+        if self.edges:
+            return mesh.edge_graph(vertices, faces, more_features=more)
+        return mesh.primal_dual(vertices, faces, self.config, primal_features=("area", *more))
+
+    def fit(self, items: Sequence[Item]) -> Files:
+        return self
+
+    def training_view(self, data: Data, generator: torch.Generator) -> Data:
+        changes = [_CHANGES[name](generator) for name in self.augment]
+        return mesh.Remake(changes, self._graph)(data) if changes else data
 
     def _found(self, path: Path, held: mesh.MeshFile) -> FoundLabels | None:
         """The labels of a mesh, where it has any."""
@@ -89,7 +137,8 @@ class MeshFiles(Files):
     def network(self, name: str, classes: int, example: Data, pool: Any, more: dict) -> nn.Module:
         usual: dict[str, Any] = {"reduce": pool or "mean"}
         if self.edges:
-            return models.MeshCNNClassifier(classes, **{**usual, "strict": False, **more})
+            usual |= {"strict": False, "in_channels": example.x.size(1)}
+            return models.MeshCNNClassifier(classes, **{**usual, **more})
         widths = (example.x.size(1), example.x_dual.size(1))
         usual |= {"heads": 1, "own_feature": True, "dual_messages": True}
         if self.labels is None:
@@ -100,10 +149,6 @@ class MeshFiles(Files):
     def forward(self, model: nn.Module, batch: Any) -> Tensor:
         return model(batch)
 
-    def write_ply(self, source: Path, labels: np.ndarray, path: Path, classes: int) -> None:
-        held = mesh.read_mesh(source)
-        plot.export_ply(path, held.vertices, held.faces, labels, num_classes=classes)
-
     def draw(
         self,
         items: Sequence[Item],
@@ -113,8 +158,11 @@ class MeshFiles(Files):
         classes: Sequence[str],
         up: str = "z",
     ) -> None:
-        held = [mesh.read_mesh(item.name) for item in items]
         paint = colors if self.labels else [None] * len(items)
-        cells = [(m.vertices, m.faces, c, t) for m, c, t in zip(held, paint, titles, strict=True)]
+        cells = [
+            (*item.shape, c, t)
+            for item, c, t in zip(items, paint, titles, strict=True)
+            if item.shape is not None
+        ]
         rows = [cells[i : i + 4] for i in range(0, len(cells), 4)]
         plot.mesh_sheet(rows, path, classes=classes if self.labels else None, up=up)

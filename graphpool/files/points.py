@@ -96,7 +96,7 @@ class PointFiles(Files):
                 f"it should.",
                 stacklevel=2,
             )
-        return [Item(str(path), data, fields, found)]
+        return [Item(str(path), data, fields, found, shape=(cloud.points, None))]
 
     def network(self, name: str, classes: int, example: Data, pool: Any, more: dict) -> nn.Module:
         width = len(self.table.mean)
@@ -176,9 +176,6 @@ class PointFiles(Files):
                 window = torch.cat([cells[a * deep + b] for a, b in corners])
                 if len(window):
                     yield window.sort().values
-
-    def write_ply(self, source: Path, labels: np.ndarray, path: Path, classes: int) -> None:
-        plot.export_ply(path, self.cloud(source).points, None, labels, num_classes=classes)
 
     def draw(
         self,

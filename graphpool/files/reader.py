@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphpool import plot
 from graphpool._recorded import savable
 from graphpool.datasets.meshes.classes import FoundLabels
 from graphpool.io.untrusted import naming
@@ -29,6 +31,7 @@ class Item(NamedTuple):
         columns, edges: What the file says of every element and edge: numbers ``[N]``, ``[N, C]``, or words.
         found: Its labels as the file has them, one, or one for each element.
         back: For each element of the file the one of ``raw`` that stands for it; ``None``: itself.
+        shape: The vertices and faces of the file, or its points and ``None``, for pictures.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Item(NamedTuple):
     found: FoundLabels | None = None
     back: np.ndarray | None = None
     edges: Columns = {}
+    shape: tuple[np.ndarray, np.ndarray | None] | None = None
 
 
 @savable
@@ -122,15 +126,20 @@ class Files:
     Args:
         labels: What labels the elements (points, faces, nodes) of a file; without it a file has one class.
         ignore: Labels that mean "none", beside negative numbers and empty words.
+        target: ``"class"``, or ``"regression"``: the label of a file is a number. If not given it is a class,
+            unless all labels are numbers and one has decimals.
         features: What the network sees of every element, by the names that the files have.
         table, edge_table: What :meth:`fit` has found out of the training set.
+        unit: Mean and deviation of the numbers in the training set.
     """
 
     labels: str | None = None
     ignore: tuple[str, ...] = ()
+    target: str | None = None
     features: tuple[str, ...] | None = None
     table: Table = Table()
     edge_table: Table = Table()
+    unit: tuple[float, float] | None = None
 
     kind: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
@@ -193,9 +202,11 @@ class Files:
         """What a prediction sees, one after the other, and which elements each of these is."""
         yield data, None
 
-    def write_ply(self, source: Path, labels: np.ndarray, path: Path, classes: int) -> None:
+    def write_ply(self, item: Item, labels: np.ndarray, path: Path, classes: int) -> None:
         """Writes the elements of a file in the colours of their labels."""
-        raise ValueError(f"`ply` is for points and faces; got {self.kind}.")
+        if item.shape is None:
+            raise ValueError(f"`ply` is for points and faces; got {self.kind}.")
+        plot.export_ply(path, *item.shape, labels, num_classes=classes)
 
     def draw(
         self,
@@ -208,6 +219,45 @@ class Files:
     ) -> None:
         """Writes a picture of some items, with a legend where elements have classes."""
         raise ValueError(f"`pictures` are for points and meshes; got {self.kind}.")
+
+
+def predicts_numbers(files: Files, items: Sequence[Item]) -> bool:
+    """Whether the labels of some items are numbers to be predicted, and not names of classes.
+
+    Raises:
+        ValueError: ``files`` asks for what there is not.
+    """
+    if files.target not in (None, "class", "regression"):
+        raise ValueError(f"`target` must be 'class' or 'regression'; got {files.target!r}.")
+    if files.target is not None or files.labels is not None:
+        if files.target == "regression" and files.labels is not None:
+            raise ValueError(
+                f"`target` 'regression' is one number per file; `labels` = {files.labels!r} is one per "
+                f"{files.element}."
+            )
+        return files.target == "regression"
+    names = [label_names(i.found, files.ignore)[0][0] for i in items if i.found]
+    try:
+        return any(not float(name).is_integer() for name in names if name)
+    except (ValueError, OverflowError):
+        return False
+
+
+def number(item: Item) -> float:
+    """The label of an item as a number.
+
+    Raises:
+        ValueError: It has none, or is none.
+    """
+    names = label_names(item.found, ())[0] if item.found else [None]
+    try:
+        if math.isfinite(found := float(names[0] or "")):
+            return found
+    except ValueError:
+        pass
+    raise ValueError(
+        f"{item.name}: the label must be a number for `target` 'regression'; got {names[0]!r}."
+    )
 
 
 def label_names(found: FoundLabels, ignore: Sequence[str]) -> tuple[list[str | None], np.ndarray]:

@@ -1,10 +1,10 @@
-"""How good a classifier is: per class, and how sure that is."""
+"""How good a network is: per class, and how sure that is; for numbers, how far off."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -24,7 +24,7 @@ class Report:
     Attributes:
         counts: ``[K, K]``, a row for each true class.
         recall: Of each class the share that was found ``[K]``, NaN where there is none of it.
-        accuracy, macro: The share of right answers, and the mean of ``recall``.
+        accuracy, macro: The share of right answers, and the mean of ``recall``, which is the ``score``.
 
     Example:
         >>> print(Report(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]), ["cat", "dog"]))
@@ -43,7 +43,7 @@ class Report:
         self.counts = cells.bincount(minlength=size * size).view(size, size)
         self.recall = self.counts.diagonal().double() / self.counts.sum(1)
         self.accuracy = float(self.counts.trace() / self.counts.sum())
-        self.macro = float(self.recall.nanmean())
+        self.macro = self.score = float(self.recall.nanmean())
 
     def interval(self, z: float = 1.96) -> tuple[float, float]:
         """Wilson's interval for the accuracy, 95 % by default; it asks for independent items."""
@@ -85,6 +85,52 @@ class Report:
             plot.confusion_matrix(self.predicted, self.labels, self.classes, picture)
 
 
+class NumberReport:
+    """How good predicted numbers are.
+
+    Args:
+        predicted, labels: ``[N]``.
+        names: Names of the items.
+
+    Attributes:
+        mae: Mean absolute error; ``score`` is its negative.
+        r2: 1 minus the mean squared error over the variance; NaN where there is none.
+
+    Example:
+        >>> print(NumberReport(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 3.0]), ["a", "b", "c"]))
+        mean absolute error 0.3333, R² 0.5000 (3 items; a constant: error 0.6667)
+    """
+
+    def __init__(self, predicted: Tensor, labels: Tensor, names: Sequence[str]) -> None:
+        self.predicted, self.labels, self.names = predicted.double(), labels.double(), list(names)
+        error = self.predicted - self.labels
+        self.mae = float(error.abs().mean())
+        spread = (self.labels - self.labels.mean()).square().mean()
+        self.r2 = float(1 - error.square().mean() / spread) if spread > 0 else math.nan
+        self.score = -self.mae
+
+    def __str__(self) -> str:
+        constant = float((self.labels - self.labels.median()).abs().mean())
+        return (
+            f"mean absolute error {self.mae:.4g}, R² {self.r2:.4f} ({len(self.labels)} items; a constant: "
+            f"error {constant:.4g})"
+        )
+
+    def _rows(self) -> list[list[object]]:
+        values = zip(self.names, self.labels.tolist(), self.predicted.tolist(), strict=True)
+        return [list(row) for row in values]
+
+    def table(self) -> str:
+        """The five items with the largest errors."""
+        rows = sorted(self._rows(), key=lambda row: -abs(row[1] - row[2]))  # type: ignore[operator]
+        cells = [[name, f"{true:.4g}", f"{said:.4g}"] for name, true, said in rows[:5]]
+        return format_table(cells, ["largest errors", "true", "predicted"])
+
+    def write(self, folder: Path) -> None:
+        """``predictions.csv``."""
+        write_csv(folder / "predictions.csv", [["file", "true", "predicted"], *self._rows()])
+
+
 def format_table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
     """A Markdown table."""
     cells = [[str(value) for value in row] for row in [headers, *rows]]
@@ -94,7 +140,7 @@ def format_table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> st
     return "\n".join([f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])])
 
 
-def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """Rows as comma-separated text, quoted where it has to be."""
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

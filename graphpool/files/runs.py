@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from torch_geometric.loader import DataLoader
 from graphpool.files.checkpoint import Predictor
 from graphpool.files.fitting import train_network
 from graphpool.files.listing import SPLITS, draw_splits, list_files, read_all
-from graphpool.files.reader import Files, Item, classes_among, targets
-from graphpool.files.report import Report
+from graphpool.files.reader import Files, Item, classes_among, number, predicts_numbers, targets
+from graphpool.files.report import NumberReport, Report
 from graphpool.train import class_weights
 
 #: Fewer steps teach little; where they are not said, there are as many epochs as it takes.
@@ -90,7 +91,8 @@ def read_splits(
         order = np.random.default_rng(settings.seed).permutation(len(entries))
         entries = [entries[i] for i in sorted(order[:limit])]
     items, splits = read_all(entries, files)
-    drawn = draw_splits(items, splits, settings.val, settings.test, settings.seed)
+    classes = not predicts_numbers(files, items)
+    drawn = draw_splits(items, splits, settings.val, settings.test, settings.seed, classes)
     return {s: [item for item, d in zip(items, drawn, strict=True) if d == s] for s in SPLITS}
 
 
@@ -104,6 +106,8 @@ def doubts(parts: dict[str, list[Item]], classes: Sequence[str], files: Files) -
                 first = seen.setdefault(key, (split, item.name))
                 if first[0] != split:
                     found.append(f"{item.name} ({split}) is the same as {first[1]} ({first[0]})")
+        if files.target == "regression":
+            continue
         labels = [targets(item, classes, files.ignore).unique() for item in items]
         there = set(torch.cat(labels).tolist()) if labels else set(range(len(classes)))
         if absent := [name for i, name in enumerate(classes) if i not in there]:
@@ -120,7 +124,8 @@ def train_files(
 ) -> Predictor:
     """Trains a network on the items of a data set and keeps the epoch that is best on ``parts["val"]``.
 
-    Best is the largest mean recall of the classes. Without a validation set it is the last epoch.
+    Best is the largest mean recall of the classes, or the smallest mean error of numbers. Without a
+    validation set it is the last epoch.
 
     Args:
         parts: From :func:`read_splits`.
@@ -133,14 +138,28 @@ def train_files(
         ValueError: There is nothing to learn from, or an argument does not fit.
     """
     train, known = parts["train"], sum(parts.values(), [])
-    classes = classes_among(known, files.ignore) if classes is None else list(classes)
-    labels = [targets(item, classes, files.ignore) for item in known][: len(train)]
-    if not train or len(classes) < 2 or len(set(classes)) < len(classes):
+    numbers = predicts_numbers(files, known)
+    if numbers:
+        if classes is not None or settings.class_weights:
+            raise ValueError(
+                "`classes` and `class_weights` need classes, and the labels are numbers; `target` 'class' "
+                "takes them as names."
+            )
+        labels, classes = _numbers(files, known)[: len(train)], []
+    else:
+        classes = classes_among(known, files.ignore) if classes is None else list(classes)
+        labels = [targets(item, classes, files.ignore) for item in known][: len(train)]
+    if not train or (len(set(classes)) < max(len(classes), 2) and not numbers):
         raise ValueError(
             f"`classes` must be at least two different names, and there must be training items; got "
             f"{len(train)} items and classes {', '.join(classes)}."
         )
     name, files = settings.model or files.networks[0], files.fit(train)
+    if numbers:
+        every = torch.cat(labels)
+        unit = float(every.mean()), float(every.std(correction=0)) or 1.0
+        files = replace(files, target="regression", unit=unit)
+        labels = [((y - unit[0]) / unit[1]).float() for y in labels]
     if name not in files.networks:
         raise ValueError(f"`model` must be one of {', '.join(files.networks)}; got {name!r}.")
     seed_everything(settings.seed)
@@ -148,12 +167,15 @@ def train_files(
     for data, y in zip(items, labels, strict=True):
         data.y = y
     try:
-        model = files.network(name, len(classes), items[0], settings.pool, settings.arguments)
+        outputs = 1 if numbers else len(classes)
+        model = files.network(name, outputs, items[0], settings.pool, settings.arguments)
     except TypeError as error:
         raise ValueError(f"`set` and `pool` must fit the network: {error}") from None
     model.to(settings.device)
     predictor = Predictor(model, files, classes, {"trained on": len(train), "seed": settings.seed})
     if hasattr(model, "remember"):
+        if numbers:
+            raise ValueError(f"`model` = {name!r} needs classes, and the labels are numbers.")
         batch = Batch.from_data_list([next(files.views(data))[0] for data in items])
         model.remember(batch.pos, batch.y, ptr=batch.ptr)  # type: ignore[operator]
         return predictor
@@ -171,7 +193,7 @@ def train_files(
         weight = class_weights(torch.cat([data.y for data in items]), len(classes))
     record = {**asdict(settings), "files": repr(files), "classes": classes, "items": len(items)}
     del record["epochs"]
-    score = (lambda _: judge(predictor, parts["val"]).macro) if parts["val"] else None
+    score = (lambda _: judge(predictor, parts["val"]).score) if parts["val"] else None
     train_network(
         model, loader, files.forward, epochs, settings.lr, settings.smoothing, checkpoint, settings.device,
         (view, order), record, weight, score=score,
@@ -179,13 +201,26 @@ def train_files(
     return predictor
 
 
-def judge(predictor: Predictor, items: Sequence[Item]) -> Report:
+def _numbers(files: Files, items: Sequence[Item]) -> list[torch.Tensor]:
+    """The labels ``[1]`` of items as numbers; says so where nobody asked for that."""
+    if files.target is None:
+        warnings.warn(
+            "Labels have decimals, so a number is predicted; `target` 'class' takes them as names.",
+            stacklevel=3,
+        )
+    return [torch.tensor([number(item)], dtype=torch.float64) for item in items]
+
+
+def judge(predictor: Predictor, items: Sequence[Item]) -> Report | NumberReport:
     """How well a network does on labelled items.
 
     Raises:
         ValueError: Nothing is labelled, or a label is no class of the network.
     """
     files, classes = predictor.reading()
+    if not classes:
+        said = torch.cat([predictor.scores(item) for item in items])
+        return NumberReport(said, torch.cat(_numbers(files, items)), [item.name for item in items])
     guesses = [predictor.scores(item).argmax(-1).reshape(-1) for item in items]
     labels = [targets(item, classes, files.ignore) for item in items]
     return Report(torch.cat(guesses), torch.cat(labels), classes, files.labels is None)

@@ -5,6 +5,7 @@ of a pool; beside it the edge-based layers of MeshCNN (Hanocka et al., SIGGRAPH 
 """
 
 from graphpool.io import MeshArrays, MeshFile, read_mesh, read_mesh_file, write_mesh
+from graphpool.mesh.augment import FlipEdges, JitterVertices, Remake
 from graphpool.mesh.dual.conv import MeshFeatures, PrimalDualConv, PrimalDualResidual
 from graphpool.mesh.dual.graph import MeshGraph, primal_dual
 from graphpool.mesh.dual.pool import (
@@ -38,6 +39,8 @@ __all__ = [
     "FaceClusterPool",
     "FaceClusterUnpool",
     "FaceClusters",
+    "FlipEdges",
+    "JitterVertices",
     "MeshArrays",
     "MeshConv",
     "MeshFeatures",
@@ -49,6 +52,7 @@ __all__ = [
     "PooledMesh",
     "PrimalDualConv",
     "PrimalDualResidual",
+    "Remake",
     "clean",
     "cluster_faces",
     "decimate",

@@ -142,7 +142,9 @@ def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = Non
         weight: The weights that go with them, if any.
 
     Returns:
-        One line for the path, and one for the compilation of the CPU kernels where they are taken.
+        One line for the path; one for what has to move through memory on any path, if ``op`` pools elements,
+        which divided by the time of a call is to be held against the bandwidth of the memory; and one for
+        the compilation of the CPU kernels where they are taken.
 
     Raises:
         TypeError: ``op`` is neither a function nor a name.
@@ -153,12 +155,15 @@ def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = Non
         >>> with graphpool.use_backend("torch"):
         ...     print(explain("segment_power", x))
         segment_power: composed form on plain PyTorch, because use_backend('torch') is in force
+        must move: 24 bytes forward (x read), 72 forward and backward (x read twice, its gradient written)
     """
     name = op if isinstance(op, str) else getattr(op, "__name__", None)
     if not isinstance(name, str) or not isinstance(x, Tensor):
         raise TypeError(f"`explain` takes an op or its name, and a tensor; got {op!r}, {x!r}.")
     path = choose(name, x, weight)
     line = f"{name}: {_PATHS[path.name]}, because {path.reason}"
+    if name not in POINTS:
+        line = f"{line}\n{_floor(x, weight)}"
     if path.name != "numba":
         return line
     cached, seconds = _compiled.report()
@@ -167,4 +172,15 @@ def explain(op: str | Callable[..., Any], x: Tensor, weight: Tensor | None = Non
     return (
         f"{line}\nkernels compiled or loaded so far: {len(seconds)}, in {spent:.1f} s ({where}); "
         f"ops with a kernel: {', '.join(sorted({*FUSED, *_CPU_ONLY}))}"
+    )
+
+
+def _floor(x: Tensor, weight: Tensor | None) -> str:
+    """The least that a pool of ``x`` can read and write; its result, one row for a bag, is not counted."""
+    size = x.numel() * x.element_size()
+    other = 0 if weight is None else weight.numel() * weight.element_size()
+    what = "x" if weight is None else "x and weight"
+    return (
+        f"must move: {size + other:,} bytes forward ({what} read), {3 * size + 2 * other:,} forward and "
+        f"backward ({what} read twice, {'its gradient' if weight is None else 'the gradient of x'} written)"
     )

@@ -42,6 +42,7 @@ from graphpool.testing.numerics import (
     assert_mismatch_raises,
     assert_stable_under_offset,
 )
+from graphpool.testing.pieces import assert_passes_differentiate, assert_pieces_agree
 
 __all__ = [
     "POINTS",
@@ -60,7 +61,9 @@ __all__ = [
     "assert_integers",
     "assert_mismatch_raises",
     "assert_neighbors_do_not_matter",
+    "assert_passes_differentiate",
     "assert_permutation_invariant",
+    "assert_pieces_agree",
     "assert_segment_forms_agree",
     "assert_sizes_of_any_integer_type",
     "assert_stable_under_offset",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from graphpool.testing import derivatives, invariance, modules, numerics
+from graphpool.testing import derivatives, invariance, modules, numerics, pieces
 
 POINTS: dict[str, Callable[[torch.nn.Module, int], None]] = {
     "permutation": invariance.assert_permutation_invariant,
@@ -35,6 +35,8 @@ POINTS: dict[str, Callable[[torch.nn.Module, int], None]] = {
     "arguments": modules.assert_unknown_arguments_raise,
     "hooks": modules.assert_hooks_fire,
     "sizes": modules.assert_sizes_of_any_integer_type,
+    "pieces": pieces.assert_pieces_agree,
+    "passes": pieces.assert_passes_differentiate,
 }
 """Name of each point, and the assertion behind it."""
 

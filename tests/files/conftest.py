@@ -86,14 +86,22 @@ HOMES = {
     "point-nn": ("points", clouds, ["--num-points", "64", "--model", "point-nn", "--set", "k=8"]),
     "labelled points": ("points", parts, ["--num-points=64", "--labels=label", "--features=intensity"]),
     "scene": ("points", parts, ["--num-points", "32", "--labels", "label", "--block", "0.8"]),
-    "meshes": ("meshes", meshes, ["--pool", "max"]),
+    "meshes": ("meshes", meshes, ["--pool", "max", "--features", "position", "--augment", "rotate-z,flip"]),
+    "edges": ("meshes", meshes, ["--edges", "--features", "normal", "--augment", "jitter,scale"]),
+    "fine faces": ("meshes", halves, ["--labels", "files", "--num-faces", "50", "--set", "checkpoint=True"]),
     "labelled faces": ("meshes", halves, ["--labels", "files"]),
     "graphs": ("graphs", graphs, ["--pool", "gnp,attsets"]),
     "bags": ("bags", bags, []),
 }  # fmt: skip
 
 
-@pytest.fixture(params=HOMES, ids=[name.replace(" ", "-") for name in HOMES])
+#: Open3D thins what has too many faces.
+MARKS = {"fine faces": [pytest.mark.needs("open3d")]}
+
+
+@pytest.fixture(
+    params=[pytest.param(n, marks=MARKS.get(n, []), id=n.replace(" ", "-")) for n in HOMES]
+)
 def home(request, tmp_path):
     kind, make, options = HOMES[request.param]
     make(tmp_path / "data")

@@ -11,7 +11,7 @@ import torch
 import graphpool
 from graphpool import aggr, models
 from graphpool._recorded import SAVABLE
-from graphpool.files import GraphFiles, PointFiles
+from graphpool.files import GraphFiles, MeshFiles, PointFiles
 from graphpool.models import GraphModel, PointNet2Classifier
 
 
@@ -244,3 +244,15 @@ def test_readers_check_their_arguments():
         PointFiles(size="big")
     with pytest.raises(ValueError, match="`block` must be"):
         PointFiles(block=2.0)
+    for wrong, message in (
+        ({"features": ("color",)}, "`features` of meshes are normal and position; got 'color'"),
+        (
+            {"augment": ("spin",)},
+            "`augment` must be of jitter, flip, scale, rotate, .*; got 'spin'",
+        ),
+        ({"augment": ("rotate-z",)}, "`augment` by 'rotate-z' needs `features`"),
+        ({"num_faces": 3}, "`num_faces` must be"),
+        ({"edges": True, "labels": "files"}, "`labels` need faces"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MeshFiles(**wrong)

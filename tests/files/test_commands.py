@@ -138,6 +138,26 @@ def test_labelled_elements_become_coloured_files_and_pictures(made, tmp_path):
     assert np.abs(cloud.fields["color"] - colors).max() < 1 / 255
 
 
+def test_whatever_is_drawn_a_file_is_read_once(made, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    data, run = made("labelled faces"), tmp_path / "run"
+    train = ["train", "meshes", str(data), "--labels", "files", "--epochs", "1", "--out", str(run)]
+    assert main(train) == 0
+    read, opened = graphpool.mesh.read_mesh_file, []
+    monkeypatch.setattr(
+        graphpool.mesh,
+        "read_mesh_file",
+        lambda path, **how: opened.append(path) or read(path, **how),
+    )
+    files = [data / "0.obj", data / "1.obj"]
+    more = ["--ply", str(tmp_path / "ply"), "--pictures", str(tmp_path / "p" / "a.png")]
+    assert main(["predict", str(run / "model.pt"), *map(str, files), *more]) == 0
+    assert opened == files and (tmp_path / "p" / "a.png").stat().st_size > 1000
+    for file in files:
+        drawn = graphpool.mesh.read_mesh(tmp_path / "ply" / f"{file.stem}.ply")
+        assert np.allclose(drawn.vertices, graphpool.mesh.read_mesh(file).vertices, atol=1e-6)
+
+
 def test_faces_that_cleaning_drops_are_labelled_too(made, tmp_path):
     data, run = made("labelled faces"), tmp_path / "run"
     options = ["--labels", "files", "--epochs", "1", "--out", str(run)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch_geometric.nn.aggr import Aggregation as PyGAggregation
 
-from graphpool import Segments, aggr, ops, testing
+from graphpool import Segments, aggr, ops, states, testing
 from graphpool.aggr.base import as_segments
 
 CHANNELS = 4
@@ -481,6 +481,62 @@ class RoundsSizes(Sound):
         return super().forward(
             x, index, dim_size=None if dim_size is None else int(dim_size), **kwargs
         )
+
+
+# --- pieces ----------------------------------------------------------------------------------------
+
+
+def merges(*points, **changes):
+    """A pool whose pieces are sums of its elements, with a method of the sums replaced."""
+
+    def decorate(finish):
+        class Merging(Sound):
+            def merging(self):
+                form = states.Sums(lambda sums: finish(self, sums))
+                for name, change in changes.items():
+                    setattr(form, name, change)
+                return form
+
+        Merging.__name__ = finish.__name__
+        breaks(*points)(Merging)
+        return finish
+
+    return decorate
+
+
+def mean_of(sums):
+    return sums["x"] / states.size_of(sums, sums["x"])
+
+
+@merges("pieces")
+def forgets_the_factor(pool, sums):
+    return mean_of(sums)
+
+
+@merges("pieces", encode=lambda x: {"x": x - x.mean(0)})
+def centres_each_piece(pool, sums):
+    return mean_of(sums) * pool.factor
+
+
+@merges("passes")
+def cuts_the_factor_off(pool, sums):
+    return mean_of(sums) * pool.factor.detach()
+
+
+@merges("passes", encode=lambda x: {"x": x.detach()})
+def cuts_the_elements_off(pool, sums):
+    return mean_of(sums) * pool.factor
+
+
+class Merges(Sound):
+    def merging(self):
+        return states.Sums(lambda sums: mean_of(sums) * self.factor)
+
+
+@pytest.mark.parametrize("point", ["pieces", "passes"])
+def test_a_pool_whose_pieces_merge_passes(point):
+    assert Merges.mergeable and not Sound.mergeable
+    assert testing.check(point, Merges(CHANNELS), CHANNELS) is None
 
 
 @pytest.mark.parametrize("point", testing.POINTS)

@@ -10,6 +10,7 @@ from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, gathered, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
+from graphpool.states import Exponential, Mergeable, Tensors
 
 ACTIVATIONS = {None: torch.nn.Identity, "tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 
@@ -97,6 +98,14 @@ class AttSets(Aggregation):
         if not self.return_weights:
             return y
         return y, torch.stack([segment_softmax(s, segments, weight) for s in scores], dim=-2)
+
+    def merging(self) -> Mergeable:
+        def encode(x: Tensor) -> Tensors:
+            return {"x": x.unsqueeze(1), "score": torch.stack(self._scores(x), 1)}
+
+        return Exponential(
+            lambda mean, log, sums: mean.flatten(1), lambda s: s["score"], lambda s: s["x"], encode
+        )
 
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """The weights ``[E, ..., C]``, averaged over the ``K`` outputs; each bag and channel sums to 1."""

@@ -12,6 +12,7 @@ from graphpool.aggr.registry import register
 from graphpool.nn import inverse_length
 from graphpool.ops import align, segment_sum
 from graphpool.segments import Segments
+from graphpool.states import Mergeable, Sums, Tensors, size_of
 
 
 @register("delf")
@@ -69,3 +70,15 @@ class DELF(MatrixAggregation):
             return y / segment_sizes(segments, weight, y)
         total = segment_sum(score, segments, weight)
         return y / align(torch.where(total == 0, 1, total), y)
+
+    def merging(self) -> Mergeable:
+        def encode(x: Tensor) -> Tensors:
+            x = x.to(self._dtype(x))
+            score = self.scores(x).unsqueeze(-1)
+            return {"y": score * inverse_length(x) * x, "score": score}
+
+        def finish(sums: Tensors) -> Tensor:
+            total = sums["score"] if self.normalize else size_of(sums, sums["y"])
+            return sums["y"] / torch.where(total == 0, 1, total)
+
+        return Sums(finish, encode)

@@ -59,6 +59,7 @@ class DSVTPool(MatrixAggregation):
     """
 
     learnable = True
+    whole_bag = "its query is the maximum of the bag, which is a pass of its own"
     complexity = "E C^2 + S C^2 H"
     example_arguments = {"heads": 2}
 

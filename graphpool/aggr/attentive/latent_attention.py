@@ -9,10 +9,12 @@ from torch import Tensor
 
 from graphpool._arguments import as_count, check_divides
 from graphpool.aggr.matrix import MatrixAggregation
+from graphpool.aggr.pyg import merging_of
 from graphpool.aggr.registry import register, resolve
 from graphpool.nn import LayerNorm, l2_normalize, may_be_folded, reset
 from graphpool.ops import segment_mean
 from graphpool.segments import Segments
+from graphpool.states import Mapped, Mergeable, Sums, Tensors, size_of
 
 
 class _CrossAttention(torch.nn.Module):
@@ -123,6 +125,16 @@ class LatentAttention(MatrixAggregation):
             y = segment_mean(self.block(x, self.latents), segments, weight)
         return l2_normalize(y) if self.l2 else y
 
+    def merging(self) -> Mergeable:
+        def encode(x: Tensor) -> Tensors:
+            return {"x": self.block(x.to(self._dtype(x)), self.latents)}
+
+        def finish(sums: Tensors) -> Tensor:
+            y = sums["x"] / size_of(sums, sums["x"])
+            return l2_normalize(y) if self.l2 else y
+
+        return Sums(finish, encode)
+
 
 @register("layer_attention")
 class LayerAttention(MatrixAggregation):
@@ -207,8 +219,16 @@ class LayerAttention(MatrixAggregation):
         return c if c in (None, -1) else c // self.num_layers  # type: ignore[operator]
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        pooled = self.inner_pool(x, segments, dim=0, weight=weight)
+        return self._attend(self.inner_pool(x, segments, dim=0, weight=weight))
+
+    def _attend(self, pooled: Tensor) -> Tensor:
         layers = pooled.unflatten(-1, (self.num_layers, -1)) + self.layer
-        latents = self.latents.expand(segments.num_segments, -1, -1)
+        latents = self.latents.expand(layers.size(0), -1, -1)
         y = self.block(latents, layers).mean(1)
         return l2_normalize(y) if self.l2 else y
+
+    def merging(self) -> Mergeable:
+        def after(pooled: Tensor, sums: Tensors) -> Tensor:
+            return self._attend(pooled.to(self.layer.dtype))
+
+        return Mapped(merging_of(self.inner_pool), lambda x: x.to(self._dtype(x)), after)

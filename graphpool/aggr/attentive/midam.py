@@ -15,6 +15,7 @@ from graphpool.aggr.registry import register
 from graphpool.nn import perceptron
 from graphpool.ops import align, segment_logsumexp, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
+from graphpool.states import Exponential, Mergeable, Tensors, size_of
 
 
 class _Stochastic(MatrixAggregation):
@@ -173,6 +174,12 @@ class MIDAMLogSumExp(_Stochastic):
         slope = (log_mean - updated).exp()
         return self.tau * (updated + (slope - slope.detach())).to(x.dtype)
 
+    def merging(self) -> Mergeable:
+        def finish(mean: Tensor, log: Tensor, sums: Tensors) -> Tensor:
+            return self.tau * (log - size_of(sums, log).log())
+
+        return Exponential(finish, lambda s: s["x"] / self.tau)
+
     def estimate(self, segment_index: Tensor) -> Tensor:
         """What is known of whole bags, ``[n, C]``.
 
@@ -268,6 +275,16 @@ class MIDAMAttention(_Stochastic):
             segment_index = self._checked(segment_index, segments)
             y = self._remember(y, _log_mean_exp(gate, segments, weight), segment_index)
         return y.sigmoid() if self.sigmoid else y
+
+    def merging(self) -> Mergeable:
+        def encode(x: Tensor) -> Tensors:
+            x = x.to(self._dtype(x))
+            return {"gate": self.gate(x), "delta": self.delta(x)}
+
+        def finish(mean: Tensor, log: Tensor, sums: Tensors) -> Tensor:
+            return mean.sigmoid() if self.sigmoid else mean
+
+        return Exponential(finish, lambda s: s["gate"], lambda s: s["delta"], encode)
 
     def _remember(self, sampled: Tensor, log_total: Tensor, segment_index: Tensor) -> Tensor:
         """Mean of the sample and logarithm of its mean weight, blended with what is known."""

@@ -14,6 +14,7 @@ from graphpool.nn import reset
 from graphpool.ops import segment_softmax
 from graphpool.segments import Segments
 from graphpool.sets.attention import ISAB, OverElements, check_heads, element_scores
+from graphpool.states import Exponential, Mergeable, Tensors
 
 
 @register("pma")
@@ -90,12 +91,27 @@ class PMA(MatrixAggregation):
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         return self.attend(self.seeds, self.first(x), segments, weight).flatten(1)
 
+    def _scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores ``[E, num_seeds, heads]`` and what they are scores of."""
+        attend, x = self.attend, self.first(x.to(self._dtype(x)))
+        query, key = attend.query(self.seeds), attend.key(x)
+        return element_scores(query, key, attend.heads, attend.scale), x
+
+    def merging(self) -> Mergeable:
+        def encode(x: Tensor) -> Tensors:
+            score, x = self._scores(x)
+            value = self.attend.value(x).unflatten(-1, (1, self.heads, -1))
+            return {"score": score.unsqueeze(-1), "value": value}
+
+        def finish(mean: Tensor, log: Tensor, sums: Tensors) -> Tensor:
+            query = self.attend.query(self.seeds)
+            return self.attend.residual(query, mean.flatten(2).to(query.dtype)).flatten(1)
+
+        return Exponential(finish, lambda s: s["score"], lambda s: s["value"], encode)
+
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """The weights ``[E, num_seeds, heads]`` of elements ``[E, C]``; each bag, seed and head sums to 1."""
-        attend = self.attend
-        key = attend.key(self.first(x.to(self._dtype(x))))
-        score = element_scores(attend.query(self.seeds), key, attend.heads, attend.scale)
-        return segment_softmax(score, segments, weight).to(x.dtype)
+        return segment_softmax(self._scores(x)[0], segments, weight).to(x.dtype)
 
 
 @register("isab", "set_transformer")
@@ -126,6 +142,7 @@ class SetTransformer(MatrixAggregation):
     """
 
     learnable = True
+    whole_bag = "its elements look at one another before they are pooled"
     complexity = "E C^2 + M E C, M inducing vectors"
     example_arguments = {"num_inducing": 4, "heads": 2, "num_layers": 1}
 

@@ -28,6 +28,9 @@ class _Slots(MatrixAggregation):
     """What both slot pools share: arguments, initial slots, and iterations."""
 
     learnable = True
+    whole_bag = (
+        "it goes over the elements again and again, with slots that the pass before has found"
+    )
     complexity = "T E K C + E C^2, T iterations, K slots"
     example_arguments = {"num_slots": 2, "slot_channels": 4, "iterations": 2}
     _state = 1

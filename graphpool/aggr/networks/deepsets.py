@@ -10,10 +10,12 @@ from torch import Tensor
 from graphpool._arguments import as_count
 from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.matrix import MatrixAggregation
+from graphpool.aggr.pyg import merging_of
 from graphpool.aggr.registry import register, resolve
 from graphpool.aggr.statistics.moments import Mean, Sum
 from graphpool.nn import may_be_folded, perceptron, reset
 from graphpool.segments import Segments
+from graphpool.states import Mapped, Mergeable
 
 
 @register("deepsets")
@@ -89,6 +91,13 @@ class DeepSets(MatrixAggregation):
             return self.rho(last(pooled))
         offset = segment_sizes(segments, weight, pooled) * last.bias
         return self.rho(torch.nn.functional.linear(pooled, last.weight) + offset)
+
+    def merging(self) -> Mergeable:
+        return Mapped(
+            merging_of(self.inner_pool),
+            lambda x: self.phi(x.to(self._dtype(x))),
+            lambda y, sums: self.rho(y.to(self._dtype(y))),
+        )
 
     def _commutes(self) -> torch.nn.Linear | None:
         """The last layer of the inner network, if it and the pool are linear: it may come after the pool."""

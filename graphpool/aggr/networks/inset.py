@@ -11,6 +11,7 @@ from graphpool.aggr.registry import register
 from graphpool.nn import perceptron
 from graphpool.ops import segment_sum
 from graphpool.segments import Segments
+from graphpool.states import Mergeable, Sums, Tensors
 
 COMBINATIONS = ("add", "cat")
 
@@ -94,6 +95,13 @@ class INSET(MatrixAggregation):
     ) -> Tensor:
         embedding = self.phi(x)
         return self.value(embedding, segments, weight, mask)
+
+    def merging(self) -> Mergeable:
+        def finish(sums: Tensors) -> Tensor:
+            whole = sums["x"].to(self.subset.weight.dtype)
+            return self.value_of_sums(whole, whole)
+
+        return Sums(finish, lambda x: {"x": self.phi(x.to(self._dtype(x)))})
 
     def value(
         self,

@@ -22,6 +22,7 @@ class _MixerPool(MatrixAggregation):
     """Blocks around a mixer, then a pool. With positions, elements see their neighbours."""
 
     learnable = True
+    whole_bag = "its elements look at one another before they are pooled"
     complexity = "E C^2"
     example_arguments = {"num_layers": 1}
 

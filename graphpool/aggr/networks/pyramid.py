@@ -66,6 +66,7 @@ class Pyramid(MatrixAggregation):
 
     learnable = True
     needs_positions = True
+    whole_bag = "its cells follow from the extent of the bag, which is a pass of its own"
     complexity = "E C levels"
     example_arguments = {"pos_dim": 2, "levels": 2}
     empty_gives_zero = True

@@ -51,6 +51,7 @@ class WardPool(Aggregation):
 
     multiplicity_aware = True
     ragged = True
+    whole_bag = "it clusters the elements by the distances of all pairs"
     complexity = "n^2 C for each bag of n"
     exempt = {
         "transforms": "the clustering runs in SciPy, one after the other: torch.vmap is refused by name",

@@ -59,6 +59,7 @@ class AdaPool(Aggregation):
     """
 
     learnable = True
+    whole_bag = "its scores need the mean of the bag first, which is a pass of its own"
 
     def __init__(
         self,

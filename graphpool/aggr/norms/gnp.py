@@ -10,10 +10,11 @@ from torch import Tensor
 
 from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.norms.negative_elements import check_policy, seen
+from graphpool.aggr.norms.negative_elements import check_policy, norms, seen
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, segment_mean, segment_power, working
 from graphpool.segments import Segments
+from graphpool.states import Mergeable, Several, Sums, Tensors, size_of
 
 FORMS = ("mixed", "paper")
 SIGNS = ("both", "plus", "minus")
@@ -155,15 +156,37 @@ class GNP(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        p, shares = self.p[:2], self.shares
-        norms = working(segment_power(x, segments, p, 1 / p, weight, gather))
+        p = self.p[:2]
+        powers = working(segment_power(x, segments, p, 1 / p, weight, gather))
         mean = working(segment_mean(x, segments, weight, gather))
         whole = working(segment_mean(x.abs(), segments, weight, gather))
+        y = self._mixed(powers, mean, whole)
+        return (y * segment_sizes(segments, weight, y) ** self.g).to(x.dtype)
+
+    def _mixed(self, powers: Tensor, mean: Tensor, whole: Tensor) -> Tensor:
+        """The three means ``[S, ..., C]`` of a bag, the first two side by side; ``whole`` of sizes."""
+        shares = self.shares
         # 1 to the last bit where no element is negative, and where all are 0 or one is infinite.
         same = mean == whole
         sign = torch.where(same, 1, mean / torch.where(same, 1, whole))
-        y = sign * (shares[0] * norms[:, 0] + shares[1] * norms[:, 1]) + shares[2] * mean
-        return (y * segment_sizes(segments, weight, y) ** self.g).to(x.dtype)
+        return sign * (shares[0] * powers[:, 0] + shares[1] * powers[:, 1]) + shares[2] * mean
+
+    def merging(self) -> Mergeable:
+        def combine(parts: Tensors, sums: Tensors) -> Tensor:
+            size = size_of(sums, parts["mean"])
+            means = (
+                parts["norms"].unflatten(1, (2, -1)),
+                parts["mean"] / size,
+                parts["whole"] / size,
+            )
+            return self._mixed(*means) * size**self.g
+
+        parts = {
+            "norms": norms("abs", lambda x: (self.p[:2], 1 / self.p[:2])),
+            "mean": Sums(lambda sums: sums["x"]),
+            "whole": Sums(lambda sums: sums["x"], lambda x: {"x": x.abs()}),
+        }
+        return Several(parts, combine)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         if prefix + "a" in state_dict:
@@ -330,20 +353,26 @@ class PaperGNP(GNP):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        def norms(v: Tensor, negative: str) -> Tensor:
+        def of(v: Tensor, negative: str) -> Tensor:
             found = segment_power(v, segments, self.p, self.q, weight, gather, negative)
             return found.movedim(1, -2).flatten(-2)
 
         negative = seen(self.negative, x)
         if self.offset:
-            pooled = norms((x.abs() if negative == "abs" else x.relu()) + self.offset, "abs")
+            pooled = of((x.abs() if negative == "abs" else x.relu()) + self.offset, "abs")
             if negative == "split":
-                pooled = pooled - norms((-x).relu() + self.offset, "abs")
+                pooled = pooled - of((-x).relu() + self.offset, "abs")
         else:
-            pooled = norms(x, negative)
+            pooled = of(x, negative)
+        return self._combined(pooled).to(x.dtype)
+
+    def _combined(self, pooled: Tensor) -> Tensor:
         if self.sign != "both":
             return pooled
-        return self.combine(pooled.to(self.combine.weight.dtype)).to(x.dtype)
+        return self.combine(pooled.to(self.combine.weight.dtype))
+
+    def merging(self) -> Mergeable:
+        return norms(self.negative, lambda x: (self.p, self.q), self._combined, self.offset)
 
     def extra_repr(self) -> str:
         channels = "" if self.channels is None else f"channels={self.channels}, "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool.states import Powers, Tensors, magnitude
 
 POLICIES = ("abs", "split", "clamp", "raise")
 
@@ -33,3 +36,41 @@ def seen(policy: str, x: Tensor) -> str:
             f"`x` must not be negative under negative='raise'; got {float(x[tuple(first)])} at {first}."
         )
     return "abs"
+
+
+def norms(
+    policy: str,
+    exponents: Callable[[Tensor], tuple[Tensor, Tensor]],
+    finish: Callable[[Tensor], Tensor] | None = None,
+    offset: float = 0.0,
+) -> Powers:
+    """How generalised norms of pieces merge, under a policy for negative elements.
+
+    Args:
+        policy: One of :data:`POLICIES`.
+        exponents: See :class:`graphpool.states.Powers`.
+        finish: What is made of the norms, side by side, ``[S, K C]``.
+        offset: Added to what is seen of the elements.
+    """
+
+    def above(x: Tensor) -> Tensor:
+        return x.relu() + offset
+
+    def below(x: Tensor) -> Tensor:
+        return (-x).relu() + offset
+
+    def whole(x: Tensor) -> Tensor:
+        return x.abs() + offset if offset else magnitude(x)
+
+    def both(y: Tensor, sums: Tensors) -> Tensor:
+        if policy == "split":
+            first, second = y.chunk(2, 1)
+            y = first - second
+        return y.flatten(1) if finish is None else finish(y.flatten(1))
+
+    def encode(x: Tensor) -> Tensors:
+        seen(policy, x)
+        return {"x": x}
+
+    sides = {"split": (above, below), "clamp": (above,)}.get(policy, (whole,))
+    return Powers(exponents, both, sides, encode)

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from graphpool._arguments import as_count
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.norms.negative_elements import check_policy, seen
+from graphpool.aggr.norms.negative_elements import check_policy, norms, seen
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, segment_power
 from graphpool.segments import Segments
+from graphpool.states import Mergeable
 
 
 @register("powermean")
@@ -89,10 +90,16 @@ class PowerMean(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        p = self.p
-        if self.groups > 1:
-            p = p.repeat_interleave(x.size(-1) // self.groups)
+        p = self._exponents(x)
         return segment_power(x, segments, p, 1 / p, weight, gather, seen(self.negative, x))
+
+    def _exponents(self, x: Tensor) -> Tensor:
+        return self.p.repeat_interleave(x.size(-1) // self.groups) if self.groups > 1 else self.p
+
+    def merging(self) -> Mergeable:
+        return norms(
+            self.negative, lambda x: (self._exponents(x)[None], 1 / self._exponents(x)[None])
+        )
 
     def extra_repr(self) -> str:
         channels = "" if self.channels is None else f"channels={self.channels}, "

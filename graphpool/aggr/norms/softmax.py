@@ -17,6 +17,7 @@ from graphpool.ops import (
     segment_softpool,
 )
 from graphpool.segments import Segments
+from graphpool.states import Exponential, Mergeable, size_of
 
 
 @register("softmax", "softpool")
@@ -106,6 +107,13 @@ class SoftPool(Aggregation):
             score = score.index_select(0, gather.index if isinstance(gather, Segments) else gather)
         return segment_softmax_sum(score, x, segments, weight, gather)
 
+    def merging(self) -> Mergeable:
+        def score(seen: dict[str, Tensor]) -> Tensor:
+            x = seen["x"].detach() if self.semi_grad else seen["x"]
+            return self.t.to(x.dtype) * x
+
+        return Exponential(lambda mean, log, sums: mean, score, lambda seen: seen["x"])
+
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """The weights ``[E, ..., C]``; each bag and channel sums to 1."""
         return segment_softmax(self.t.to(x.dtype) * x, segments, weight)
@@ -178,6 +186,12 @@ class LogSumExp(Aggregation):
         gather: Gather | None = None,
     ) -> Tensor:
         return segment_logsumexp(x, segments, weight, gather, self.tau, self.mean)
+
+    def merging(self) -> Mergeable:
+        def finish(mean: Tensor, log: Tensor, sums: dict[str, Tensor]) -> Tensor:
+            return self.tau * (log - size_of(sums, log).log() if self.mean else log)
+
+        return Exponential(finish, lambda seen: seen["x"] / self.tau)
 
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """The derivative of the output by each element, ``softmax(x / tau)``, ``[E, ..., C]``."""

@@ -13,6 +13,7 @@ from graphpool.aggr.rowwise import rowwise
 from graphpool.nn import l2_normalize, signed_sqrt
 from graphpool.ops import segment_second_moment
 from graphpool.segments import Segments
+from graphpool.states import Central, Mergeable, Tensors, size_of
 
 
 def upper_triangle(matrix: Tensor) -> Tensor:
@@ -92,6 +93,14 @@ class Bilinear(_SecondOrder):
         )
         return rowwise(self._vector, moment, n)
 
+    def merging(self) -> Mergeable:
+        def finish(mean: Tensor, moment: Tensor, sums: Tensors) -> Tensor:
+            return self._vector(
+                moment, size_of(sums, moment) if self.mean else torch.ones_like(moment)
+            )
+
+        return Central(finish, outer=True, centred=self.center)
+
     def _vector(self, moment: Tensor, size: Tensor) -> Tensor:
         y = upper_triangle(moment / size)
         if self.sqrt:
@@ -145,6 +154,12 @@ class ISqrtCov(_SecondOrder):
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         moment = segment_second_moment(x, segments, weight, mean=False, center=self.center)
         return rowwise(self._root, moment, segment_sizes(segments, weight, moment))
+
+    def merging(self) -> Mergeable:
+        def finish(mean: Tensor, moment: Tensor, sums: Tensors) -> Tensor:
+            return self._root(moment, size_of(sums, moment))
+
+        return Central(finish, outer=True, centred=self.center)
 
     def _root(self, moment: Tensor, size: Tensor) -> Tensor:
         root = newton_schulz_sqrt(moment / size, self.iterations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from graphpool.aggr.rowwise import rowwise
 from graphpool.nn import l2_normalize, signed_sqrt
 from graphpool.ops import segment_second_moment, segment_sum, working
 from graphpool.segments import Segments
+from graphpool.states import Central, Mergeable, Sums, Tensors, size_of
 
 METHODS = ("auto", "moment", "fft")
 
@@ -73,6 +76,17 @@ class LowRankBilinear(MatrixAggregation):
         if self.mean:
             total = total / segment_sizes(segments, weight, total)
         return self.p(total)
+
+    def merging(self) -> Mergeable:
+        def encode(x: Tensor) -> Tensors:
+            x = x.to(self._dtype(x))
+            return {"x": self.u(x) * self.v(x)}
+
+        def finish(sums: Tensors) -> Tensor:
+            total = sums["x"] / size_of(sums, sums["x"]) if self.mean else sums["x"]
+            return self.p(total.to(self.p.weight.dtype))
+
+        return Sums(finish, encode)
 
 
 @register("mfb")
@@ -147,17 +161,32 @@ class MFB(MatrixAggregation):
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         outputs = []
+        for products in self._products(x):
+            z = segment_sum(products, segments, weight)
+            if self.mean:
+                z = z / segment_sizes(segments, weight, z)
+            outputs.append(l2_normalize(signed_sqrt(z)))
+        return torch.cat(outputs, dim=-1)
+
+    def _products(self, x: Tensor) -> Iterator[Tensor]:
+        """What is summed over the bag, of each block."""
         before: Tensor | None = None
         for first, second in zip(self.first, self.second, strict=True):
             product = first(x) * second(x)
             product = torch.nn.functional.dropout(product, self.dropout, self.training)
             before = product if before is None else before * product
             # The sum over the factors commutes with the one over the bag, which is then narrower.
-            z = segment_sum(before.unflatten(-1, (-1, self.factors)).sum(-1), segments, weight)
-            if self.mean:
-                z = z / segment_sizes(segments, weight, z)
-            outputs.append(l2_normalize(signed_sqrt(z)))
-        return torch.cat(outputs, dim=-1)
+            yield before.unflatten(-1, (-1, self.factors)).sum(-1)
+
+    def merging(self) -> Mergeable:
+        def encode(x: Tensor) -> Tensors:
+            return {"x": torch.stack(list(self._products(x.to(self._dtype(x)))), 1)}
+
+        def finish(sums: Tensors) -> Tensor:
+            z = sums["x"] / size_of(sums, sums["x"]) if self.mean else sums["x"]
+            return l2_normalize(signed_sqrt(z)).flatten(1)
+
+        return Sums(finish, encode)
 
     def extra_repr(self) -> str:
         # The argument `out_channels` is the width of a block, the attribute that of the output.
@@ -239,8 +268,7 @@ class CompactBilinear(MatrixAggregation):
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         # Without elements or bags there is nothing to transform.
         nothing = 0 in (x.size(0), segments.num_segments)
-        small = self.method == "auto" and x.size(1) ** 2 <= 4 * self.width
-        if self.method == "moment" or small or nothing:
+        if nothing or self._takes_moments():
             return self._by_moment(x, segments, weight)
         y = self._by_fft(x, segments, weight)
         if self.mean:
@@ -258,22 +286,49 @@ class CompactBilinear(MatrixAggregation):
             if self.mean
             else moment.new_ones(len(moment), 1, 1)
         )
-        sign = (self.signs[0][:, None] * self.signs[1]).to(x.dtype)
+        return rowwise(self._sketch_of(), moment, n)
+
+    def _takes_moments(self) -> bool:
+        small = self.signs.size(1) ** 2 <= 4 * self.width
+        return self.method == "moment" or (small and self.method == "auto")
+
+    def _sketch_of(self) -> Callable[[Tensor, Tensor], Tensor]:
+        sign = self.signs[0][:, None] * self.signs[1]
         bucket = ((self.hashes[0][:, None] + self.hashes[1]) % self.width).flatten()
         columns = Segments(index=bucket, num_segments=self.width)
 
         def sketch(moment: Tensor, size: Tensor) -> Tensor:
-            return self._normalize(_count_sketch((moment / size * sign).flatten(1), columns))
+            flat = (moment / size * sign.to(moment.dtype)).flatten(1)
+            return self._normalize(_count_sketch(flat, columns))
 
-        return rowwise(sketch, moment, n)
+        return sketch
 
-    def _by_fft(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
+    def merging(self) -> Mergeable:
+        def by_moment(mean: Tensor, moment: Tensor, sums: Tensors) -> Tensor:
+            size = size_of(sums, moment) if self.mean else torch.ones_like(moment)
+            return self._sketch_of()(moment, size)
+
+        def by_fft(sums: Tensors) -> Tensor:
+            y = torch.fft.irfft(torch.view_as_complex(sums["x"]), n=self.width)
+            return self._normalize(y / size_of(sums, y) if self.mean else y)
+
+        if self._takes_moments():
+            return Central(by_moment, outer=True, centred=False)
+        return Sums(by_fft, lambda x: {"x": self._spectra(x)})
+
+    def _spectra(self, x: Tensor) -> Tensor:
+        """What is summed of the elements: the product of the spectra of their sketches."""
+        if not x.size(0):
+            return working(x).new_zeros(0, self.width // 2 + 1, 2)
         spectra = []
         for bucket, sign in zip(self.hashes, self.signs, strict=True):
             columns = Segments(index=bucket, num_segments=self.width)
             sketch = _count_sketch(working(x * sign.to(x.dtype)), columns)
             spectra.append(torch.fft.rfft(sketch))
-        product = torch.view_as_real(spectra[0] * spectra[1])
+        return torch.view_as_real(spectra[0] * spectra[1])
+
+    def _by_fft(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
+        product = self._spectra(x)
         # The inverse transform is linear: one per bag, not one per element.
         total = torch.view_as_complex(segment_sum(product, segments, weight))
         return torch.fft.irfft(total, n=self.width).to(x.dtype)

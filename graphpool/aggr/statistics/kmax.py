@@ -11,6 +11,7 @@ from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, check_elements, segment_sort, segment_topk
 from graphpool.segments import Segments
+from graphpool.states import Largest, Mergeable
 
 ORDERS = ("value", "original")
 _TIES = "equal elements are told apart by their place: the first of them is taken"
@@ -66,6 +67,9 @@ class KMax(Aggregation):
         values, _ = segment_topk(x, segments, self.k, weight=weight, gather=gather)
         return values.movedim(1, -2).flatten(-2)
 
+    def merging(self) -> Mergeable:
+        return Largest(self.k)
+
     def extra_repr(self) -> str:
         channels = "" if self.channels is None else f", channels={self.channels}"
         return f"k={self.k}{channels}"
@@ -103,6 +107,7 @@ class DynamicKMax(Aggregation):
 
     multiplicity_aware = True
     ragged = True
+    whole_bag = "it keeps a share of the elements, so it must hold as many"
     complexity = "E C log E"
     exempt = {
         "ties": _TIES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
@@ -18,8 +19,10 @@ from graphpool.ops import (
     segment_std,
     segment_sum,
     segment_var,
+    standard_deviation,
 )
 from graphpool.segments import Segments
+from graphpool.states import Central, Extremum, Mergeable, Sums, size_of
 
 
 class Moment(Aggregation):
@@ -55,6 +58,9 @@ class Sum(Moment):
     moment = "sum"
     operation = staticmethod(segment_sum)
 
+    def merging(self) -> Mergeable:
+        return Sums(lambda sums: sums["x"], integers=True)
+
 
 @register("mean", "avg")
 class Mean(Moment):
@@ -69,6 +75,9 @@ class Mean(Moment):
 
     moment = "mean"
     operation = staticmethod(segment_mean)
+
+    def merging(self) -> Mergeable:
+        return Central(lambda mean, square, sums: mean)
 
 
 @register("max")
@@ -87,6 +96,9 @@ class Max(Moment):
     moment = "max"
     operation = staticmethod(segment_max)
 
+    def merging(self) -> Mergeable:
+        return Extremum()
+
 
 @register("min")
 class Min(Moment):
@@ -102,6 +114,9 @@ class Min(Moment):
     accepts_integers = True
     moment = "min"
     operation = staticmethod(segment_min)
+
+    def merging(self) -> Mergeable:
+        return Extremum(largest=False)
 
 
 @register("var")
@@ -119,6 +134,9 @@ class Var(Moment):
     moment = "var"
     operation = staticmethod(segment_var)
 
+    def merging(self) -> Mergeable:
+        return Central(lambda mean, square, sums: square / size_of(sums, square))
+
 
 @register("std")
 class Std(Moment):
@@ -132,6 +150,11 @@ class Std(Moment):
 
     moment = "std"
     operation = staticmethod(segment_std)
+
+    def merging(self) -> Mergeable:
+        return Central(
+            lambda mean, square, sums: standard_deviation(square / size_of(sums, square))
+        )
 
 
 @register("mul", "prod")
@@ -158,3 +181,25 @@ class Mul(Aggregation):
 
     def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         return segment_product(x, segments, weight)
+
+    def merging(self) -> Mergeable:
+        return Sums(self._product, self._logarithms, of_weight=False)
+
+    def _logarithms(self, x: Tensor) -> dict[str, Tensor]:
+        zero = x == 0
+        log = torch.where(zero, 1, x.double().abs()).log()
+        # Zeros are 0, and have the derivative of a factor.
+        return {
+            "log": log,
+            "odd": (x < 0).to(log.dtype),
+            "zeros": zero.to(log.dtype),
+            "zero": x * zero,
+        }
+
+    def _product(self, sums: dict[str, Tensor]) -> Tensor:
+        zeros = sums["zeros"]
+        sign = 1 - 2 * (sums["odd"].detach() % 2)
+        # A negative number to a power that is no whole number.
+        sign = torch.where((sign.abs() == 1), sign, torch.nan)
+        others = sign * sums["log"].exp()
+        return torch.where(zeros == 0, others, torch.where(zeros == 1, others * sums["zero"], 0))

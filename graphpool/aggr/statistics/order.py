@@ -37,6 +37,7 @@ class Quantile(Aggregation):
     """
 
     supports_gather = True
+    whole_bag = "a quantile in the middle of a bag may be any of its elements"
     complexity = "E C log E"
     exempt = {"ties": "the derivative goes to one of the equal elements, as in torch.quantile"}
 

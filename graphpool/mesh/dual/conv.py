@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint as computed_again
 
 from graphpool import ops
 from graphpool.mesh.dual.topology import MeshTopology
@@ -62,6 +63,8 @@ class PrimalDualConv(nn.Module):
         dropout: Probability with which attention coefficients are dropped in training.
         dual_self_loops: Whether dual nodes also attend to themselves.
         own_feature, dual_messages: See above.
+        checkpoint: Whether training keeps the inputs and outputs only, and computes what is between them
+            again in the backward pass: the same numbers, in less memory and more time.
 
     A face or a dual node without neighbours gets ``ReLU(bias)`` (or of the own feature).
 
@@ -86,6 +89,7 @@ class PrimalDualConv(nn.Module):
         own_feature: bool = False,
         dual_messages: bool = False,
         negative_slope: float = 0.2,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if heads < 1:
@@ -94,7 +98,7 @@ class PrimalDualConv(nn.Module):
             raise ValueError(f"`dropout` must lie in [0, 1); got {dropout}.")
         self.in_channels, self.out_channels, self.heads = in_channels, out_channels, heads
         self.dropout, self.dual_self_loops = dropout, dual_self_loops
-        self.negative_slope = negative_slope
+        self.negative_slope, self.checkpoint = negative_slope, checkpoint
         primal, dual = out_channels
         self.primal_weight = nn.Linear(in_channels[0], heads * primal, bias=False)
         self.dual_weight = nn.Linear(in_channels[1], heads * dual, bias=False)
@@ -137,16 +141,24 @@ class PrimalDualConv(nn.Module):
         _check_rows(dual, topology.num_dual_nodes, self.in_channels[1], "dual")
         if self.dual_self_loops:
             topology = topology.with_dual_loops
-        z = self.dual_weight(dual)
-        by_head = z.unflatten(1, (self.heads, -1))
-        target = (by_head * self.dual_target).sum(2)
-        source = (by_head * self.dual_source).sum(2)
+        if self.checkpoint and self.training and torch.is_grad_enabled():
+            return computed_again(self._compute, primal, dual, topology, use_reentrant=False)
+        return self._compute(primal, dual, topology)
+
+    def _compute(self, primal: Tensor, dual: Tensor, topology: MeshTopology) -> MeshFeatures:
+        # a . (x W) as x . (W a): the rows of x W are not needed for that.
+        weight = self.dual_weight.weight.unflatten(0, (self.heads, -1))
+        target, source = (
+            F.linear(dual, (a[:, :, None] * weight).sum(1))
+            for a in (self.dual_target, self.dual_source)
+        )
         score = F.leaky_relu(
             target.index_select(0, topology.dual_targets.index)
             + source.index_select(0, topology.dual_sources.index),
             self.negative_slope,
         )
-        new_dual, _ = self._attend(score, z, topology.dual_targets, topology.dual_sources)
+        of_duals = topology.dual_targets, topology.dual_sources
+        new_dual, _ = self._mixed(score, dual, self.dual_weight, *of_duals)
         if self.dual_bias is not None:
             new_dual = new_dual + self.dual_bias
         new_dual = new_dual.relu()
@@ -154,19 +166,30 @@ class PrimalDualConv(nn.Module):
         # One number per dual node and head is all that the edges need of the dual features.
         score = (new_dual.unflatten(1, (self.heads, -1)) * self.primal_score).sum(2)
         score = topology.per_directed_edge(F.leaky_relu(score, self.negative_slope))
-        new_primal, attention = self._attend(
-            score, self.primal_weight(primal), topology.face_targets, topology.face_sources, True
+        ends = topology.face_targets
+        new_primal, attention = self._mixed(
+            score, primal, self.primal_weight, ends, topology.face_sources, True
         )
         if self.message_weight is not None:
-            carried, _ = self._attend(
-                score, self.message_weight(new_dual), topology.face_targets, topology.edge_duals
+            new_primal = (
+                new_primal
+                + self._mixed(score, new_dual, self.message_weight, ends, topology.edge_duals)[0]
             )
-            new_primal = new_primal + carried
         if self.own_weight is not None:
             new_primal = new_primal + self.own_weight(primal)
         if self.primal_bias is not None:
             new_primal = new_primal + self.primal_bias
         return MeshFeatures(new_primal.relu(), new_dual, attention)
+
+    def _mixed(
+        self, score: Tensor, x: Tensor, layer: nn.Linear, *bags: Any
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`_attend` to ``layer(x)``."""
+        if self.heads > 1 or layer.out_features < layer.in_features:
+            return self._attend(score, layer(x), *bags)
+        # The mean of one head may be taken before the layer: then ``layer(x)`` need not be kept.
+        mixed, attention = self._attend(score, x, *bags)
+        return layer(mixed), attention
 
     def _attend(
         self,
@@ -194,7 +217,7 @@ class PrimalDualResidual(nn.Module):
     r"""Convolutions with a way around them.
 
     :math:`x_0 = \mathrm{conv}_0(x)`, then ``num_skips`` times
-    :math:`x \leftarrow \mathrm{conv}(\mathrm{BN}(\mathrm{ReLU}(x)))`; the output is
+    :math:`x \leftarrow \mathrm{conv}(\mathrm{BN}(x))`, where a convolution ends in a ReLU; the output is
     :math:`\mathrm{ReLU}(x + x_0)` in both streams, with the attention of the last convolution.
 
     Args:
@@ -235,8 +258,8 @@ class PrimalDualResidual(nn.Module):
         layers = zip(self.convs, self.primal_norms, self.dual_norms, strict=True)
         for conv, primal_norm, dual_norm in layers:
             out = conv(
-                apply_norm(primal_norm, out.primal.relu()),
-                apply_norm(dual_norm, out.dual.relu()),
+                apply_norm(primal_norm, out.primal),
+                apply_norm(dual_norm, out.dual),
                 topology,
             )
         return MeshFeatures(

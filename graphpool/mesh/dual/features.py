@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["FaceGeometry", "dual_features", "face_geometry", "neighbor_features"]
+__all__ = ["FaceGeometry", "dual_features", "face_geometry", "neighbor_features", "placed"]
 
 # A face whose height is this small a share of its longest edge has a normal made of rounding.
 _FLAT = 1e-14
@@ -115,3 +115,10 @@ def neighbor_features(directed: Tensor, face: Tensor, num_faces: int) -> Tensor:
     """
     total = directed.new_zeros(num_faces, directed.size(1)).index_add_(0, face, directed)
     return total / torch.bincount(face, minlength=num_faces).clamp(min=1)[:, None]
+
+
+def placed(vertices: Tensor, faces: Tensor, area: Tensor) -> Tensor:
+    """The vertices ``[V, 3]`` with the centre of the surface at the origin and the farthest at distance 1."""
+    centre = (area[:, None] * vertices[faces].mean(1)).sum(0) / area.sum()
+    moved = vertices - centre
+    return moved / moved[faces].norm(dim=2).max()

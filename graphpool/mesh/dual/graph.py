@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,16 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphpool.mesh.dual.features import dual_features, face_geometry, neighbor_features
+from graphpool.mesh.dual.features import dual_features, face_geometry, neighbor_features, placed
 from graphpool.mesh.dual.topology import MeshTopology, check_config, dual_connectivity
 from graphpool.mesh.halfedges import half_edges, warn_of_lonely_faces
 from graphpool.mesh.repair.orientation import agree
 from graphpool.mesh.structures import batch_of
 
 __all__ = ["MeshGraph", "primal_dual"]
+
+#: What a face may carry.
+FACE_FEATURES = ("area", "neighbors", "normal", "position")
 
 
 class MeshGraph(Data):
@@ -64,7 +68,7 @@ def primal_dual(
     config: str = "A",
     labels: np.ndarray | Tensor | None = None,
     *,
-    primal_features: str = "area",
+    primal_features: str | Sequence[str] = "area",
 ) -> MeshGraph:
     """The primal and the dual graph of a triangle mesh (Milano et al., NeurIPS 2020).
 
@@ -94,9 +98,12 @@ def primal_dual(
             are these: see :func:`graphpool.mesh.clean`.
         config: ``"A"``, ``"B"`` or ``"C"``.
         labels: Per face ``[F]``, or one number for the mesh.
-        primal_features: ``"area"``: the area of each face divided by that of the mesh, 1 channel;
-            ``"neighbors"``: means of the five features of B and C over the neighbours of a face,
-            5 channels.
+        primal_features: One or several of ``"area"``: the area of each face divided by that of the mesh,
+            1 channel; ``"neighbors"``: means of the five features of B and C over the neighbours of a
+            face, 5 channels; ``"normal"``: its unit normal, 3 channels; ``"position"``: its centre, where
+            the surface has its centre at the origin and radius 1, 3 channels. The last two turn with the
+            mesh: they tell top from bottom, and the network must see turned copies
+            (:class:`graphpool.mesh.Remake`) if it should not.
 
     Returns:
         The graphs with float32 features (computed in float64), see
@@ -118,10 +125,7 @@ def primal_dual(
         (torch.Size([4, 1]), torch.Size([6, 8]), torch.Size([2, 12]), torch.Size([2, 24]))
     """
     check_config(config)
-    if primal_features not in ("area", "neighbors"):
-        raise ValueError(
-            f"`primal_features` must be 'area' or 'neighbors'; got {primal_features!r}."
-        )
+    wanted = known_features(primal_features, FACE_FEATURES, "primal_features")
     points, corners = check_mesh(vertices, faces)
     num_faces = corners.size(0)
     target = None if labels is None else _check_labels(labels, num_faces)
@@ -145,11 +149,14 @@ def primal_dual(
     single, directed = dual_features(geometry, oriented, first, second)
     edge_index = torch.stack([pairs, pairs.flip(0)], dim=2).reshape(2, -1)
     share = geometry.area / geometry.area.sum()
-    x = share[:, None]
-    if primal_features == "neighbors":
-        x = neighbor_features(directed, edge_index[0], num_faces)
+    features = {
+        "area": lambda: share[:, None],
+        "neighbors": lambda: neighbor_features(directed, edge_index[0], num_faces),
+        "normal": lambda: geometry.normal,
+        "position": lambda: placed(points, corners, geometry.area)[corners].mean(1),
+    }
     graph = MeshGraph(
-        x=x.float(),
+        x=torch.cat([features[name]() for name in wanted], dim=1).float(),
         edge_index=edge_index,
         x_dual=(single if config == "A" else directed).float(),
         dual_edge_index=dual_connectivity(pairs, num_faces, config),
@@ -161,6 +168,16 @@ def primal_dual(
     if target is not None:
         graph.y = target
     return graph
+
+
+def known_features(names: str | Sequence[str], known: Sequence[str], argument: str) -> list[str]:
+    """``names`` as a list, if all of them are ``known`` and none is there twice."""
+    wanted = [names] if isinstance(names, str) else list(names)
+    if not set(wanted) <= set(known) or len(set(wanted)) < len(wanted):
+        raise ValueError(
+            f"`{argument}` must be of {', '.join(known)}, each once at most; got {names!r}."
+        )
+    return wanted
 
 
 def _oriented(points: Tensor, faces: Tensor) -> Tensor:

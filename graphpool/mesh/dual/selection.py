@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool.coarsen.matching import greedy_matching
 from graphpool.mesh.dual.topology import MeshTopology
 from graphpool.mesh.structures import expect
 
@@ -63,7 +64,7 @@ def select_edges(
     order = torch.argsort(score, descending=largest, stable=True)
     order = order[torch.argsort(topology.pair_batch[order], stable=True)]
     if not consecutive:
-        order = order[_greedy_matching(order, topology)[order]]
+        order = order[greedy_matching(topology.pairs, order, topology.num_faces)[order]]
     mesh = topology.pair_batch[order]
     available = torch.bincount(mesh, minlength=topology.num_meshes)
     rank = torch.arange(order.numel(), device=order.device)
@@ -76,27 +77,3 @@ def select_edges(
     chosen = torch.zeros(topology.num_edges, dtype=torch.bool, device=order.device)
     chosen[order[rank < quota[mesh]]] = True
     return chosen
-
-
-def _greedy_matching(order: Tensor, topology: MeshTopology) -> Tensor:
-    """The pairs that survive if each, in ``order``, is accepted unless one of its faces is taken.
-
-    In every round the pairs that come first at both of their faces are accepted, which gives the
-    same result as going through them one by one.
-    """
-    u, v = topology.pairs
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(order.numel(), device=order.device)
-    accepted = torch.zeros(order.numel(), dtype=torch.bool, device=order.device)
-    taken = torch.zeros(topology.num_faces, dtype=torch.bool, device=order.device)
-    alive = torch.arange(order.numel(), device=order.device)
-    while alive.numel():
-        best = torch.full_like(topology.batch, order.numel())
-        for end in (u[alive], v[alive]):
-            best = best.scatter_reduce(0, end, rank[alive], "amin")
-        first = (rank[alive] == best[u[alive]]) & (rank[alive] == best[v[alive]])
-        accepted[alive[first]] = True
-        taken[u[alive[first]]] = True
-        taken[v[alive[first]]] = True
-        alive = alive[~(taken[u[alive]] | taken[v[alive]])]
-    return accepted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphpool.mesh.dual.features import face_geometry
-from graphpool.mesh.dual.graph import as_tensor, check_mesh
+from graphpool.mesh.dual.features import face_geometry, placed
+from graphpool.mesh.dual.graph import as_tensor, check_mesh, known_features
 from graphpool.mesh.edges.topology import EdgeTopology
 from graphpool.mesh.halfedges import half_edges, warn_of_lonely_faces
 from graphpool.mesh.structures import batch_of
@@ -24,7 +25,7 @@ class EdgeGraph(Data):
     """The edges of a mesh and their neighbours, as :func:`edge_graph` makes them.
 
     Attributes:
-        x: ``[E, 5]``, features of the edges.
+        x: ``[E, 5]`` or wider, features of the edges.
         edge_of, half_twin, origin: ``[3 F]``, half-edges, see :class:`EdgeTopology`; at a boundary
             ``half_twin`` is the half-edge itself.
         ends: ``[E, 2]``, the two vertices of each edge.
@@ -60,6 +61,7 @@ def edge_graph(
     labels: np.ndarray | Tensor | None = None,
     *,
     exact: bool = True,
+    more_features: Sequence[str] = (),
 ) -> EdgeGraph:
     r"""The edges of a triangle mesh with the five features of MeshCNN (Hanocka et al., 2019).
 
@@ -74,6 +76,9 @@ def edge_graph(
         labels: Per edge ``[E]``, or one number for the mesh.
         exact: ``False`` divides vectors by their norm plus 0.1, as the released code does; the
             features then depend on the scale of the mesh.
+        more_features: ``"normal"``: the unit vector between the normals of the faces at an edge (0 where
+            they are opposite); ``"position"``: the middle of the edge, where the surface has its centre at
+            the origin and radius 1. 3 channels each, which turn with the mesh.
 
     Raises:
         ValueError: A value or shape is wrong, a face has no area, more than two faces meet at an
@@ -88,9 +93,10 @@ def edge_graph(
         >>> graph.x[0]
         tensor([1.2310, 1.0472, 1.0472, 0.8660, 0.8660])
     """
+    wanted = known_features(more_features, ("normal", "position"), "more_features")
     points, corners = check_mesh(vertices, faces)
-    share = face_geometry(points, corners).area
-    share = share / share.sum() / 3
+    geometry = face_geometry(points, corners)
+    share = geometry.area / geometry.area.sum() / 3
     table = half_edges(corners, points.size(0))
     warn_of_lonely_faces(table)
     first, second = table.sides.unbind(1)
@@ -112,10 +118,16 @@ def edge_graph(
     # where its twin's follower starts.
     follower = twin - twin % 3 + (twin + 1) % 3
     joined = torch.stack([here, follower])[:, twin != here]
-    features = _features(points, corners, first, second, exact)
+    features = [_features(points, corners, first, second, exact)]
+    if "normal" in wanted:
+        other = torch.where(inside, second, first)
+        between = geometry.normal[first // 3] + geometry.normal[other // 3]
+        features.append(torch.nn.functional.normalize(between, eps=1e-9))
+    if "position" in wanted:
+        features.append(placed(points, corners, geometry.area)[table.edges].mean(1))
     area = share[first // 3] + torch.where(inside, share[second.clamp(min=0) // 3], 0.0)
     graph = EdgeGraph(
-        x=features.float(),
+        x=torch.cat(features, dim=1).float(),
         edge_of=table.edge_of,
         half_twin=twin,
         origin=connected_components(joined, start.numel()),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
+from tqdm import tqdm
 
 from graphpool.mesh.shapes import cross_of
 
@@ -43,11 +44,9 @@ def nearest_faces(source: Any, target: Any) -> np.ndarray:
     corners, wanted = _corners(source), _corners(target)
     if not len(corners):
         raise ValueError("`source` has no face that could be the nearest.")
-    found = [
-        _nearest(corners, search, wanted[start : start + _CHUNK])
-        for search in [_BySize(corners)]
-        for start in range(0, len(wanted), _CHUNK)
-    ]
+    starts = tqdm(range(0, len(wanted), _CHUNK), "nearest faces", leave=False, delay=2)
+    search = _BySize(corners)
+    found = [_nearest(corners, search, wanted[start : start + _CHUNK]) for start in starts]
     return np.concatenate([np.zeros(0, dtype=np.int64), *found])
 
 

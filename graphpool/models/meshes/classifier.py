@@ -52,6 +52,8 @@ class MeshClassifier(FaceNetwork):
         num_skips: Convolutions per block after the first.
         dropout: Of the attention coefficients.
         own_feature, dual_messages, score_gradient: See above.
+        checkpoint: Whether training keeps inputs and outputs of the convolutions only, see
+            :class:`graphpool.mesh.PrimalDualConv`.
         reduce_kwargs: Passed on to the aggregations of the pools.
 
     Example:
@@ -82,6 +84,7 @@ class MeshClassifier(FaceNetwork):
         own_feature: bool = False,
         dual_messages: bool = False,
         score_gradient: bool = False,
+        checkpoint: bool = False,
         reduce_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -107,6 +110,7 @@ class MeshClassifier(FaceNetwork):
                 "dropout": dropout,
                 "own_feature": own_feature,
                 "dual_messages": dual_messages,
+                "checkpoint": checkpoint,
             },
         )
         self.primal_readout = aggr.resolve(readout, channels=width[0]) if read != "dual" else None

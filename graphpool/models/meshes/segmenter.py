@@ -39,7 +39,7 @@ class MeshSegmenter(FaceNetwork):
             keeps the number of channels.
         norm: ``"group"`` or ``"batch"``, in the encoder.
         head: ``"conv"`` or ``"linear"``, see above.
-        num_skips, dropout, own_feature, dual_messages, score_gradient, reduce_kwargs: As in
+        num_skips, dropout, own_feature, dual_messages, score_gradient, checkpoint, reduce_kwargs: As in
             :class:`MeshClassifier`; they hold for the whole network.
 
     Example:
@@ -65,6 +65,7 @@ class MeshSegmenter(FaceNetwork):
         own_feature: bool = False,
         dual_messages: bool = False,
         score_gradient: bool = False,
+        checkpoint: bool = False,
         reduce_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -81,6 +82,7 @@ class MeshSegmenter(FaceNetwork):
             "dropout": dropout,
             "own_feature": own_feature,
             "dual_messages": dual_messages,
+            "checkpoint": checkpoint,
         }
         self.down, width = encoder(
             in_channels,

@@ -77,7 +77,7 @@ class MeshSuperpixelSegmenter(FaceNetwork):
         num_skips: Convolutions per block after the first.
         norm: ``"mesh"``: statistics of each mesh; ``"batch"``: of all nodes of the mini-batch, as in
             the published network, where the result for a mesh depends on the others.
-        dropout, own_feature, dual_messages, score_gradient, reduce_kwargs: As in
+        dropout, own_feature, dual_messages, score_gradient, checkpoint, reduce_kwargs: As in
             :class:`MeshClassifier`.
 
     Example:
@@ -101,6 +101,7 @@ class MeshSuperpixelSegmenter(FaceNetwork):
         own_feature: bool = False,
         dual_messages: bool = False,
         score_gradient: bool = False,
+        checkpoint: bool = False,
         reduce_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -116,6 +117,7 @@ class MeshSuperpixelSegmenter(FaceNetwork):
             "dropout": dropout,
             "own_feature": own_feature,
             "dual_messages": dual_messages,
+            "checkpoint": checkpoint,
         }
         self.stages, self.pools = nn.ModuleList(), nn.ModuleList()
         width = in_channels

@@ -31,7 +31,10 @@ def sampling_serves(points: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Trees:
-    """One k-d tree per cloud; see :mod:`graphpool.ops.neighbors.cpu.kdtree` for the layout."""
+    """One k-d tree per cloud; see :mod:`graphpool.ops.neighbors.cpu.kdtree` for the layout.
+
+    ``xyz`` and ``position`` are longer than the points by ``LEAF``: a whole leaf can be read anywhere.
+    """
 
     xyz: np.ndarray
     position: np.ndarray
@@ -64,8 +67,8 @@ def build_trees(clouds: Clouds, leaf: int = LEAF) -> Trees:
     source = axes(clouds.points)
     size = source.shape[1]
     trees = Trees(
-        np.empty_like(source),
-        np.empty(size, np.int32),
+        np.zeros((len(source), size + LEAF), source.dtype),
+        np.zeros(size + LEAF, np.int32),
         np.empty((int((2 << depth).sum()), 2 * len(source)), source.dtype),
         base,
         depth,
@@ -146,12 +149,18 @@ def fps(clouds: Clouds, first: Tensor, samples: Tensor) -> Tensor:
 
 def query_order(queries: Clouds, trees: Trees, same: bool) -> np.ndarray:
     """Neighbouring queries one after the other: they find their part of the tree in the cache."""
-    if same:
-        return trees.position
     count = queries.points.size(0)
+    if same:
+        return trees.position[:count]
     if count < 16384:
         return np.arange(count, dtype=np.int32)
-    return build_trees(queries).position
+    return build_trees(queries).position[:count]
+
+
+def query_trees(queries: Clouds, points: int) -> Trees:
+    """Trees over the queries, in leaves that are small where queries are few: their boxes are large."""
+    leaf = 8 * LEAF * queries.points.size(0) // max(points, 1)
+    return build_trees(queries, min(max(leaf, 2), LEAF))
 
 
 @torch.compiler.disable
@@ -168,21 +177,20 @@ def knn(
     kernels = _search_kernels(clouds)
     trees = build_trees(clouds)
     count = queries.points.size(0)
-    query_axes = axes(queries.points)
-    out_d = np.empty((count, k), query_axes.dtype)
-    out_i = np.empty((count, k), np.int64)
-    order = query_order(queries, trees, same)
-    cloud = queries.cloud.numpy()
-    skip = _exclusions(exclude, count)
-    bound = query_axes.dtype.type(limit)
-
-    def find(low: int, high: int) -> None:
-        kernels.nearest(
-            *trees.arguments, query_axes, cloud, order, skip, bound, k, ascending,
-            out_d, out_i, low, high,
-        )  # fmt: skip
-
-    parallel_for(find, rows(count, max(4096 // k, 16)))
+    bound = trees.xyz.dtype.type(limit)
+    out_d, out_i = np.empty((count, k), trees.xyz.dtype), np.empty((count, k), np.int64)
+    if kernels.__name__.endswith("wide"):
+        order = query_order(queries, trees, same)
+        where: tuple[np.ndarray, ...] = (axes(queries.points), queries.cloud.numpy(), order)
+        chunks = rows(count, max(4096 // k, 16))
+    else:
+        asked = trees if same else query_trees(queries, clouds.points.size(0))
+        where = asked.arguments
+        chunks = rows(int((1 << asked.depth).sum()), max(4096 // (LEAF * k), 1))
+    ends = (_exclusions(exclude, count), bound, k, ascending, out_d, out_i)
+    parallel_for(
+        lambda low, high: kernels.nearest(*trees.arguments, *where, *ends, low, high), chunks
+    )
     return torch.from_numpy(out_i), torch.from_numpy(out_d)
 
 

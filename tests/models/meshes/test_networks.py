@@ -205,3 +205,31 @@ def test_group_normalisation_of_nodes_is_that_of_torch():
         torch.nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(1))
     x = torch.randn(9, 12)
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("kind", [MeshClassifier, MeshSegmenter, MeshSuperpixelSegmenter])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_checkpointed_network_has_the_same_bits(kind, dropout):
+    graph = primal_dual(*icosphere(2))
+    found = []
+    for checkpoint in (False, True):
+        torch.manual_seed(0)
+        options = {"own_feature": True, "dual_messages": True, "dropout": dropout}
+        model = kind(
+            3,
+            channels=(16, 32, 32)[: 3 if kind is MeshSegmenter else 2],
+            checkpoint=checkpoint,
+            **options,
+        )
+        held = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, held=held: held.append(t.numel()) or t, lambda t: t
+        ):
+            out = model(graph)
+        out.square().mean().backward()
+        found.append((out, sum(held), [p.grad for p in model.parameters()], list(model.buffers())))
+    (one, much, grads, norms), (two, little, other_grads, other_norms) = found
+    assert torch.equal(one, two) and little < much
+    assert any(grad is not None and bool(grad.any()) for grad in grads)
+    for a, b in zip([*grads, *norms], [*other_grads, *other_norms], strict=True):
+        assert (a is None and b is None) or torch.equal(a, b)

@@ -25,6 +25,16 @@ def test_tells_the_path_and_the_reason():
         explain(3, x)
 
 
+def test_tells_the_bytes_that_have_to_move():
+    x = torch.zeros(10, 4, dtype=torch.float64)
+    assert "must move: 320 bytes forward (x read), 960 forward and backward" in explain(
+        "segment_max", x
+    )
+    weighted = explain("segment_sum", x, torch.ones(10, dtype=torch.float32))
+    assert "360 bytes forward (x and weight read), 1,040 forward and backward" in weighted
+    assert "must move" not in explain("knn", x)
+
+
 CODE = """
 import sys, warnings
 warnings.simplefilter("always")

@@ -1,0 +1,71 @@
+"""Elements of each bag in order, and the part of the bag that each of them takes up."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphpool import _debug
+from graphpool.ops import align, segment_cumsum, segment_gather, segment_sort, segment_sum
+from graphpool.segments import Segments
+
+TIES = "equal elements take up different parts of the order, so their derivatives differ"
+
+
+def ranked(
+    x: Tensor, segments: Segments, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Segments]:
+    """The elements sorted per channel, the share of the bag that each takes up and where that ends, and the
+    bags in whose order they come.
+
+    With the weights of a bag divided by their sum, element ``i`` of the sorted bag reaches from
+    ``w_1 + ... + w_(i-1)`` to ``w_1 + ... + w_i``: the integral of a function of the quantiles is a sum over
+    these. Shares are float64, ``[E, 1]`` without weights, which the order does not matter to.
+
+    Example:
+        >>> segments = Segments(ptr=torch.tensor([0, 2]))
+        >>> x, weight = torch.tensor([[5.0], [1.0]]), torch.tensor([1, 3])
+        >>> values, share, end, _ = ranked(x, segments, weight)
+        >>> values.T, share.T, end.T
+        (tensor([[1., 5.]]), tensor([[0.7500, 0.2500]], dtype=torch.float64),
+         tensor([[0.7500, 1.0000]], dtype=torch.float64))
+    """
+    values, order = segment_sort(x, segments)
+    bags = Segments(ptr=segments.ptr, num_elements=x.size(0))
+    if weight is None:
+        place = align(torch.arange(x.size(0), device=x.device) - bags.ptr[bags.index], x)
+        size = align(bags.counts[bags.index], x)
+        return values, 1 / size.double(), (place + 1) / size.double(), bags
+    w = weight.double()
+    total = segment_sum(w, segments)
+    total = torch.where(total == 0, 1, total)
+    # Whole numbers are added exactly, so that a weight is the same as so many copies to the last bit.
+    if w.requires_grad or _debug.being_traced() or _debug.inside_transform():
+        own = w[order]
+        end = segment_cumsum(own, bags)
+    else:
+        # In fixed point, each bag with the step that befits its total, one sum runs through all bags: what
+        # came before is subtracted without rounding, even where the sum has wrapped.
+        step = torch.exp2(total.log2().ceil() - 60)
+        own = (w / segment_gather(step, segments)).round().long()[order]
+        end = own.cumsum(0)
+        before = torch.cat([torch.zeros_like(end[:1]), end])[bags.ptr[:-1]]
+        end, total = end - before[bags.index], total / step
+    total = align(segment_gather(total, bags), x)
+    return values, own / total, end / total, bags
+
+
+def tabulated(segments: Segments, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The share and the end ``[T, 1]`` of :func:`ranked` for bags without weights, one row for each place in
+    each size that occurs, and the row of each element ``[E]``; ``None`` where rows are the elements."""
+    bags = Segments(ptr=segments.ptr, num_elements=x.size(0))
+    rows = None
+    if not (_debug.being_traced() or _debug.inside_transform()):
+        sizes, kind = segments.counts.unique(return_inverse=True)
+        table = Segments.from_counts(sizes)
+        place = torch.arange(x.size(0), device=x.device)
+        rows = place + (table.ptr[kind] - bags.ptr[:-1])[bags.index]
+        bags = table
+    place = torch.arange(bags.num_elements, device=x.device) - bags.ptr[bags.index]
+    size = bags.counts[bags.index].double()
+    return (1 / size)[:, None], ((place + 1) / size)[:, None], rows

@@ -1,0 +1,1 @@
+"""Pools that a minority of the elements cannot move far."""

@@ -1,0 +1,1 @@
+"""Pools that carry a bag onto something fixed, and those of its distribution along lines."""

@@ -1,0 +1,39 @@
+"""Bags in pieces: states that merge, streams, windows, processes.
+
+A pool gives a state (``pool.begin(num_bags)``), pieces are added to it, states are merged, and the result is
+that of all elements at once, its gradients included. See the guide to streams.
+"""
+
+from graphpool.states.bag_state import BagState
+from graphpool.states.families import (
+    Central,
+    Exponential,
+    Extremum,
+    Largest,
+    Powers,
+    Sums,
+    magnitude,
+)
+from graphpool.states.mergeable import Mapped, Mergeable, Several, Tensors, size_of
+from graphpool.states.processes import average_gradients
+from graphpool.states.streams import stream
+from graphpool.states.window import Window
+
+__all__ = [
+    "BagState",
+    "Central",
+    "Exponential",
+    "Extremum",
+    "Largest",
+    "Mapped",
+    "Mergeable",
+    "Powers",
+    "Several",
+    "Sums",
+    "Tensors",
+    "Window",
+    "average_gradients",
+    "magnitude",
+    "size_of",
+    "stream",
+]

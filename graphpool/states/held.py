@@ -1,0 +1,118 @@
+"""What a state holds, and how it is copied, moved and stored."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+
+from graphpool._arguments import what_came
+from graphpool.states.mergeable import Tensors
+
+_State = TypeVar("_State", bound="Held")
+
+
+class Held:
+    """Tensors of a state, ``[S, ...]`` each, which are replaced and never written to."""
+
+    pool: Any
+    num_bags: int
+    dtype: torch.dtype
+    compensated: bool
+    bits: int | None
+    reference: Tensors
+    sums: Tensors
+    pieces: int
+    processes: int
+    _lost: Tensors
+    _like: torch.dtype | None
+    _leaves: Tensors | None
+
+    def copy(self: _State) -> _State:
+        """Another state that knows the same; tensors are never written to, so that they are shared."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _leaves=None)
+        return other
+
+    def to(self: _State, device: Any) -> _State:
+        """The same state on another device; the pool stays where it is."""
+        moved = self.copy()
+        for held in ("reference", "sums", "_lost"):
+            setattr(moved, held, {k: v.to(device) for k, v in getattr(self, held).items()})
+        return moved
+
+    def state_dict(self, device: Any = None) -> dict[str, Any]:
+        """Tensors and nothing else, by name, for ``torch.save``; what :meth:`load_state_dict` takes."""
+        held = self if device is None else self.to(device)
+        kinds = {"reference": held.reference, "sums": held.sums, "lost": held._lost}
+        state = {f"{kind}.{k}": v for kind, tensors in kinds.items() for k, v in tensors.items()}
+        return {
+            **state,
+            **({} if self._like is None else {"like": torch.empty(0, dtype=self._like)}),
+        }
+
+    def load_state_dict(self: _State, state: dict[str, Any]) -> _State:
+        """Takes what :meth:`state_dict` gave, into a state that was begun alike.
+
+        Raises:
+            ValueError: It is of another number of bags.
+        """
+        kinds: dict[str, Tensors] = {"reference": {}, "sums": {}, "lost": {}}
+        for name, value in state.items():
+            kind, _, key = name.partition(".")
+            if kind in kinds:
+                kinds[kind][key] = value
+                if value.size(0) != self.num_bags:
+                    raise ValueError(
+                        f"`state` is of {value.size(0)} bags; this one has num_bags={self.num_bags}."
+                    )
+        self._leaves = None
+        self.reference, self.sums, self._lost = kinds["reference"], kinds["sums"], kinds["lost"]
+        self._like = state["like"].dtype if "like" in state else None
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_form": None, "_leaves": None}
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({type(self.pool).__name__}, num_bags={self.num_bags}, "
+            f"pieces={self.pieces})"
+        )
+
+    def _fresh(self: _State) -> _State:
+        """An empty state of the same kind; in fixed point, at the same reference."""
+        other = self.copy()
+        other.pieces, other.processes, other._lost = 0, 1, {}
+        if self.bits is None:
+            other.reference, other.sums = {}, {}
+        else:
+            other.sums = {name: torch.zeros_like(v) for name, v in self.sums.items()}
+        return other
+
+    def _copy(self, other: Held) -> None:
+        self.reference, self.sums, self._lost = other.reference, other.sums, other._lost
+        self._like = self._like or other._like
+
+    def _check_alike(self, other: Any) -> None:
+        if not isinstance(other, Held):
+            raise TypeError(f"`other` must be a BagState; got {what_came(other)}.")
+        for what, a, b in (
+            ("pool", type(self.pool).__name__, type(other.pool).__name__),
+            ("num_bags", self.num_bags, other.num_bags),
+            ("dtype", self.dtype, other.dtype),
+            ("compensated", self.compensated, other.compensated),
+            ("fixed_point", self.bits, other.bits),
+        ):
+            if a != b:
+                raise ValueError(f"`other` must have the {what} of this state, {a}; got {b}.")
+
+    def _check_same_sums(self, other: Held) -> None:
+        shapes, found = ({k: tuple(v.shape) for k, v in s.sums.items()} for s in (self, other))
+        if shapes != found:
+            raise ValueError(f"`other` must hold sums of shapes {shapes}; got {found}.")
+        theirs = other.reference
+        if self.bits is not None and any(
+            not torch.equal(v, theirs[k]) for k, v in self.reference.items()
+        ):
+            raise ValueError("`other` must have the same reference where sums are in fixed point.")
