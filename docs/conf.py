@@ -59,7 +59,8 @@ SHARED = {n for kind in Aggregation.__mro__ for n in vars(kind).get("__annotatio
 
 def skip_what_all_have(app, what, name, obj, skip, options):
     """What all pools have is described at ``Aggregation``: ``forward``, and what it says of itself."""
-    if getattr(obj, "copied_from", None):
+    # The fields of a named tuple are told in its docstring.
+    if getattr(obj, "copied_from", None) or type(obj).__name__ == "_tuplegetter":
         return True
     described = app.env.temp_data.get("autodoc:class")
     return True if name in SHARED and described != "Aggregation" else None
