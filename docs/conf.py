@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import generated_pages
 
 import graphpool
+from graphpool.aggr import Aggregation
 
 project = "graphpool"
 author = "graphpool contributors"
@@ -18,17 +19,21 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "page_hooks",
 ]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_title = f"graphpool {release}"
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
@@ -49,11 +54,17 @@ suppress_warnings = ["myst.header", "ref.python"]
 
 generated_pages.write_all(Path(__file__).parent)
 
+SHARED = {n for kind in Aggregation.__mro__ for n in vars(kind).get("__annotations__", ())}
 
-def skip_shared_forward(app, what, name, obj, skip, options):
-    """Every pool has a copy of the one ``forward``; it is described once, at ``Aggregation``."""
-    return True if getattr(obj, "copied_from", None) else None
+
+def skip_what_all_have(app, what, name, obj, skip, options):
+    """What all pools have is described at ``Aggregation``: ``forward``, and what it says of itself."""
+    # The fields of a named tuple are told in its docstring.
+    if getattr(obj, "copied_from", None) or type(obj).__name__ == "_tuplegetter":
+        return True
+    described = app.env.temp_data.get("autodoc:class")
+    return True if name in SHARED and described != "Aggregation" else None
 
 
 def setup(app):
-    app.connect("autodoc-skip-member", skip_shared_forward)
+    app.connect("autodoc-skip-member", skip_what_all_have)

@@ -2,7 +2,11 @@
 
 import importlib
 import importlib.util
+import re
+import types
 from pathlib import Path
+
+from graphpool import catalogue
 
 # Module, title, and a sentence on what lives there.
 REFERENCE = [
@@ -29,12 +33,16 @@ REFERENCE = [
 ]
 
 
+# Of the root of the repository, as pages with links that lead on from here.
+COPIED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+
+
 def write_all(docs: Path) -> None:
-    """Writes the reference pages and the catalogue below ``docs``."""
+    """Writes the reference, the catalogue, and the copies of pages outside ``docs``."""
     folder = docs / "reference"
     folder.mkdir(exist_ok=True)
     wanted = {}
-    described: set[type] = set()
+    described: dict[type, str] = {}
     for number, (module, title, about) in enumerate(REFERENCE):
         if importlib.util.find_spec(module) is not None:
             page = f"{number:02d}-{module.rpartition('.')[2]}.md"
@@ -44,24 +52,56 @@ def write_all(docs: Path) -> None:
             old.unlink()
     for name, text in wanted.items():
         write_if_changed(folder / name, text)
-    if importlib.util.find_spec("graphpool.catalogue") is not None:
-        catalogue = importlib.import_module("graphpool.catalogue")
-        write_if_changed(docs / "catalogue.md", catalogue.to_markdown())
+    for source, page in COPIED.items():
+        text = (docs.parent / source).read_text(encoding="utf-8")
+        text = re.sub(r"\]\((?!docs/|\w+:|#)", "](../", text).replace("](docs/", "](")
+        write_if_changed(docs / page, text)
+    write_if_changed(docs / "catalogue.md", catalogue.to_markdown())
 
 
-def reference_page(module: str, title: str, about: str, described: set[type]) -> str:
-    """The page of a module; a class is described on the first page that has it."""
+def reference_page(module: str, title: str, about: str, described: dict[type, str]) -> str:
+    """The page of a module: a table of its names, then each; a class stands on the first page that has it."""
     found = importlib.import_module(module)
-    names = {
-        n: v for n in getattr(found, "__all__", ()) if isinstance(v := getattr(found, n), type)
-    }
-    again = sorted(name for name, value in names.items() if value in described)
-    described.update(names.values())
-    directive = f".. automodule:: {module}\n   :members:\n"
-    if again:
-        directive += f"   :exclude-members: {', '.join(again)}\n"
-        about += f" Also here, and described above: {', '.join(f'`{name}`' for name in again)}."
+    rows, bodies = [], []
+    for name in sorted(getattr(found, "__all__", ()), key=str.lower):
+        value, full = getattr(found, name), f"{module}.{name}"
+        if isinstance(value, types.ModuleType):
+            full = value.__name__
+        elif isinstance(value, type) and value in described:
+            full = described[value]
+        else:
+            if isinstance(value, type):
+                described[value] = full
+            bodies.append(f".. {_directive(value)}:: {full}\n")
+        told = callable(value) or isinstance(value, types.ModuleType)
+        text = catalogue.summary(value) if told else _content(value)
+        rows.append(f"   * - :py:obj:`{name} <{full}>`\n     - {_escaped(text)}\n")
+    table = ".. list-table::\n   :widths: 1 3\n   :class: summary\n\n" + "".join(rows)
+    parts = [f".. automodule:: {module}\n   :no-members:\n", *([table] if rows else []), *bodies]
+    directive = "\n".join(parts)
     return f"# {title}\n\n{about} `import {module}`\n\n```{{eval-rst}}\n{directive}```\n"
+
+
+def _directive(value: object) -> str:
+    if isinstance(value, type):
+        return "autoexception" if issubclass(value, BaseException) else "autoclass"
+    return "autofunction" if callable(value) else "py:data"
+
+
+def _content(value: object) -> str:
+    """What a constant holds; it has no docstring."""
+    if isinstance(value, (dict, tuple, list, set, frozenset)):
+        return ", ".join(f"`{key}`" for key in value)
+    return f"`{value!r}`"
+
+
+def _escaped(text: str) -> str:
+    """A summary, whose single backticks are code, as text for reStructuredText."""
+    halves = re.split(r"`([^`]*)`", text)
+    return "".join(
+        f"``{part}``" if i % 2 else re.sub(r"([*_|\\])", r"\\\1", part)
+        for i, part in enumerate(halves)
+    )
 
 
 def write_if_changed(path: Path, text: str) -> None:

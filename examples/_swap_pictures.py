@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,32 +19,50 @@ PALETTE = ("#009E73", "#CC79A7", "#0072B2", "#E69F00")
 
 
 def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """Errors of all choices, and where in the (p, q) plane each GNP has gone."""
+    """Errors of all choices, and where in the (p, q) plane each GNP has gone; equal errors are one bar."""
+    groups = _equals(rows)
+    names = [[" / ".join(row["pair"]) for row in group] for group in groups]
+    rows = [group[0] for group in groups]
     blue, orange, grey = "#0072B2", "#D55E00", "#666666"
     learned = [r for row in rows for r in row["runs"] if r["learned"]]
-    height = max(3.4, 0.42 * len(rows) + 1.6)
+    # A bar that stands for several pairs is as high as the lines that name them.
+    lines = [
+        textwrap.wrap(", ".join(own).replace(" / ", "/"), 46) if len(own) > 1 else []
+        for own in names
+    ]
+    heights = [max(0.6, 0.36 * len(own)) for own in lines]
+    ends_of_rows = list(itertools.accumulate(height + 0.4 for height in heights))
+    y = [height / 2 - end for height, end in zip(heights, ends_of_rows, strict=True)]
+    height = max(3.4, 0.42 * ends_of_rows[-1] + 1.6)
     figure, axes = plt.subplots(
         1, 2 if learned else 1, figsize=(11.5 if learned else 6.5, height), squeeze=False
     )
     left = axes[0, 0]
-    y = list(range(len(rows)))[::-1]
     out = [row["out_of_range"] for row in rows]
     colours = [orange if "gnp" in "".join(row["pair"]) else grey for row in rows]
     spread = [row["out_of_range_std"] for row in rows]
     left.barh(
-        y, out, color=colours, height=0.6, xerr=spread, label="larger graphs (neighbours / readout)"
+        y,
+        out,
+        color=colours,
+        height=heights,
+        xerr=spread,
+        label="larger graphs (neighbours / readout)",
     )
     inside = [row["in_range"] for row in rows]
     left.plot(inside, y, "D", color=blue, mec="white", label="graphs as in training")
     left.set_xscale("log")
-    left.set_yticks(y, [" / ".join(row["pair"]) for row in rows])
+    left.set_yticks(y, [own[0] if len(own) == 1 else f"{len(own)} pairs" for own in names])
     left.set_xlabel("mean absolute percentage error, % (log scale)")
     ends = [max(a + b, c) for a, b, c in zip(out, spread, inside, strict=True)]
     for position, value, end in zip(y, out, ends, strict=True):
         left.annotate(
             f"{value:.1f}", (end, position), (8, 0), textcoords="offset points", va="center"
         )
-    left.set_xlim(min(inside + out) / 2, max(ends) * 2)
+    left.set_xlim(min(inside + out) / 2, max(ends) * 2.8)
+    for position, own in zip(y, lines, strict=True):
+        left.text(0.02, position, "\n".join(own), transform=left.get_yaxis_transform(), va="center",
+                  color="white", fontsize=7)  # fmt: skip
     left.xaxis.set_major_formatter(ScalarFormatter())
     left.xaxis.set_minor_formatter(NullFormatter())
     left.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
@@ -53,6 +73,21 @@ def draw(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def _equals(rows: Sequence[dict[str, Any]], closer: float = 0.03) -> list[list[dict[str, Any]]]:
+    """Rows one after the other whose errors, on sizes of training and beyond, are the same up to 3 %."""
+    groups: list[list[dict[str, Any]]] = []
+    for row in rows:
+        first = groups[-1][0] if groups else None
+        if first and all(
+            abs(row[key] - first[key]) <= closer * first[key]
+            for key in ("in_range", "out_of_range")
+        ):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
 
 
 def _draw_exponents(axes: Any, runs: list[dict[str, Any]]) -> None:

@@ -130,25 +130,30 @@ def cross_validate(
 
 
 def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Mean and standard deviation per readout."""
+    """Mean and standard error per readout; gray where it is worse than the best by more than both errors."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(rows) + 1.6))
+    figure, axes = plt.subplots(figsize=(7.5, 0.22 * len(rows) + 1.6))
     y = list(range(len(rows)))[::-1]
-    axes.errorbar(
-        [r["mean"] for r in rows],
-        y,
-        xerr=[r["std"] / len(r["folds"]) ** 0.5 for r in rows],
-        fmt="o",
-        color="#0072B2",
-        capsize=2,
-        label="best common epoch ± standard error",
-    )
+    error = [r["std"] / len(r["folds"]) ** 0.5 for r in rows]
+    best = max(range(len(rows)), key=lambda i: rows[i]["mean"])
+    floor = rows[best]["mean"] - error[best]
+    axes.axvspan(floor, rows[best]["mean"] + error[best], color="#0072B2", alpha=0.08, lw=0,
+                 label="the best ± its standard error")  # fmt: skip
+    for equal in (False, True):
+        own = [i for i, r in enumerate(rows) if (r["mean"] + error[i] >= floor) == equal]
+        if own:
+            axes.errorbar(
+                [rows[i]["mean"] for i in own], [y[i] for i in own], xerr=[error[i] for i in own],
+                fmt="o", ms=4, color="#0072B2" if equal else "#999999", capsize=2,
+                label=f"best common epoch ± standard error, {'near' if equal else 'below'} the best",
+            )  # fmt: skip
     axes.plot([r["last_mean"] for r in rows], y, "D", color="#D55E00", ms=4, label="last epoch")
-    axes.set_yticks(y, [r["readout"] for r in rows])
+    axes.set_yticks(y, [r["readout"] for r in rows], fontsize=8)
+    axes.margins(y=0.02)
     axes.set_xlabel("validation accuracy, %")
     axes.set_title(title, fontsize=11, loc="right")
     axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))

@@ -39,6 +39,10 @@ def plot(curves: Curves, path: str) -> None:
             range(1, len(curve) + 1),
             curve,
             color=f"C{int(NETWORKS[name])}",
+            # Where one curve runs over another, the lower one is seen on both sides of it.
+            linewidth=1.5 if NETWORKS[name] else 4,
+            alpha=1.0 if NETWORKS[name] else 0.45,
+            zorder=3 if NETWORKS[name] else 2,
             linestyle=("-", "--", ":", "-.")[starts.index(start) % 4],
             label=f"{name}, q = {start:g}",
         )

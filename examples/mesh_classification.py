@@ -33,7 +33,7 @@ from graphpool.datasets.meshes.folders import MeshClassificationFolder
 from graphpool.datasets.meshes.generated import GeneratedMeshes
 from graphpool.mesh import edge_graph
 from graphpool.models import MeshClassifier, MeshCNNClassifier
-from graphpool.plot.meshes import cluster_colors, mesh_sheet
+from graphpool.plot.meshes import mesh_sheet
 from graphpool.train import accuracy, recalibrate
 
 
@@ -145,14 +145,18 @@ def train(
 @torch.no_grad()
 def picture(model: MeshClassifier, test: list, classes: list[str], path: Path, device: str) -> None:
     model.eval()
+    guesses = [int(guess) for guess in evaluate(model, test, device)[0]]
+    wrong = [i for i, graph in enumerate(test) if guesses[i] != int(graph.y)]
+    spread = range(0, len(test), max(1, len(test) // 4))
     rows = []
-    for graph in test[:: max(1, len(test) // 4)][:4]:
+    # Errors first.
+    for i in [*wrong, *(i for i in spread if i not in wrong)][:4]:
+        graph, guess = test[i], classes[guesses[i]]
         batch = Batch.from_data_list([graph]).to(device)
-        guess = classes[int(model(batch).argmax())]
         row = [(graph.vertices, graph.faces, None, f"{classes[int(graph.y)]}: predicted {guess}")]
         for level, clusters in enumerate(model.clusters(batch), 1):
             caption = f"level {level}: {int(clusters.max()) + 1} clusters"
-            row.append((graph.vertices, graph.faces, cluster_colors(clusters), caption))
+            row.append((graph.vertices, graph.faces, None, caption, clusters))
         rows.append(row)
     print("picture:", mesh_sheet(rows, path))
 

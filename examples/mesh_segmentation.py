@@ -34,7 +34,7 @@ from graphpool.datasets.meshes.generated import GeneratedMeshes
 from graphpool.models.meshes.face_mlp import FaceMLP
 from graphpool.models.meshes.segmenter import MeshSegmenter
 from graphpool.models.meshes.superpixel import MeshSuperpixelSegmenter
-from graphpool.plot.meshes import cluster_colors, mesh_sheet
+from graphpool.plot.meshes import mesh_sheet
 from graphpool.train import cross_entropy, recalibrate
 
 ONE_FACE = "(one face)"
@@ -159,10 +159,13 @@ def build(pool: str, num_classes: int, graph, args: argparse.Namespace) -> torch
 
 
 @torch.no_grad()
-def picture(model: torch.nn.Module, test: list, num_classes: int, path: Path, device: str) -> None:
+def picture(
+    model: torch.nn.Module, test: list, classes: list[str], path: Path, device: str
+) -> None:
+    """The four meshes with the largest share of errors, the worst first."""
     model.eval()
     rows = []
-    for graph in test[:4]:
+    for graph in test:
         batch = Batch.from_data_list([graph]).to(device)
         guess = model(batch).argmax(1).cpu()
         labelled = graph.y >= 0
@@ -175,10 +178,12 @@ def picture(model: torch.nn.Module, test: list, num_classes: int, path: Path, de
             (*shape, wrong, "error"),
         ]
         for level, clusters in enumerate(model.clusters(batch), 1):
-            caption = f"level {level}: {int(clusters.max()) + 1} clusters of {len(graph.y)} faces"
-            row.append((*shape, cluster_colors(clusters), caption))
-        rows.append(row)
-    print("picture:", mesh_sheet(rows, path, num_classes=num_classes))
+            caption = f"level {level}: {int(clusters.max()) + 1} clusters"
+            row.append((*shape, None, caption, clusters))
+        rows.append((float(right), row))
+    rows.sort(key=lambda pair: pair[0])
+    worst = [row for _, row in rows[:4]]
+    print("picture:", mesh_sheet(worst, path, num_classes=len(classes), classes=classes))
 
 
 def main() -> None:
@@ -214,7 +219,7 @@ def main() -> None:
         )
         if name != ONE_FACE:
             path = folder / f"mesh_segmentation_{name}.png"
-            picture(model, test_set, len(classes), path, args.device)
+            picture(model, test_set, classes, path, args.device)
     table = format_table(rows, ["pool", "parameters", "faces %", "area %", "CPU min"])
     beaten = [name for name in args.pool if reached[name] <= reached.get(ONE_FACE, -1)]
     if beaten:

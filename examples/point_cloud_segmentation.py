@@ -58,15 +58,15 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load(args: argparse.Namespace) -> tuple[Any, Any, list[str], int]:
-    """Training and test clouds, the names of the categories, and the number of parts."""
+def load(args: argparse.Namespace) -> tuple[Any, Any, list[str], list[str]]:
+    """Training and test clouds, the names of the categories, and of the parts."""
     if args.data == "generated":
         count, points = (3, 128) if args.quick else (24, 512)
         train_set, test_set = (
             GeneratedParts(count, args.num_points or points, split, seed=args.seed)
             for split in ("train", "test")
         )
-        return train_set, list(test_set), train_set.classes, len(train_set.parts)
+        return train_set, list(test_set), train_set.classes, train_set.parts
     folder = str(args.root / "ShapeNet")
     # Drawn from torch's own generator, whose state is in the checkpoint.
     transform = Compose([Sample(args.num_points or 1024), Normalize()])
@@ -75,7 +75,11 @@ def load(args: argparse.Namespace) -> tuple[Any, Any, list[str], int]:
     )
     # The test clouds are drawn once, so that pictures colour the points that were labelled.
     test = list(tqdm(test_set, desc="draw points", leave=False))
-    return train_set, test, train_set.categories, train_set.num_classes
+    parts = [""] * train_set.num_classes
+    for category, labels in train_set.seg_classes.items():
+        for number, label in enumerate(labels, 1):
+            parts[label] = f"{category}/{number}"
+    return train_set, test, train_set.categories, parts
 
 
 def run_point_nn(args: argparse.Namespace, train_set: Any, test_set: Any, parts: int) -> tuple:
@@ -146,7 +150,7 @@ def main() -> None:
     folder = out_dir(args)
     train_set, test_set, categories, parts = load(args)
     run = run_point_nn if args.model == "point-nn" else run_network
-    guess, truth, rows = run(args, train_set, test_set, parts)
+    guess, truth, rows = run(args, train_set, test_set, len(parts))
     sizes = torch.tensor([data.num_nodes for data in test_set])
     clouds = Segments.from_counts(sizes)
     known = truth != args.ignore_label
@@ -172,15 +176,26 @@ def main() -> None:
     name = f"parts_{args.model}"
     (folder / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     pictures, titles, values = [], [], []
+    # Parts of one category come far apart in the palette: first all first parts, then all second ones.
+    places = [
+        sum(name.split("/")[0] == p.split("/")[0] for p in parts[:i])
+        for i, name in enumerate(parts)
+    ]
+    order = sorted(range(len(parts)), key=places.__getitem__)
+    colour = torch.tensor(order).argsort()
+    # Of each category the cloud with the most errors; a part has its colour in every picture.
     for c in category.unique().tolist()[:6]:
-        i = int((category == c).nonzero()[0])
+        own = (category == c).nonzero().squeeze(1)
+        i = int(own[iou[own].argmin()])
         first, last = clouds.ptr[i], clouds.ptr[i + 1]
-        low = truth[first:last][known[first:last]].min()
         for labels, kind in ((truth, "true"), (guess, f"predicted, IoU {100 * float(iou[i]):.0f}")):
             pictures.append(test_set[i].pos)
             titles.append(f"{categories[c]}: {kind}")
-            values.append((labels[first:last] - low).clamp_min(0))
-    plot.cloud_gallery(pictures, titles, folder / f"{name}.png", values, num_values=10)
+            part = labels[first:last]
+            values.append(torch.where(part < 0, part, colour[part]))
+    names = [parts[i] for i in order]
+    path = folder / f"{name}.png"
+    plot.cloud_gallery(pictures, titles, path, values, num_values=len(parts), classes=names)
     print(f"pictures in {folder}")
 
 

@@ -123,6 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(used, "--device", default="cpu", help="cpu, cuda, ...")
     add([predict], "--ply", **at, help="folder for coloured .ply, where elements are labelled")
     add([predict], "--pictures", **at, help="a .png to draw the first twelve into")
+    add([predict], "--up", choices="xyz", default="z", help="the axis that points up in pictures")
     add([judge], "--split", help="test, or all if there is none")
     add([info], "file", **at, nargs="?")
     # fmt: on
@@ -242,7 +243,7 @@ def _predict(args: argparse.Namespace) -> None:
         args.pictures.parent.mkdir(parents=True, exist_ok=True)
         of = found[: len(shown)]
         said = [Path(p.name).name + ("" if files.labels else f"\n{p.in_words()}") for p in of]
-        files.draw(shown, said, [p.label for p in of if classes], args.pictures)
+        files.draw(shown, said, [p.label for p in of if classes], args.pictures, classes, args.up)
 
 
 def _rows(said: Prediction, each: bool) -> Iterator[list[Any]]:

@@ -16,7 +16,7 @@ from graphpool import aggr
 from graphpool.evaluate.lipschitz import DISTANCES, lipschitz
 
 _CHANNELS = 8
-_GUIDE = """
+_INTRODUCTION = """
 Every pool is made by its name, by its class, or as a module, and works in every place:
 
 ```python
@@ -33,6 +33,11 @@ aggr.resolve("max+mean", channels=64)                 # several, added
 contract(x, edge_index, cluster, pool="max")          # clusters of nodes, see the guide to hierarchies
 ```
 
+`python -m graphpool.catalogue` prints all of it.
+
+## Every pool in a line
+"""
+_GUIDE = """
 ## How to choose
 
 | what the answer depends on | pools |
@@ -52,8 +57,8 @@ contract(x, edge_index, cluster, pool="max")          # clusters of nodes, see t
 | what all layers say | `layer_attention` |
 
 Bags too large to be seen at once are pooled exactly in pieces (guide to streams), or from samples by
-`midam_lse` and `midam_attention`, which keep an estimate for every training bag. `dynamic_kmax` and `ward`
-make smaller bags of bags: their result is ragged, `(values, Segments)`.
+`midam_lse` and `midam_attention`, which keep an estimate for every training bag. `dynamic_kmax` and
+`ward` make smaller bags of bags: their result is ragged, `(values, Segments)`.
 
 `isab` is the recipe of the Set Transformer under one name: its layers between the elements, then `pma`.
 
@@ -67,17 +72,30 @@ and say with `pos_dim` how many columns are positions. What comes out has no pos
 Some pools take more in a call, passed on by name: `mask` (`inset`), `window_index` (`dsvt`), `segment_index`
 (`midam_lse`, `midam_attention`).
 
-## Everything there is
+"""
+
+
+_ABILITIES = """
+## What each can do
 
 *Learned*: it has parameters. *Order-free*: the order of the elements does not matter. *Counts*: a bag with
-every element doubled gives another result. *Pieces*: bags can be pooled in pieces (guide to
-streams); the others say, when they refuse, what they need the whole bag for. *Width*: channels out of 8 in,
-with the arguments in brackets where they are not the default. *Time*: in the numbers of elements `E`, bags
-`S` and channels `C`.
+every element doubled gives another result. *Positions*: elements must come with coordinates. *Pieces*: bags
+can be pooled in pieces (guide to streams); the others say, when they refuse, what they need all of it for.
+*Width*: channels out of 8 in, with the arguments in brackets where they are not the default. *Time*: in the
+numbers of elements `E`, bags `S` and channels `C`.
 *Constants*: the distances of bags of any sizes for which the result is Lipschitz, and how much it can move
-({func}`graphpool.evaluate.lipschitz`); empty where nobody has said. Only `fsw` tells all bags apart, up to
-a size that its width decides ({doc}`what-a-pool-forgets`).
+(`graphpool.evaluate.lipschitz`); empty where nobody has said. Only `fsw` tells all bags apart, up to
+a size that its width decides ([what a pool forgets](what-a-pool-forgets.md)).
 """
+# Families are the folders of the code.
+_FAMILIES = {
+    "statistics": "Statistics",
+    "norms": "Norms, and between mean and maximum",
+    "attentive": "Attention: which elements matter",
+    "second_order": "How channels go together",
+    "networks": "Networks for bags",
+    "multi": "Several at once",
+}
 
 
 class Entry(NamedTuple):
@@ -123,9 +141,11 @@ def _entry(name: str) -> Entry:
     )
 
 
-def summary(cls: type) -> str:
-    """The first sentence of a class's description, without its markup and formula."""
-    text = (inspect.getdoc(cls) or "").split("\n\n", 1)[0].replace("\n", " ").replace("``", "`")
+def summary(described: object) -> str:
+    """The first sentence of a docstring, without its markup and formula."""
+    text = (
+        (inspect.getdoc(described) or "").split("\n\n", 1)[0].replace("\n", " ").replace("``", "`")
+    )
     for role in (":class:", ":func:", ":meth:"):
         text = text.replace(role, "")
     text, formula, _ = text.split(". ")[0].partition(":math:")
@@ -197,13 +217,30 @@ def to_text() -> str:
 
 
 def to_markdown() -> str:
-    """The catalogue as a page of the documentation."""
-    lines = ["# Catalogue", _GUIDE, "| " + " | ".join(_HEADERS) + " |"]
-    lines.append("|" + "---|" * len(_HEADERS))
-    for name, *cells in _rows():
-        escaped = (cell.replace("|", "\\|") for cell in cells)
-        lines.append(f"| `{name}` | " + " | ".join(escaped) + " |")
+    """The catalogue as a page of the documentation: each pool in a line, then what each can do."""
+    held = entries()
+    lines = ["# Catalogue", _INTRODUCTION]
+    for folder, title in {**_FAMILIES, "": "Others"}.items():
+        members = [entry for entry in held if _family(entry) == folder]
+        if members:
+            lines += [f"### {title}\n", "| name | what it is |", "|---|---|"]
+            lines += [f"| `{entry.name}` | {_cell(entry.summary)} |" for entry in members]
+            lines.append("")
+    lines += [_GUIDE.strip(), _ABILITIES, "| " + " | ".join(_HEADERS[:-1]) + " |"]
+    lines.append("|" + "---|" * (len(_HEADERS) - 1))
+    for name, *cells, _ in _rows():
+        lines.append(f"| `{name}` | " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _family(entry: Entry) -> str:
+    module = aggr.lookup(entry.name).__module__.removeprefix("graphpool.aggr.")
+    folder = module.partition(".")[0]
+    return folder if folder in _FAMILIES else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -46,8 +46,8 @@ for reduce in ("mean", "max", "gnp"):
 # %%
 figure, axes = plt.subplots(1, len(levels), figsize=(12, 3.4), layout="constrained")
 for ax, level in zip(axes, levels, strict=True):
-    colours = plot.cluster_colors(level)
     count = level.unique().numel()
-    plot.mesh(creature.vertices, creature.faces, colours, ax=ax, title=f"{count} clusters")
+    title = f"{count} clusters"
+    plot.mesh(creature.vertices, creature.faces, ax=ax, title=title, clusters=level)
 Path("outputs").mkdir(exist_ok=True)
 figure.savefig("outputs/mesh_pooling.png", dpi=110)

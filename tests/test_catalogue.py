@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 import runpy
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,9 +66,18 @@ class TestEntry:
 def test_page_and_table_hold_every_line():
     page, table = catalogue.to_markdown(), catalogue.to_text().splitlines()
     assert len(table) == len(ENTRIES) + 2
-    rows = [line for line in page.splitlines() if line.startswith("| `")]
-    assert len(rows) == len(ENTRIES)
-    assert {line.count("|") - line.count("\\|") for line in rows} == {11}
+    summary, abilities = (part.splitlines() for part in page.split("## What each can do"))
+    for lines, bars in ((summary, 3), (abilities, 10)):
+        rows = [line for line in lines if re.match(r"\| `\w+` \|", line)]
+        assert sorted(row.split("`")[1] for row in rows) == aggr.names()
+        assert {row.count("|") - row.count("\\|") for row in rows} == {bars}
+
+
+def test_page_of_the_repository_is_the_catalogue():
+    path = Path(__file__).resolve().parents[1] / "docs" / "catalogue.md"
+    assert path.read_text() == catalogue.to_markdown(), (
+        "run `python -m graphpool.catalogue --markdown > docs/catalogue.md`"
+    )
 
 
 def test_names_in_the_guide_exist():

@@ -146,11 +146,20 @@ class MeshFiles(Files):
     def forward(self, model: nn.Module, batch: Any) -> Tensor:
         return model(batch)
 
-    def draw(self, items: Sequence[Item], titles: Sequence[str], colors: list, path: Path) -> None:
+    def draw(
+        self,
+        items: Sequence[Item],
+        titles: Sequence[str],
+        colors: list,
+        path: Path,
+        classes: Sequence[str],
+        up: str = "z",
+    ) -> None:
         paint = colors if self.labels else [None] * len(items)
         cells = [
             (*item.shape, c, t)
             for item, c, t in zip(items, paint, titles, strict=True)
             if item.shape is not None
         ]
-        plot.mesh_sheet([cells[i : i + 4] for i in range(0, len(cells), 4)], path)
+        rows = [cells[i : i + 4] for i in range(0, len(cells), 4)]
+        plot.mesh_sheet(rows, path, classes=classes if self.labels else None, up=up)

@@ -177,7 +177,14 @@ class PointFiles(Files):
                 if len(window):
                     yield window.sort().values
 
-    def draw(self, items: Sequence[Item], titles: Sequence[str], colors: list, path: Path) -> None:
-        plot.cloud_gallery(
-            [i.raw.pos for i in items], titles, path, colors if self.labels else None
-        )
+    def draw(
+        self,
+        items: Sequence[Item],
+        titles: Sequence[str],
+        colors: list,
+        path: Path,
+        classes: Sequence[str],
+        up: str = "z",
+    ) -> None:
+        named = {"values": colors, "classes": classes} if self.labels else {}
+        plot.cloud_gallery([i.raw.pos for i in items], titles, path, up=up, **named)

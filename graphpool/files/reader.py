@@ -208,8 +208,16 @@ class Files:
             raise ValueError(f"`ply` is for points and faces; got {self.kind}.")
         plot.export_ply(path, *item.shape, labels, num_classes=classes)
 
-    def draw(self, items: Sequence[Item], titles: Sequence[str], colors: list, path: Path) -> None:
-        """Writes a picture of some items."""
+    def draw(
+        self,
+        items: Sequence[Item],
+        titles: Sequence[str],
+        colors: list,
+        path: Path,
+        classes: Sequence[str],
+        up: str = "z",
+    ) -> None:
+        """Writes a picture of some items, with a legend where elements have classes."""
         raise ValueError(f"`pictures` are for points and meshes; got {self.kind}.")
 
 

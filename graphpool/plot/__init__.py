@@ -9,13 +9,15 @@ _HOMES = {
     "cloud": "points",
     "cloud_gallery": "points",
     "cluster_colors": "meshes",
-    "confusion_matrix": "points",
+    "confusion_matrix": "confusion",
     "export_ply": "meshes",
     "face_colors": "meshes",
     "graph": "graphs",
     "label_colors": "colors",
+    "legend": "legends",
     "mesh": "meshes",
     "mesh_sheet": "meshes",
+    "scale_bar": "legends",
     "show_mesh": "meshes",
 }
 

@@ -71,6 +71,13 @@ def label_colors(
     return np.where(free[..., None], GRAY, colors)
 
 
+def upright(points: np.ndarray, up: str) -> np.ndarray:
+    """Coordinates turned such that the axis ``up`` is the third; a rotation, nothing is mirrored."""
+    if up not in ("x", "y", "z"):
+        raise ValueError(f"`up` must be 'x', 'y' or 'z'; got {up!r}.")
+    return np.roll(points, {"z": 0, "y": 1, "x": 2}[up], axis=1)
+
+
 def camera(view: tuple[float, float]) -> np.ndarray:
     """Unit vectors ``[3, 3]`` to the right, up, and towards a camera; elevation and azimuth in degrees."""
     elevation, azimuth = np.radians(view)

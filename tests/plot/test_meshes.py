@@ -56,6 +56,59 @@ def test_colors_of_errors_attention_and_clusters():
     assert np.array_equal(clusters[0], clusters[2]) and not np.allclose(clusters[0], clusters[1])
 
 
+def test_a_line_runs_between_clusters_and_nowhere_else():
+    from matplotlib.figure import Figure
+
+    vertices, faces = icosphere(2)
+    clusters = (vertices[faces].mean(1)[:, 2] > 0).astype(int) * 7
+    ax = plot.mesh(vertices, faces, clusters=clusters, ax=Figure().add_subplot(), view=(0, 0))
+    drawn = ax.collections[0]
+    dark = (np.abs(drawn.get_edgecolor()[:, :3] - 0.1) < 1e-9).all(1)
+    ends = {tuple(sorted(e)) for f in faces.tolist() for e in zip(f, [*f[1:], f[0]], strict=True)}
+    sides = {e: [] for e in ends}
+    for number, face in enumerate(faces.tolist()):
+        for edge in zip(face, [*face[1:], face[0]], strict=True):
+            sides[tuple(sorted(edge))].append(clusters[number])
+    assert dark.sum() == sum(len(set(own)) == 2 for own in sides.values()) > 10
+    tints = np.unique(np.round(plot.cluster_colors(clusters, faces), 6), axis=0)
+    assert len(tints) == 2
+    assert len(drawn.get_paths()) == len(faces) + dark.sum()
+    with pytest.raises(ValueError, match="`clusters` must have one entry per face, 320"):
+        plot.mesh(vertices, faces, clusters=clusters[:5])
+
+
+def test_neighbouring_clusters_differ_in_colour():
+    vertices, faces = icosphere(3)
+    clusters = np.unique(
+        np.floor(vertices[faces].mean(1) * 3).astype(int), axis=0, return_inverse=True
+    )[1].reshape(-1)
+    colors = plot.cluster_colors(clusters, faces)
+    by_edge = {}
+    for number, face in enumerate(faces.tolist()):
+        for edge in zip(face, [*face[1:], face[0]], strict=True):
+            by_edge.setdefault(tuple(sorted(edge)), []).append(number)
+    assert clusters.max() > 20
+    for a, b in by_edge.values():
+        assert (clusters[a] == clusters[b]) == np.allclose(colors[a], colors[b])
+
+
+def test_a_sheet_has_one_legend_and_a_scale(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    vertices, faces = icosphere(1)
+    labels = np.where(np.arange(len(faces)) < 9, -1, 1)
+    wrong = labels > 0
+    row = [(vertices, faces, labels, "truth"), (vertices, faces, wrong, "error"),
+           (vertices, faces, None, "clusters", labels)]  # fmt: skip
+    plot.mesh_sheet([row], tmp_path / "s.png", classes=["a", "b"], unit="mm", dpi=60, cell=2)
+    (figure,) = drawn
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["no label", "b"]
+    assert [ax.texts[0].get_text() for ax in figure.axes] == ["0.5 mm"] * 3
+    assert figure.dpi == 60 and figure.get_size_inches().tolist() == [6, 2]
+
+
 def test_colored_ply_is_written(tmp_path):
     vertices, faces = icosphere(1)
     path = plot.export_ply(tmp_path / "a.ply", vertices, faces, np.arange(80) % 4)

@@ -15,16 +15,6 @@ def pixels(path):
     return imread(path)
 
 
-def test_confusion_matrix_counts_and_draws(tmp_path):
-    guess, truth = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2])
-    counts = plot.confusion_matrix(guess, truth, ["a", "b", "c"], tmp_path / "c.png")
-    assert counts.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
-    picture = pixels(tmp_path / "c.png")
-    assert np.ptp(picture[..., :3]) > 0.5
-    with pytest.raises(ValueError, match=r"\[0, 3\)"):
-        plot.confusion_matrix(guess + 1, truth, ["a", "b", "c"], tmp_path / "c.png")
-
-
 def test_gallery_draws_every_cloud(tmp_path):
     clouds = [torch.randn(50, 3) for _ in range(5)]
     plot.cloud_gallery(clouds, list("abcde"), tmp_path / "g.png", columns=3)
@@ -54,3 +44,37 @@ def test_labels_have_their_colours_whatever_else_is_there(tmp_path):
         plot.cloud(ax, torch.randn(4, 3), torch.zeros(3))
     with pytest.raises(ValueError, match="pos"):
         plot.cloud(ax, torch.randn(4, 2))
+
+
+def test_colour_scales_leave_out_what_is_far_beyond():
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    values = torch.cat([torch.linspace(0, 1, 101), torch.tensor([1000.0])])
+    points = torch.randn(102, 3)
+    whole = plot.cloud(ax, points, values)
+    assert whole.get_clim() == (0, 1000) and whole.cmap.colorbar_extend == "neither"
+    most = plot.cloud(ax, points, values, percentiles=(0, 98))
+    assert most.get_clim() == pytest.approx((0, np.percentile(values, 98)))
+    assert most.cmap.colorbar_extend == "max"
+    with pytest.raises(ValueError, match="`percentiles` must rise"):
+        plot.cloud(ax, points, values, percentiles=(98, 2))
+
+
+def test_a_gallery_names_its_labels_and_its_scale(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, dpi: drawn.append((self, dpi)))
+    clouds = [torch.rand(20, 3) * 10, torch.rand(20, 3)]
+    labels = [torch.zeros(20, dtype=torch.long), torch.full((20,), 2)]
+    plot.cloud_gallery(
+        clouds, ["a", "b"], tmp_path / "g.png", labels, classes=["x", "y", "z"], unit="m", dpi=50, cell=3
+    )  # fmt: skip
+    (figure, dpi), = drawn  # fmt: skip
+    assert dpi == 50 and figure.get_size_inches().tolist() == [6, 3.2]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["x", "z"]
+    bars = [[text.get_text() for text in ax.texts] for ax in figure.axes]
+    assert all(text.endswith(" m") for (text,) in bars) and bars[0] != bars[1]
+    # Titles of a row stand at one height, however tall what is below them.
+    assert len({round(ax.get_position().y1, 6) for ax in figure.axes}) == 1

@@ -20,7 +20,7 @@ COMBINATIONS = ("add", "cat")
 class INSET(MatrixAggregation):
     r"""A function of a subset that also sees the whole bag:
 
-    .. math:: y_s = \rho\Big(\sigma\big(\Theta_1 \textstyle\sum_{e \in s} m_e \phi(x_e)
+    .. math:: y_s = \rho\Big(\sigma\big(\Theta_1 {\textstyle\sum_{e \in s}} m_e \phi(x_e)
                                   + \Theta_2 \sum_{e \in s} \phi(x_e)\big)\Big)
 
     with :math:`m_e \in [0, 1]` telling what belongs to the subset. Called without ``mask``, the subset is
