@@ -48,6 +48,13 @@ class TestEntry:
         assert entry.invariant is ("permutation" not in aggr.lookup(entry.name).exempt)
         testing.check("permutation", make(entry.name), 8)
 
+    def test_pieces_means_that_a_state_can_be_begun(self, entry):
+        if entry.mergeable:
+            assert make(entry.name).begin(1).add(self.x).pieces == 1
+        else:
+            with pytest.raises(TypeError, match=f"{entry.cls} cannot pool a bag in pieces"):
+                make(entry.name).begin(1)
+
     def test_says_what_it_is(self, entry):
         assert entry.summary and entry.complexity
         assert ":" not in entry.summary[-1:] and not entry.summary.endswith((" of", " into"))
@@ -59,7 +66,7 @@ def test_page_and_table_hold_every_line():
     assert len(table) == len(ENTRIES) + 2
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) == len(ENTRIES)
-    assert {line.count("|") - line.count("\\|") for line in rows} == {10}
+    assert {line.count("|") - line.count("\\|") for line in rows} == {11}
 
 
 def test_names_in_the_guide_exist():

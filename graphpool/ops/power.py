@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import what_came
+from graphpool._arguments import check_one_of, what_came
 from graphpool.ops import reference as composed
 from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import (
@@ -17,7 +17,7 @@ from graphpool.ops.inputs import (
     working,
     working_weight,
 )
-from graphpool.ops.reduce import segment_mean
+from graphpool.ops.moments import segment_mean
 from graphpool.segments import Segments
 
 
@@ -80,8 +80,7 @@ def segment_power(
         tensor([[3., 0.]])
     """
     check_elements(x, segments, weight, gather)
-    if negative not in composed.SIDES:
-        raise ValueError(f"`negative` must be one of {(*composed.SIDES,)}; got {negative!r}.")
+    check_one_of(negative, "negative", composed.SIDES)
     given = (channel_parameter(v, x, name, rows=True) for name, v in (("p", p), ("q", q)))
     order, of_size = torch.broadcast_tensors(*given)
     if _debug.values_are_checked(order.device):
