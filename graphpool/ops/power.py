@@ -17,7 +17,7 @@ from graphpool.ops.inputs import (
     working,
     working_weight,
 )
-from graphpool.ops.reduce import segment_mean
+from graphpool.ops.moments import segment_mean
 from graphpool.segments import Segments
 
 
