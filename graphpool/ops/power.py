@@ -145,7 +145,11 @@ def segment_mixed_means(
     """
     check_elements(x, segments, weight, gather)
     channels = x.size(-1) if x.dim() > 1 else 1
-    shapes = {"exponents": [(2,)], "mix": [(3, channels), (3, 1)], "growth": [(), (1,)]}
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "exponents": [(2,)],
+        "mix": [(3, channels), (3, 1)],
+        "growth": [(), (1,)],
+    }
     for (name, allowed), v in zip(shapes.items(), (exponents, mix, growth), strict=True):
         if not isinstance(v, Tensor) or not v.is_floating_point():
             raise TypeError(f"`{name}` must be a floating point tensor; got {what_came(v)}.")
@@ -166,9 +170,11 @@ def segment_mixed_means(
     if kernel := fused("segment_mixed_means", x, weight):
         return kernel(x, segments, p, mix, growth, weight, gather)
     norms = working(segment_power(x, segments, p[:, None], 1 / p[:, None], weight, gather))
-    means = (segment_mean(v, segments, weight, gather) for v in (x, composed.sizes_of(x)))
+    mean, size = (
+        working(segment_mean(v, segments, weight, gather)) for v in (x, composed.sizes_of(x))
+    )
     n = composed.sizes(segments, working_weight(weight, x), norms.dtype)
-    return composed.mixed(norms.unbind(1), *map(working, means), mix, growth, n).to(x.dtype)
+    return composed.mixed(norms.unbind(1), mean, size, mix, growth, n).to(x.dtype)
 
 
 def _rows(exponent: Tensor, x: Tensor) -> Tensor:

@@ -239,8 +239,8 @@ def segment_mixed_means(
     weight: Tensor | None = None,
 ) -> Tensor:
     norms = [segment_power(x, p, 1 / p, segments, weight) for p in exponents]
-    means = (segment_mean(v, segments, weight) for v in (x, sizes_of(x)))
-    return mixed(norms, *means, mix, growth, sizes(segments, weight, x.dtype))
+    mean, size = (segment_mean(v, segments, weight) for v in (x, sizes_of(x)))
+    return mixed(norms, mean, size, mix, growth, sizes(segments, weight, x.dtype))
 
 
 def sizes_of(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from graphpool.ops import reference as composed
 from graphpool.ops.fused.common import flat, of_bags
 from graphpool.ops.fused.cpu import weight as cpu_weight
 from graphpool.ops.fused.cpu.norms import mixed as cpu_mixed
+from graphpool.ops.fused.cpu.norms import mixed_backward as cpu_mixed_backward
 from graphpool.ops.fused.cpu.norms import power as cpu_power
 from graphpool.ops.fused.fused_op import FusedOp
 from graphpool.ops.fused.layout import Layout
@@ -81,7 +82,7 @@ _mixed = FusedOp(
     "out kept size",
     _mixed_shapes,
     cpu_mixed.forward,
-    cpu_mixed.backward,
+    cpu_mixed_backward.backward,
     _mixed_composed,
 )
 

@@ -17,10 +17,13 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.core.typing.templates import signature as typed
-from numba.extending import intrinsic, lower_builtin, register_model
+from numba.extending import intrinsic as _intrinsic
+from numba.extending import lower_builtin, register_model
 from numba.np import arrayobj
 
 BYTES = 64
+# What it makes is called without the first argument.
+intrinsic: Any = _intrinsic
 
 _LANES = {
     types.boolean: ir.IntType(1),
@@ -212,7 +215,7 @@ def load(typing, array, row, column, count, other):
     vector = _lanes(array)
 
     def codegen(context, builder, signature, args):
-        place = _place(context, builder, array, *args[:3], vector)
+        place = _place(context, builder, array, args[0], args[1], args[2], vector)
         full = builder.icmp_signed(">=", args[3], args[3].type(vector.lanes))
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:
@@ -238,7 +241,7 @@ def store(typing, array, row, column, count, value):
     vector = _lanes(array)
 
     def codegen(context, builder, signature, args):
-        place = _place(context, builder, array, *args[:3], vector)
+        place = _place(context, builder, array, args[0], args[1], args[2], vector)
         full = builder.icmp_signed(">=", args[3], args[3].type(vector.lanes))
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:
