@@ -73,7 +73,8 @@ def reference_page(module: str, title: str, about: str, described: dict[type, st
             if isinstance(value, type):
                 described[value] = full
             bodies.append(f".. {_directive(value)}:: {full}\n")
-        told = callable(value) or isinstance(value, types.ModuleType)
+        alias = isinstance(value, types.GenericAlias)
+        told = (callable(value) and not alias) or isinstance(value, types.ModuleType)
         text = catalogue.summary(value) if told else _content(value)
         rows.append(f"   * - :py:obj:`{name} <{full}>`\n     - {_escaped(text)}\n")
     table = ".. list-table::\n   :widths: 1 3\n   :class: summary\n\n" + "".join(rows)
@@ -85,7 +86,8 @@ def reference_page(module: str, title: str, about: str, described: dict[type, st
 def _directive(value: object) -> str:
     if isinstance(value, type):
         return "autoexception" if issubclass(value, BaseException) else "autoclass"
-    return "autofunction" if callable(value) else "py:data"
+    alias = isinstance(value, types.GenericAlias)
+    return "autofunction" if callable(value) and not alias else "py:data"
 
 
 def _content(value: object) -> str:

@@ -75,7 +75,7 @@ def jacobian_bound(
     r"""The largest that :func:`jacobian_norms` (with ``p=1``) can be, ``[N, N]`` float64:
 
     .. math::
-        \Big\|\frac{\partial h^{(m)}_v}{\partial x_u}\Big\|_1
+        \left\|\frac{\partial h^{(m)}_v}{\partial x_u}\right\|_1
             \le c_\sigma^m\, w^m\, p^{m + 1}\, (S^m)_{vu}, \quad S = c_r I + c_a A
 
     for ``m`` layers :math:`h' = \sigma(c_r W_r h + c_a W_a A h)` whose matrices ``[p, p]`` have entries of at
