@@ -19,10 +19,10 @@ def make(name):
     return aggr.resolve(name, channels=8, **aggr.lookup(name).example_arguments)
 
 
-NAMES = [name for name in aggr.names() if name not in RAGGED | {"fsw"}]
+NAMES = [name for name in aggr.names() if name not in RAGGED | {"fsw", "gnp"}]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, pytest.param("gnp", marks=pytest.mark.slow)])
 def test_every_other_pool_has_a_pair(name):
     pool = make(name)
     found = counterexample(pool)
