@@ -48,6 +48,13 @@ class TestEntry:
         assert entry.invariant is ("permutation" not in aggr.lookup(entry.name).exempt)
         testing.check("permutation", make(entry.name), 8)
 
+    def test_pieces_means_that_a_state_can_be_begun(self, entry):
+        if entry.mergeable:
+            assert make(entry.name).begin(1).add(self.x).pieces == 1
+        else:
+            with pytest.raises(TypeError, match=f"{entry.cls} cannot pool a bag in pieces"):
+                make(entry.name).begin(1)
+
     def test_says_what_it_is(self, entry):
         assert entry.summary and entry.complexity
         assert ":" not in entry.summary[-1:] and not entry.summary.endswith((" of", " into"))

@@ -165,7 +165,7 @@ class Aggregation(ChannelModule):
 
         Args:
             num_bags: The number of bags.
-            **kind: ``dtype``, ``compensated`` or ``fixed_point``: in which numbers sums are kept.
+            **kind: ``dtype``, ``exact``, ``compensated`` or ``fixed_point``: in which numbers sums are kept.
 
         Raises:
             TypeError: The pool must see a bag at once.

@@ -5,6 +5,7 @@ that of all elements at once, its gradients included. See the guide to streams.
 """
 
 from graphpool.states.bag_state import BagState
+from graphpool.states.clusters import from_dask
 from graphpool.states.families import (
     Central,
     Exponential,
@@ -33,6 +34,7 @@ __all__ = [
     "Tensors",
     "Window",
     "average_gradients",
+    "from_dask",
     "magnitude",
     "size_of",
     "stream",

@@ -8,11 +8,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from graphpool._arguments import as_count, as_indices, what_came
-from graphpool.ops import align, check_elements
+from graphpool._arguments import as_count, what_came
+from graphpool.ops import align, check_elements, working
 from graphpool.segments import Segments
 from graphpool.states import numbers
-from graphpool.states.held import Held
+from graphpool.states.held import Held, bags_of
 from graphpool.states.mergeable import Mergeable, Tensors, spread
 
 
@@ -41,6 +41,8 @@ class BagState(Held):
         pool: A pool whose bags can be pooled in pieces.
         num_bags: The number of bags ``S``.
         dtype: Precision of the sums; integers for pools that take them.
+        exact: Pool each piece in the precision of the sums, too. Without it a piece of float32 is pooled
+            as the pool itself would, in a fraction of the time, and only merged in float64.
         compensated: Keep with each sum what rounding took from it.
         fixed_point: Binary digits after the point of sums that are integers; only for pools without a
             reference. Others get it from :meth:`fixed_point`.
@@ -66,20 +68,24 @@ class BagState(Held):
         num_bags: int = 1,
         *,
         dtype: torch.dtype = torch.float64,
+        exact: bool = True,
         compensated: bool = False,
         fixed_point: int | None = None,
     ) -> None:
         self.pool = pool
         self.num_bags = as_count(num_bags, "num_bags", least=0)
         self.dtype = dtype
-        form: Mergeable = pool.merging()
-        if not dtype.is_floating_point and not (form.integers and pool.accepts_integers):
+        # A pool that awaits its first input says later how it merges, but whether it does at once.
+        waits = pool.mergeable and pool.channels == -1
+        form: Mergeable | None = None if waits else pool.merging()
+        sums_integers = pool.accepts_integers and form is not None and form.integers
+        if not dtype.is_floating_point and not sums_integers:
             raise ValueError(
                 f"`dtype` must be floating point for {type(pool).__name__}; got {dtype}."
             )
         if compensated and (fixed_point is not None or not dtype.is_floating_point):
             raise ValueError("`compensated` is for floating point sums; integers lose nothing.")
-        self.compensated = compensated
+        self.exact, self.compensated = exact, compensated
         self.bits = None if fixed_point is None else as_count(fixed_point, "fixed_point", least=0)
         self.reference: Tensors = {}
         self.sums: Tensors = {}
@@ -88,7 +94,7 @@ class BagState(Held):
         self._lost: Tensors = {}
         self._like: torch.dtype | None = None
         self._width = None if pool.channels in (None, -1) else int(pool.channels)
-        self._form: Mergeable | None = form
+        self._form = form
         self._leaves: Tensors | None = None
 
     def add(self, x: Tensor, bag: Any = None, weight: Tensor | None = None) -> BagState:
@@ -109,8 +115,7 @@ class BagState(Held):
         """
         self._change()
         with torch.no_grad():
-            seen, segments, weight = self._look(x, bag, weight)
-            self._take(seen, segments, weight)
+            self._take(*self._look(x, bag, weight, exact=self.exact or self.bits is not None))
         self.pieces += 1
         return self
 
@@ -168,8 +173,10 @@ class BagState(Held):
         ``DistributedDataParallel`` does. Adding them would count what lies behind the pool once per process.
 
         Raises:
-            RuntimeError: There is no process group.
+            ValueError: There is no process group.
         """
+        if not dist.is_available() or not dist.is_initialized():
+            raise ValueError("There is no group: call torch.distributed.init_process_group first.")
         self._change()
         held = [*self.sums.values(), *self.pool.parameters()]
         device = held[0].device if held else torch.device("cpu")
@@ -296,7 +303,7 @@ class BagState(Held):
         self._leaves = None
 
     def _look(
-        self, x: Tensor, bag: Any, weight: Tensor | None
+        self, x: Tensor, bag: Any, weight: Tensor | None, exact: bool = True
     ) -> tuple[Tensors, Segments, Tensor | None]:
         """What the pool sees of a piece, in the precision of the state, and its bags."""
         if not isinstance(x, Tensor) or x.dim() != 2:
@@ -304,7 +311,7 @@ class BagState(Held):
                 f"`x` must be elements [E, C] here; got {what_came(x)}. Give further "
                 "dimensions as bags of their own."
             )
-        segments = _bags(bag, x, self.num_bags)
+        segments = bags_of(x, bag, self.num_bags)
         check_elements(x, segments, weight, integers=not self.dtype.is_floating_point)
         x = self.pool.admit(x, weight)
         if self._width is None:
@@ -312,9 +319,10 @@ class BagState(Held):
         elif x.size(1) != self._width:
             raise ValueError(f"`x` must have {self._width} channels, as before; got {x.size(1)}.")
         self._like = self._like or x.dtype
-        if self._form is not None and self.pool.channels == -1:
-            self._form = None
-        seen = {name: value.to(self.dtype) for name, value in self.form.encode(x).items()}
+        seen = {
+            name: value.to(self.dtype) if exact else working(value)
+            for name, value in self.form.encode(x).items()
+        }
         return seen, segments, weight
 
     def _sums(self, seen: Tensors, segments: Segments, weight: Tensor | None) -> Tensors:
@@ -324,13 +332,19 @@ class BagState(Held):
     def _take(
         self, seen: Tensors, segments: Segments, weight: Tensor | None, sign: int = 1
     ) -> None:
-        own = self.form.reference(seen, segments, weight)
-        size = numbers.sizes(segments, weight)
         if self.bits is None:
-            self._move(self._join(own, size))
-            sums = self._sums(seen, segments, weight)
+            own, sums = (
+                {name: value.to(self.dtype) for name, value in found.items()}
+                for found in self.form.piece(seen, segments, weight)
+            )
+            sums = {"n": numbers.sizes(segments, weight), **sums}
+            joined = self._join(own, sums["n"])
+            self._move(joined)
+            added = self.form.shift(sums, own, joined)
+            sums = self.form.rebase(sums, own, joined)
+            sums = {name: v + added[name] if name in added else v for name, v in sums.items()}
         else:
-            self._check_below(own)
+            self._check_below(self.form.reference(seen, segments, weight))
             terms = self.form.terms(seen, spread(self.reference, segments))
             sums = numbers.rounded_sums(terms, segments, weight, self.bits, self.sums)
         self._put({name: sign * v for name, v in sums.items()} if sign < 0 else sums)
@@ -381,15 +395,3 @@ class BagState(Held):
             )
         if not self.form.covers(self.reference, own):
             raise ValueError("An element lies above the reference: the first pass has not seen it.")
-
-
-def _bags(bag: Any, x: Tensor, num_bags: int) -> Segments:
-    if isinstance(bag, Segments):
-        if bag.num_segments != num_bags:
-            raise ValueError(f"`bag` must be of {num_bags} bags; got {bag.num_segments}.")
-        return bag
-    if bag is None:
-        if num_bags != 1:
-            raise ValueError(f"`bag` must tell the bag of each element, as there are {num_bags}.")
-        return Segments(ptr=torch.tensor([0, x.size(0)], device=x.device), num_elements=x.size(0))
-    return Segments(index=as_indices(bag, "bag"), num_segments=num_bags, name="bag")

@@ -8,9 +8,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from graphpool.ops import align, segment_max, segment_mean, segment_min, segment_outer, segment_topk
+from graphpool.ops import (
+    align,
+    segment_logsumexp,
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_moments,
+    segment_outer,
+    segment_power,
+    segment_topk,
+)
 from graphpool.segments import Segments
 from graphpool.states.mergeable import Encoder, Mergeable, Tensors, as_is, size_of, spread
+from graphpool.states.numbers import sizes
 
 _LOG2 = math.log(2.0)
 _FAR = 80.0
@@ -92,6 +103,15 @@ class Central(Mergeable):
         d = seen["x"] - spread(reference, segments)["centre"]
         linear = Sums(lambda sums: sums["d"]).sums({"d": d}, segments, weight, {})
         return {**linear, "q": segment_outer(d, d, segments, weight)}
+
+    def piece(
+        self, seen: Tensors, segments: Segments, weight: Tensor | None
+    ) -> tuple[Tensors, Tensors]:
+        if self.outer or not self.centred:
+            return super().piece(seen, segments, weight)
+        mean, var = segment_moments(seen["x"], segments, ("mean", "var"), weight)
+        n = align(sizes(segments, weight).to(mean.dtype), mean)
+        return {"centre": mean}, {"d": torch.zeros_like(mean), "q": var * n}
 
     def shift(self, sums: Tensors, old: Tensors, new: Tensors) -> Tensors:
         d, by = sums["d"], old["centre"] - new["centre"]
@@ -249,6 +269,25 @@ class Exponential(Mergeable):
         e = torch.where((t > _FAR) & (top < math.inf), -math.inf, t).exp()
         return {"u": e} if self.value is None else {"u": e, "v": e * self.value(seen)}
 
+    def piece(
+        self, seen: Tensors, segments: Segments, weight: Tensor | None
+    ) -> tuple[Tensors, Tensors]:
+        # Small weights may leave the logarithm of the sum far below the largest score.
+        known = self.value is None and weight is None
+        log = self._log_sum(seen, segments) if known else None
+        if log is None:
+            return super().piece(seen, segments, weight)
+        return self._of_log(log, segments)
+
+    def _log_sum(self, seen: Tensors, segments: Segments) -> Tensor | None:
+        return segment_logsumexp(self.score(seen), segments)
+
+    def _of_log(self, log: Tensor, segments: Segments) -> tuple[Tensors, Tensors]:
+        """Reference and sum of a piece of which the logarithm of the sum is known."""
+        top, empty = (log / _LOG2).ceil(), align(segments.counts == 0, log)
+        u = torch.where(empty, 0, (log - _LOG2 * _finite(top)).exp())
+        return {"top": torch.where(empty, -math.inf, top)}, {"u": u}
+
     def rebase(self, sums: Tensors, old: Tensors, new: Tensors) -> Tensors:
         # What an empty bag has is 0 at any reference.
         move = (old["top"] != new["top"]) & old["top"].isfinite()
@@ -272,6 +311,7 @@ class Powers(Exponential):
         sides: What is seen of the elements, each not negative: several functions give as many norms each,
             side by side.
         encode: See :class:`Exponential`; what is pooled is named ``x``.
+        negative: What :func:`graphpool.ops.segment_power` calls the only side, if it has a name for it.
     """
 
     def __init__(
@@ -280,7 +320,9 @@ class Powers(Exponential):
         finish: Callable[[Tensor, Tensors], Tensor],
         sides: tuple[Callable[[Tensor], Tensor], ...],
         encode: Encoder = as_is,
+        negative: str | None = None,
     ) -> None:
+        self.negative = negative
         super().__init__(self._powers, self._score, encode=encode)
         self._then = finish
         self.exponents, self.sides = exponents, sides
@@ -295,6 +337,18 @@ class Powers(Exponential):
             a = a + (a.clamp(2 * limits.tiny, limits.max) - a).detach()
             parts.append(p * a.log().unsqueeze(1))
         return torch.cat(parts, 1)
+
+    def _log_sum(self, seen: Tensors, segments: Segments) -> Tensor | None:
+        x = seen["x"]
+        if self.negative is None:
+            return super()._log_sum(seen, segments)
+        p = self.exponents(x)[0].to(x.dtype)
+        y = segment_power(x, segments, p, 1 / p, negative=self.negative)
+        n = align(segments.counts.to(y.dtype), y)
+        # A norm that is 0 or infinite does not tell how many elements made it so.
+        if bool((((y == 0) | y.isinf()) & (n > 0)).any()):
+            return None
+        return p * torch.where(n > 0, y, 1).log() + n.clamp(min=1).log()
 
     def _powers(self, mean: Tensor, log: Tensor, sums: Tensors) -> Tensor:
         p, q = (torch.cat([v.to(log.dtype)] * len(self.sides)) for v in self.exponents(log))

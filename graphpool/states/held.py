@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
-from graphpool._arguments import what_came
+from graphpool._arguments import as_indices, what_came
+from graphpool.segments import Segments
 from graphpool.states.mergeable import Tensors
 
 _State = TypeVar("_State", bound="Held")
@@ -116,3 +118,20 @@ class Held:
             not torch.equal(v, theirs[k]) for k, v in self.reference.items()
         ):
             raise ValueError("`other` must have the same reference where sums are in fixed point.")
+
+
+def bags_of(x: Tensor, bag: Any, num_bags: int) -> Segments:
+    """The bags of the elements of a piece.
+
+    Raises:
+        ValueError: They are not told, or not of as many bags.
+    """
+    if isinstance(bag, Segments):
+        if bag.num_segments != num_bags:
+            raise ValueError(f"`bag` must be of {num_bags} bags; got {bag.num_segments}.")
+        return bag
+    if bag is None:
+        if num_bags != 1:
+            raise ValueError(f"`bag` must tell the bag of each element, as there are {num_bags}.")
+        return Segments(ptr=torch.tensor([0, x.size(0)], device=x.device), num_elements=x.size(0))
+    return Segments(index=as_indices(bag, "bag"), num_segments=num_bags, name="bag")

@@ -67,6 +67,14 @@ class Mergeable(ABC):
         terms = self.terms(seen, spread(reference, segments))
         return {name: segment_sum(term, segments, weight) for name, term in terms.items()}
 
+    def piece(
+        self, seen: Tensors, segments: Segments, weight: Tensor | None
+    ) -> tuple[Tensors, Tensors]:
+        """Reference and sums of a piece, of which no derivative is asked: override it where a kernel finds
+        both at once."""
+        reference = self.reference(seen, segments, weight)
+        return reference, self.sums(seen, segments, weight, reference)
+
     def covers(self, reference: Tensors, own: Tensors) -> bool:
         """Whether the reference of a whole has seen a piece whose reference is ``own``."""
         return True
@@ -119,7 +127,7 @@ class Mapped(Mergeable):
     ) -> None:
         self.inner, self.before, self.after = inner, before, after
         self.removable = inner.removable
-        for name in ("reference", "join", "sums", "covers", "rebase", "shift", "settle"):
+        for name in ("reference", "join", "sums", "piece", "covers", "rebase", "shift", "settle"):
             setattr(self, name, getattr(inner, name))
 
     def encode(self, x: Tensor) -> Tensors:
@@ -172,6 +180,19 @@ class Several(Mergeable):
         self, seen: Tensors, segments: Segments, weight: Tensor | None, reference: Tensors
     ) -> Tensors:
         return self._each(lambda part, s, r: part.sums(s, segments, weight, r), seen, reference)
+
+    def piece(
+        self, seen: Tensors, segments: Segments, weight: Tensor | None
+    ) -> tuple[Tensors, Tensors]:
+        found = {
+            name: part.piece(_share(seen, name), segments, weight)
+            for name, part in self.parts.items()
+        }
+        reference, sums = (
+            {f"{name}.{key}": v for name, both in found.items() for key, v in both[i].items()}
+            for i in range(2)
+        )
+        return reference, sums
 
     def covers(self, reference: Tensors, own: Tensors) -> bool:
         return all(

@@ -71,7 +71,7 @@ def stream(
             f"`encoder` must be a module, whose parameters are known, or None; got {what_came(encoder)}."
         )
     _refuse_batch_norm(encoder)
-    if iter(pieces if isinstance(pieces, Iterable) else ()) is pieces and torch.is_grad_enabled():
+    if isinstance(pieces, Iterator) and torch.is_grad_enabled():
         raise ValueError(
             "`pieces` can be gone through once, and gradients take two passes; give a function that makes "
             "the iterator."
@@ -81,6 +81,7 @@ def stream(
     with torch.no_grad():
         for elements, bag, weight in run.encoded("first pass"):
             state.add(elements, bag, weight)
+    run.size = state.sums.get("n")
     if group is not None:
         state.all_reduce(group)
     learned = [p for module in (encoder, pool) if module for p in module.parameters()]
@@ -100,6 +101,7 @@ class _Run:
     ) -> None:
         self.encoder, self.pool, self.pieces, self.progress = encoder, pool, pieces, progress
         self.seed = int(torch.randint(2**62, ()))
+        self.size: Tensor | None = None
         tensors = [] if encoder is None else list(encoder.parameters())
         self.device = tensors[0].device if tensors else torch.device("cpu")
         kind = self.device.type
@@ -177,16 +179,17 @@ class _TwoPasses(torch.autograd.Function):
                 for total, gradient in zip(found, gradients, strict=False):
                     if gradient is not None:
                         total += gradient
-        if state.processes == 1:
-            _check_same(state, seen, size)
+        _check_same(state, ctx.run.size, seen, size)
         return (None, None, None, *found)
 
 
-def _check_same(state: BagState, seen: Tensors, size: Tensors) -> None:
-    """Raises unless the sums of both passes agree to what their rounding allows."""
+def _check_same(state: BagState, own: Tensor | None, seen: Tensors, size: Tensors) -> None:
+    """Raises unless the sums of both passes agree to what their rounding allows; of the sums of several
+    processes only how many elements this one had can be compared."""
     eps = torch.finfo(state.dtype).eps if state.dtype.is_floating_point else 0.0
-    for name, first in state.totals().items():
-        first, n = first.double(), state.totals()["n"].double()
+    before = state.totals() if state.processes == 1 else {} if own is None else {"n": own}
+    for name, first in before.items():
+        first, n = first.double(), before["n"].double()
         if name not in seen:
             differs = bool((first != 0).any())
         else:

@@ -237,6 +237,18 @@ def test_float64_is_the_default_and_does_not_stop_at_2_to_the_24():
     assert state.result(torch.float64).item() == 2**24 + 3
 
 
+@pytest.mark.parametrize("name", ["mean", "std", "logsumexp", "gnp", "softmax", "max"])
+def test_pieces_in_their_own_precision_are_as_good_as_the_pool(name):
+    x = 3 + torch.randn(20_000, 4, generator=torch.Generator().manual_seed(2))
+    pool = aggr.resolve(name, channels=4).eval()
+    state = pool.begin(1, exact=False)
+    for piece in x.split(977):
+        state.add(piece)
+    assert all(v.dtype == torch.float64 for v in state.sums.values())
+    exact = make(name)(x.double())
+    torch.testing.assert_close(state.result(torch.float64), exact, rtol=1e-6, atol=1e-6)
+
+
 def test_stopped_pickled_and_finished_elsewhere_gives_the_same_bits():
     pool, (x, bag) = make("pma"), data()
     straight = pool.begin(3).add(x[:20], bag[:20]).add(x[20:], bag[20:])
@@ -284,6 +296,9 @@ def test_segments_and_widths_that_the_first_piece_tells():
     torch.testing.assert_close(state.result(), pool(x, bag, dim_size=3))
     assert repr(state) == "BagState(PMA, num_bags=3, pieces=1)"
     assert isinstance(state | pool.begin(3), BagState)
+    for waiting in (aggr.DeepSets(-1), aggr.CompactBilinear(-1, out_channels=3)):
+        state = waiting.double().begin(3).add(x, bag)
+        torch.testing.assert_close(state.result(), waiting(x, bag, dim_size=3))
 
 
 def test_nan_stays_in_its_bag_and_channel():

@@ -73,4 +73,5 @@ def norms(
         return {"x": x}
 
     sides = {"split": (above, below), "clamp": (above,)}.get(policy, (whole,))
-    return Powers(exponents, both, sides, encode)
+    named = policy if len(sides) == 1 and policy != "raise" and not offset else None
+    return Powers(exponents, both, sides, encode, named)

@@ -17,7 +17,7 @@ from graphpool.ops import (
     segment_softpool,
 )
 from graphpool.segments import Segments
-from graphpool.states import Exponential, Mergeable, size_of
+from graphpool.states import Exponential, Mergeable, Tensors, size_of
 
 
 @register("softmax", "softpool")
@@ -108,7 +108,7 @@ class SoftPool(Aggregation):
         return segment_softmax_sum(score, x, segments, weight, gather)
 
     def merging(self) -> Mergeable:
-        def score(seen: dict[str, Tensor]) -> Tensor:
+        def score(seen: Tensors) -> Tensor:
             x = seen["x"].detach() if self.semi_grad else seen["x"]
             return self.t.to(x.dtype) * x
 
@@ -188,10 +188,14 @@ class LogSumExp(Aggregation):
         return segment_logsumexp(x, segments, weight, gather, self.tau, self.mean)
 
     def merging(self) -> Mergeable:
-        def finish(mean: Tensor, log: Tensor, sums: dict[str, Tensor]) -> Tensor:
+        def finish(mean: Tensor, log: Tensor, sums: Tensors) -> Tensor:
             return self.tau * (log - size_of(sums, log).log() if self.mean else log)
 
-        return Exponential(finish, lambda seen: seen["x"] / self.tau)
+        def score(seen: Tensors) -> Tensor:
+            tau = self.tau
+            return seen["x"] if isinstance(tau, float) and tau == 1 else seen["x"] / tau
+
+        return Exponential(finish, score)
 
     def attention(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         """The derivative of the output by each element, ``softmax(x / tau)``, ``[E, ..., C]``."""

@@ -59,6 +59,7 @@ class FSW(MatrixAggregation):
     """
 
     multiplicity_aware = True
+    whole_bag = "it sorts the projections of all elements"
     complexity = "E C m + E m log E, m outputs"
     exempt = {"ties": TIES}
     whole_bag = "an element of any rank may be needed, whatever comes later"

@@ -1,0 +1,102 @@
+"""Processes of their own for ``streaming.py``, whose time and memory are measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import graphpool
+from graphpool import aggr
+
+CHANNELS, ROWS = 16, 1 << 15
+POOLS = ["mean", "std", "logsumexp", "gnp"]
+
+
+def peak() -> float:
+    """The most memory that this process has held, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def generated(count: int, width: int = CHANNELS, seed: int = 0) -> Iterator[Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    for start in range(0, count, ROWS):
+        yield torch.randn(min(ROWS, count - start), width, generator=g)
+
+
+def ahead(pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same pieces, of which the next is made while one is used."""
+    source = iter(pieces)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, source, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, source, None)
+            yield piece
+
+
+def job_make(count: int) -> dict:
+    """Makes the elements and reads them once."""
+    start = time.perf_counter()
+    total = sum(float(piece.sum()) for piece in generated(count))
+    return {"seconds": time.perf_counter() - start, "sum": total}
+
+
+def job_pool(count: int, names: Any = POOLS) -> dict:
+    state = aggr.resolve(names, channels=CHANNELS).begin(1, exact=False)
+    start = time.perf_counter()
+    for piece in ahead(generated(count)):
+        state.add(piece)
+    return {"seconds": time.perf_counter() - start, "y": state.result().flatten().tolist()[:2]}
+
+
+def _network() -> tuple[nn.Module, nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    encoder = nn.Sequential(
+        nn.Linear(32, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 64)
+    )
+    pool = aggr.resolve(["std", "pma", "logsumexp"], channels=64)
+    return encoder, pool, nn.Linear(192, 1)
+
+
+def _pieces(count: int) -> Iterator[Tensor]:
+    for piece in generated(count, 32):
+        yield from piece.split(4096)
+
+
+def job_stream(count: int) -> dict:
+    encoder, pool, head = _network()
+    start = time.perf_counter()
+    head(graphpool.stream(encoder, pool, lambda: _pieces(count))).sum().backward()
+    return {"seconds": time.perf_counter() - start, "slope": float(encoder[0].weight.grad.norm())}
+
+
+def job_full(count: int) -> dict:
+    encoder, pool, head = _network()
+    start = time.perf_counter()
+    head(pool(encoder(torch.cat(list(_pieces(count)))))).sum().backward()
+    return {"seconds": time.perf_counter() - start, "slope": float(encoder[0].weight.grad.norm())}
+
+
+JOBS: dict[str, Callable[[int], dict]] = {
+    "make": job_make,
+    "all": job_pool,
+    **{name: partial(job_pool, names=name) for name in POOLS},
+    "stream": job_stream,
+    "full": job_full,
+}
+
+
+if __name__ == "__main__":
+    name, number = sys.argv[1:]
+    # Kernels are loaded before the clock is started.
+    JOBS[name](100)
+    print(json.dumps({**JOBS[name](int(number)), "peak": peak()}))
