@@ -185,7 +185,8 @@ def _worst(
     embed: _Embed, draw: Callable[[int], Tensor], size: int, starts: int, steps: int
 ) -> Counterexample:
     how = f"the worst of {2 * starts} starts of {steps} steps"
-    least, worst = math.inf, None
+    least = math.inf
+    worst: tuple[Tensor, Tensor] | None = None
     for start in range(2 * starts):
         x = draw(size)
         if start % 2 and size > 1:
@@ -206,7 +207,7 @@ def _worst(
             if not math.isfinite(value) or float(distance.detach()) <= 1e-6:
                 break
             if value < least:
-                least, worst = value, [v.detach().clone() for v in pair]
+                least, worst = value, (pair[0].detach().clone(), pair[1].detach().clone())
             optimizer.zero_grad()
             ratio.log().backward()
             optimizer.step()
