@@ -69,16 +69,17 @@ def main() -> None:
             curve.append(float(ratios(pool, together, parted).min() / typical))
         # What is 0 has no logarithm.
         floor = torch.tensor(curve).clamp_min(1e-6)
-        axes.loglog(SEPARATIONS, floor, color=COLOURS[name], label=name, lw=2)
+        style = "--" if name == "max" else "-"
+        axes.loglog(SEPARATIONS, floor, style, color=COLOURS[name], label=name, lw=2)
         print(f"{name}: {curve[0]:.3g} at a separation of 1, {curve[-1]:.3g} at 1e-4")
     axes.invert_xaxis()
-    axes.set_ylim(7e-7, 5)
+    axes.set_ylim(5e-7, 5)
     axes.set_xlabel("how far two equal elements are pulled apart")
     axes.set_ylabel(
         "how far the output moves, worst of 64 bags\n(1: as for random bags as far apart)",
         fontsize=8,
     )
-    axes.legend(fontsize=7, loc="lower left")
+    axes.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1, 0.83))
     axes.grid(alpha=0.2)
     figure.tight_layout()
     figure.savefig(Path(__file__).parents[1] / "images" / "forgets.png", dpi=150)

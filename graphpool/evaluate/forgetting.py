@@ -185,7 +185,8 @@ def _worst(
     embed: _Embed, draw: Callable[[int], Tensor], size: int, starts: int, steps: int
 ) -> Counterexample:
     how = f"the worst of {2 * starts} starts of {steps} steps"
-    worst = None
+    least = math.inf
+    worst: tuple[Tensor, Tensor] | None = None
     for start in range(2 * starts):
         x = draw(size)
         if start % 2 and size > 1:
@@ -196,23 +197,23 @@ def _worst(
         else:
             y = draw(size)
         pair = [x.clone().requires_grad_(), y.clone().requires_grad_()]
-        near = matching_distance(x, y)
-        optimizer = torch.optim.Adam(pair, lr=0.02 * min(1.0, near))
+        optimizer = torch.optim.Adam(pair, lr=0.02 * min(1.0, matching_distance(x, y)))
         for _ in range(steps):
-            optimizer.zero_grad()
             a, b = _matched(*pair)
-            ratio = (embed(pair[0]) - embed(pair[1])).norm() / (a - b).norm(dim=1).sum()
+            distance = (a - b).norm(dim=1).sum()
+            ratio = (embed(pair[0]) - embed(pair[1])).norm() / distance
+            value = float(ratio.detach())
+            # Nearer than rounding can tell, a ratio says nothing.
+            if not math.isfinite(value) or float(distance.detach()) <= 1e-6:
+                break
+            if value < least:
+                least, worst = value, (pair[0].detach().clone(), pair[1].detach().clone())
+            optimizer.zero_grad()
             ratio.log().backward()
             optimizer.step()
-            found = _judged(embed, pair[0].detach().clone(), pair[1].detach().clone(), how)
-            # Nearer than rounding can tell, a ratio says nothing.
-            if found.distance > 1e-6 and (worst is None or found.distortion < worst.distortion):
-                worst = found
-            if not math.isfinite(found.distortion) or found.distance <= 1e-6:
-                break
     if worst is None:
         raise ValueError("No two bags were found whose outputs are finite; `pool` gives none.")
-    return worst
+    return _judged(embed, *worst, how)
 
 
 def _matched(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

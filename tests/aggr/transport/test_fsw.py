@@ -118,13 +118,13 @@ def test_what_moves_all_elements_alike():
 
 
 def test_squared_distance_is_that_of_sliced_wasserstein():
-    """Against a mean over 2e5 directions, in which two bags of one size are matched in order."""
+    """Against a mean over 50,000 directions, in which two bags of one size are matched in order."""
     x, y = torch.randn(5, 2, dtype=DOUBLE), torch.randn(5, 2, dtype=DOUBLE) + 1
-    pool = make(2, out_channels=200_000, frequencies="random")
+    pool = make(2, out_channels=50_000, frequencies="random")
     found = (pool(x) - pool(y)).square().mean()
-    v = torch.nn.functional.normalize(torch.randn(200_000, 2, dtype=DOUBLE), dim=1)
+    v = torch.nn.functional.normalize(torch.randn(50_000, 2, dtype=DOUBLE), dim=1)
     expected = ((x @ v.T).sort(0).values - (y @ v.T).sort(0).values).square().mean()
-    assert found / expected == pytest.approx(1, abs=0.02)
+    assert found / expected == pytest.approx(1, abs=0.04)
 
 
 def test_two_that_part_are_seen_however_close():
