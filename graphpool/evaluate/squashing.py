@@ -150,7 +150,9 @@ def by_distance(values: Tensor, edge_index: Tensor, nodes: Tensor | None = None)
         raise ValueError(
             f"`values` must have a row for each of {rows.size} nodes; got {values.size(0)}."
         )
-    steps = sparse.csgraph.shortest_path(incoming_matrix(edge_index, size), unweighted=True, indices=rows)
+    steps = sparse.csgraph.shortest_path(
+        incoming_matrix(edge_index, size), unweighted=True, indices=rows
+    )
     distance = torch.from_numpy(steps)
     there = distance.isfinite()
     buckets = distance[there].long()

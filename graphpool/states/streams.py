@@ -105,7 +105,7 @@ class _Run:
         tensors = [] if encoder is None else list(encoder.parameters())
         self.device = tensors[0].device if tensors else torch.device("cpu")
         kind = self.device.type
-        self.cast = {
+        self.cast: dict[str, Any] = {
             "device_type": kind,
             "dtype": torch.get_autocast_dtype(kind),
             "enabled": torch.is_autocast_enabled(kind),
