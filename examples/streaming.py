@@ -225,9 +225,8 @@ def window(args: argparse.Namespace) -> None:
 def errors(args: argparse.Namespace) -> None:
     """The variance of N(100, 1), one element per merge."""
     x = 100 + torch.randn(args.merges, 1, generator=torch.Generator().manual_seed(args.seed))
-    at = sorted({int(10 ** (k / 4)) for k in range(4, 40)} & set(range(args.merges + 1))) + [
-        args.merges
-    ]
+    powers = {int(10 ** (k / 4)) for k in range(4, 40)}
+    at = sorted({n for n in powers if n < args.merges} | {args.merges})
     exact = {n: x[:n].double().var(correction=0) for n in at}
     curves: dict[str, list[float]] = {}
     for name, kind in FORMATS.items():
