@@ -165,6 +165,7 @@ def shards(args: argparse.Namespace) -> None:
     print(f"\none bag in unequal shards\n{format_table(rows, headers)}")
 
 
+@torch.no_grad()
 def window(args: argparse.Namespace) -> None:
     """Standard deviations of the ranges in the last columns of a sweep, of which one is a false return."""
     g, width, height = torch.Generator().manual_seed(args.seed), 100, 32
@@ -222,6 +223,7 @@ def window(args: argparse.Namespace) -> None:
     print(f"\n{width} columns of a sweep, {args.steps:,} steps\n{format_table(rows, headers)}")
 
 
+@torch.no_grad()
 def errors(args: argparse.Namespace) -> None:
     """The variance of N(100, 1), one element per merge."""
     x = 100 + torch.randn(args.merges, 1, generator=torch.Generator().manual_seed(args.seed))
