@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from _safe_word_tasks import TASKS, Problem, Task, average
+from _safe_word.problem import Problem, Task, average
+from _safe_word.tasks import TASKS
 from tqdm import tqdm
 
 from graphpool import aggr

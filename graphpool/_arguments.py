@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -21,6 +22,48 @@ def what_came(value: Any) -> str:
         article = "an" if dtype.startswith("i") else "a"
         return f"{article} {dtype} tensor of shape {tuple(value.shape)}"
     return type(value).__name__
+
+
+def check_one_of(value: Any, name: str, options: Iterable[Any]) -> None:
+    """Raises unless ``value`` is among ``options``.
+
+    Raises:
+        ValueError: It is not; the message lists them.
+
+    Example:
+        >>> check_one_of("tree", "family", ("path", "star"))
+        Traceback (most recent call last):
+        ValueError: `family` must be one of 'path', 'star'; got 'tree'.
+    """
+    if value not in list(options):
+        known = ", ".join(map(repr, options))
+        raise ValueError(f"`{name}` must be one of {known}; got {value!r}.")
+
+
+def check_at_least(value: float, name: str, least: float) -> None:
+    """Raises unless ``value`` is ``least`` or more.
+
+    Raises:
+        ValueError: It is less, or not a number.
+    """
+    if not value >= least:
+        raise ValueError(f"`{name}` must be at least {least}; got {value}.")
+
+
+def check_one_per(owner: str, count: int, name: str, found: int | tuple[int, ...]) -> None:
+    """Raises unless ``found``, a number or a shape ``(number,)``, is the number of its owners.
+
+    Raises:
+        ValueError: There are more or fewer entries, or several each.
+
+    Example:
+        >>> check_one_per("node", 4, "cluster", (3,))
+        Traceback (most recent call last):
+        ValueError: `cluster` must have one entry per node, 4; got (3,).
+    """
+    if found != ((count,) if isinstance(found, tuple) else count):
+        got = found if isinstance(found, int) else tuple(found)
+        raise ValueError(f"`{name}` must have one entry per {owner}, {count}; got {got}.")
 
 
 def as_indices(value: Any, name: str, expected: str = "an integer tensor") -> Tensor:

@@ -16,6 +16,7 @@ class Package:
         gives: What becomes possible or faster with it.
         how: The command that installs it.
         system: Debian packages that hold the shared libraries it loads.
+        distribution: What it is called where it is installed from, if not by its module.
         names: What it must hold; a release that was emptied imports, and is no more than absent.
     """
 
@@ -23,6 +24,7 @@ class Package:
     gives: str
     how: str
     system: tuple[str, ...] = ()
+    distribution: str = ""
     names: tuple[str, ...] = ()
 
 
@@ -55,8 +57,19 @@ PACKAGES: dict[str, Package] = {
     "matplotlib": Package("viz", "pictures", _extra("viz")),
     "networkx": Package("viz", "layouts of graphs", _extra("viz")),
     "dask": Package("dask", "pooling arrays that lie on a cluster", _extra("dask")),
-    "tgp": Package("interop", "the poolers of torch-geometric-pool", _extra("interop")),
+    "tgp": Package(
+        "interop", "more ways to coarsen", _extra("interop"), distribution="torch-geometric-pool"
+    ),
+    "sklearn": Package(
+        "interop", "estimators for bags, clouds", _extra("interop"), distribution="scikit-learn"
+    ),
+    "chemprop": Package("interop", "pools over the atoms of molecules", _extra("interop")),
+    "sentence_transformers": Package(
+        "interop", "pools over the tokens of sentences", _extra("interop")
+    ),
+    "yacs": Package("interop", "pools in GraphGym", _extra("interop")),
     "safetensors": Package("test", "checkpoints without pickle", _extra("test")),
+    "mil": Package("data", "data sets of multiple-instance learning", _extra("data")),
     "triton": Package("", "fused kernels on CUDA", "a CUDA build of torch, which brings triton"),
 }
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from graphpool import aggr
+from graphpool.evaluate.lipschitz import DISTANCES, lipschitz
 
 _CHANNELS = 8
 _GUIDE = """
@@ -37,10 +39,14 @@ contract(x, edge_index, cluster, pool="max")          # clusters of nodes, see t
 |---|---|
 | how many elements there are | those that see multiplicity: `sum`, `gnp`, `deepsets`, `multi` with `sum` |
 | the largest or smallest element | `max`, `min`, `lse`, `softmax`, `kmax`, a power mean of large exponent |
-| which elements matter, learned | `attsets` (per feature), `pma` (per head), `delf`, `midam_attention` |
+| the middle, whatever a minority says | `median`, `trimmed_mean`, `soft_median`, `geometric_median` |
+| the whole distribution | `fsw`; cheaper `moments`, several `quantile`s; by size as well `pna` |
+| which elements matter, learned | `attsets` (per feature), `pma` (per head), `delf`, `set2set` |
+| a few instances that decide | `gated_attention`, `dsmil`, `conjunctive`, `midam_attention` |
+| how much each element knows | `fishnets` |
 | how channels go together | `bilinear`, `isqrt_cov`; cheaper `lowrank_bilinear`, `mfb`, `compact_bilinear` |
 | how elements go together | `isab`, `ponet`, `poolformer`: they look at one another before they are pooled |
-| several things in one bag | `slots`, `slot_mixture`, `pma` with several seeds: K vectors for each bag |
+| several things in one bag | `slots`, `slot_mixture`, `otke`, `pma` with several seeds |
 | where the elements lie | `pyramid`; `dsvt`, `ponet` and `poolformer` with `pos_dim` |
 | a part in the light of the whole | `inset` |
 | what all layers say | `layer_attention` |
@@ -48,6 +54,8 @@ contract(x, edge_index, cluster, pool="max")          # clusters of nodes, see t
 Bags too large to be seen at once are pooled exactly in pieces (guide to streams), or from samples by
 `midam_lse` and `midam_attention`, which keep an estimate for every training bag. `dynamic_kmax` and `ward`
 make smaller bags of bags: their result is ragged, `(values, Segments)`.
+
+`isab` is the recipe of the Set Transformer under one name: its layers between the elements, then `pma`.
 
 ## Positions
 
@@ -66,6 +74,9 @@ every element doubled gives another result. *Pieces*: bags can be pooled in piec
 streams); the others say, when they refuse, what they need the whole bag for. *Width*: channels out of 8 in,
 with the arguments in brackets where they are not the default. *Time*: in the numbers of elements `E`, bags
 `S` and channels `C`.
+*Constants*: the distances of bags of any sizes for which the result is Lipschitz, and how much it can move
+({func}`graphpool.evaluate.lipschitz`); empty where nobody has said. Only `fsw` tells all bags apart, up to
+a size that its width decides ({doc}`what-a-pool-forgets`).
 """
 
 
@@ -82,6 +93,7 @@ class Entry(NamedTuple):
     mergeable: bool
     width: str
     complexity: str
+    lipschitz: str
 
 
 def entries() -> list[Entry]:
@@ -107,6 +119,7 @@ def _entry(name: str) -> Entry:
         mergeable=cls.mergeable,
         width=_width(name),
         complexity=cls.complexity,
+        lipschitz=_constants(name),
     )
 
 
@@ -135,8 +148,18 @@ def _width(name: str) -> str:
     return f"{number} ({', '.join(f'{key}={value}' for key, value in arguments.items())})"
 
 
+def _constants(name: str) -> str:
+    pool = aggr.resolve(name, channels=_CHANNELS, **aggr.lookup(name).example_arguments)
+    try:
+        found = {d: lipschitz(pool, d, channels=_CHANNELS) for d in DISTANCES}  # type: ignore[arg-type]
+    except ValueError:
+        return ""
+    return ", ".join(f"{d} {v:.3g}" for d, v in found.items() if math.isfinite(v)) or "none"
+
+
 _HEADERS = (
-    "name", "learned", "order-free", "counts", "positions", "pieces", "width", "time", "what it is",
+    "name", "learned", "order-free", "counts", "positions", "pieces", "width", "time", "constants",
+    "what it is",
 )  # fmt: skip
 
 
@@ -154,6 +177,7 @@ def _rows() -> list[tuple[str, ...]]:
             mark(e.mergeable),
             e.width,
             e.complexity,
+            e.lipschitz,
             e.summary,
         )
         for e in entries()

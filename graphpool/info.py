@@ -23,8 +23,10 @@ def _version(distribution: str) -> str:
 
 
 def _optional_version(name: str) -> str:
-    version = _version(name.replace("_", "-"))
-    if _optional.has(name) or version == "not installed":
+    package = _optional.PACKAGES[name]
+    version = _version(package.distribution or name.replace("_", "-"))
+    # What only adapters need is not imported for a report: some take seconds.
+    if package.extra == "interop" or version == "not installed" or _optional.has(name):
         return version
     return f"{version}, but it cannot be imported"
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count, as_indices, what_came
+from graphpool._arguments import as_count, as_indices, check_one_per, what_came
 from graphpool.ragged import ragged_offsets
 
 
@@ -371,8 +371,5 @@ def graph_segments(
         batch = Segments(index=batch, num_segments=size, name="batch")
     elif size is not None and size != batch.num_segments:
         raise ValueError(f"`batch_size` is {size}, but `batch` has {batch.num_segments} graphs.")
-    if batch.num_elements != num_nodes:
-        raise ValueError(
-            f"`batch` must have one entry per node, {num_nodes}; got {batch.num_elements}."
-        )
+    check_one_per("node", num_nodes, "batch", batch.num_elements)
     return batch

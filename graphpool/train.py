@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
+from graphpool._arguments import check_at_least
 from graphpool.segments import Segments
 
 
@@ -67,8 +68,7 @@ class GraphBatches:
     ) -> None:
         if dataset.transform is not None:
             raise ValueError("`dataset` must have no transform: its storage is read directly.")
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1; got {batch_size}.")
+        check_at_least(batch_size, "batch_size", 1)
         storage, slices = dataset._data, dataset.slices
         if not isinstance(storage, Data) or slices is None:
             raise ValueError("`dataset` must hold more than one graph.")
@@ -178,8 +178,7 @@ def fit(
         ValueError: If ``epochs`` is below 1.
         FloatingPointError: If the training loss is not finite.
     """
-    if epochs < 1:
-        raise ValueError(f"`epochs` must be at least 1; got {epochs}.")
+    check_at_least(epochs, "epochs", 1)
     history = History()
     best_state: dict[str, Tensor] = {}
     for epoch in range(epochs):

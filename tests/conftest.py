@@ -30,8 +30,6 @@ EXTRAS = {
     "onnxscript": "interop",
     "onnxruntime": "interop",
     "lightning": "interop",
-    "tgp": "interop",
-    "sklearn": "interop",
 }
 
 

@@ -35,7 +35,18 @@ FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # Imported in one place only; triton in the folders named cuda, which hold its kernels and stand each beside a
 # folder named cpu: the kernels of an op and of a search lie with the rest of them.
 OPTIONAL = {"torch_scatter", "torch_cluster", "open3d", "matplotlib", "networkx", "safetensors"}
-OPTIONAL |= {"laspy", "h5py", "trimesh", "dask", "tgp"}
+OPTIONAL |= {
+    "laspy",
+    "h5py",
+    "trimesh",
+    "dask",
+    "mil",
+    "tgp",
+    "sklearn",
+    "chemprop",
+    "sentence_transformers",
+    "yacs",
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -175,6 +186,14 @@ def test_compiled_code_has_one_home():
     named = re.compile(r"\b(?:njit|prange|vectorize|guvectorize)\b")
     found = [str(f.relative_to(PACKAGE)) for f in FILES if named.search(f.read_text("utf-8"))]
     assert found == ["_compiled.py"]
+
+
+def test_packages_say_what_is_public():
+    """In `__all__`; in a file of one, what begins with an underscore is its own, and no more."""
+    said = re.compile(r"^__all__\b", re.MULTILINE)
+    inside = [f for f in FILES if f.name != "__init__.py" and f.parent != PACKAGE]
+    found = [f for f in inside if said.search(f.read_text("utf-8"))]
+    assert [str(f.relative_to(PACKAGE)) for f in found] == []
 
 
 def test_files_stay_small():

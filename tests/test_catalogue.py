@@ -66,7 +66,7 @@ def test_page_and_table_hold_every_line():
     assert len(table) == len(ENTRIES) + 2
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) == len(ENTRIES)
-    assert {line.count("|") - line.count("\\|") for line in rows} == {10}
+    assert {line.count("|") - line.count("\\|") for line in rows} == {11}
 
 
 def test_names_in_the_guide_exist():

@@ -124,7 +124,7 @@ def test_every_named_extra_exists_and_brings_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for name, package in _optional.PACKAGES.items():
         if package.extra:
-            wanted = {"tgp": "torch-geometric-pool"}.get(name, name.replace("_", "-"))
+            wanted = package.distribution or name.replace("_", "-")
             assert any(
                 line.startswith(wanted) for line in project["optional-dependencies"][package.extra]
             ), name

@@ -42,7 +42,7 @@ TARGETS: dict[str, tuple[list[str], str]] = {
         FILES,
         "test_value and (mean or sum) or half or integers or gather",
     ),
-    "graphpool/ops/reduce.py": (
+    "graphpool/ops/moments.py": (
         FILES,
         "not quantile and not median and not power and not soft and not topk and not sort",
     ),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_of
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.pyg import merging_of, pool
 from graphpool.aggr.registry import one_vector_per_segment, register, resolve
@@ -88,8 +88,7 @@ class Multi(Aggregation):
         super().__init__(channels)
         if isinstance(members, str) or not members:
             raise ValueError(f"`members` must be a list of at least one pool; got {members!r}.")
-        if mode not in MODES:
-            raise ValueError(f"`mode` must be one of {MODES}; got {mode!r}.")
+        check_one_of(mode, "mode", MODES)
         self.mode = mode
         self.labels = [_label(member) for member in members]
         self.members = torch.nn.ModuleList(

@@ -49,7 +49,7 @@ def ranked(
         step = torch.exp2(total.log2().ceil() - 60)
         own = (w / segment_gather(step, segments)).round().long()[order]
         end = own.cumsum(0)
-        before = torch.cat([torch.zeros_like(end[:1]), end])[bags.ptr[:-1]]
+        before = torch.cat([end.new_zeros(1, *end.shape[1:]), end])[bags.ptr[:-1]]
         end, total = end - before[bags.index], total / step
     total = align(segment_gather(total, bags), x)
     return values, own / total, end / total, bags
@@ -69,3 +69,20 @@ def tabulated(segments: Segments, x: Tensor) -> tuple[Tensor, Tensor, Tensor | N
     place = torch.arange(bags.num_elements, device=x.device) - bags.ptr[bags.index]
     size = bags.counts[bags.index].double()
     return (1 / size)[:, None], ((place + 1) / size)[:, None], rows
+
+
+def weighted_median(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
+    """The middle of each bag and channel, ``[S, ...]``: half of the weight lies on either side. Where an
+    element ends exactly there, the mean of it and the next, so that a bag and its mirror image agree."""
+    values, _, end, bags = ranked(x, segments, weight)
+    first = torch.arange(x.size(0), device=x.device) == bags.ptr[bags.index]
+    begin = torch.where(align(first, x), 0, torch.cat([end[:1], end[:-1]]))
+    lower = (begin < 0.5) & (end >= 0.5)
+    upper = (begin <= 0.5) & (end > 0.5)
+    return share_sum(values, (lower.to(x.dtype) + upper) / 2, bags)
+
+
+def share_sum(values: Tensor, share: Tensor, bags: Segments) -> Tensor:
+    """``sum share values``: an infinity without a share adds nothing, a NaN stays."""
+    left_out = (share == 0) & ~values.isnan()
+    return segment_sum(torch.where(left_out, 0, share * values), bags)

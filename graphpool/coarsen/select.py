@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count, as_indices
+from graphpool._arguments import as_count, as_indices, check_one_per
 from graphpool.ops import distinct
 from graphpool.segments import Segments
 
@@ -45,20 +45,12 @@ class Selection:
 
     def __post_init__(self) -> None:
         size = self.coarse.num_elements
-        if self.fine is not None and self.fine.num_elements != size:
-            raise ValueError(
-                f"`fine` must have one entry per membership, {size}; got {self.fine.num_elements}."
-            )
-        if self.weight is not None and self.weight.shape != (size,):
-            raise ValueError(
-                f"`weight` must have one entry per membership, ({size},); got "
-                f"{tuple(self.weight.shape)}."
-            )
-        if self.batch is not None and self.batch.num_elements != self.num_coarse:
-            raise ValueError(
-                f"`batch` must have one entry per coarse element, {self.num_coarse}; got "
-                f"{self.batch.num_elements}."
-            )
+        if self.fine is not None:
+            check_one_per("membership", size, "fine", self.fine.num_elements)
+        if self.weight is not None:
+            check_one_per("membership", size, "weight", self.weight.shape)
+        if self.batch is not None:
+            check_one_per("coarse element", self.num_coarse, "batch", self.batch.num_elements)
 
     @classmethod
     def from_cluster(
@@ -242,11 +234,7 @@ class Selection:
             ValueError: A coarse element has members of two graphs, or none, so that it lies in no graph.
         """
         _debug.refuse_vectorized(self.coarse, "cluster")
-        if batch.num_elements != self.num_fine:
-            raise ValueError(
-                f"`batch` must have one entry per fine element, {self.num_fine}; got "
-                f"{batch.num_elements}."
-            )
+        check_one_per("fine element", self.num_fine, "batch", batch.num_elements)
         if self.batch is not None:
             graph = self.batch.index
         else:
@@ -325,10 +313,7 @@ def select(cluster: Any, num_coarse: int | None = None, batch: Segments | None =
     """
     if batch is not None and isinstance(cluster, (Tensor, Selection)):
         given = cluster.num_fine if isinstance(cluster, Selection) else len(cluster)
-        if given != batch.num_elements:
-            raise ValueError(
-                f"`cluster` must have one entry per fine element, {batch.num_elements}; got {given}."
-            )
+        check_one_per("fine element", batch.num_elements, "cluster", given)
     hard = isinstance(cluster, Tensor) and not cluster.is_floating_point()
     if num_coarse is not None and not hard:
         raise ValueError("`num_coarse` goes with a cluster vector; here `cluster` says it itself.")

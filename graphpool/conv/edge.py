@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from graphpool._arguments import check_at_least
 from graphpool.aggr.lazy import kept
 from graphpool.conv.base import (
     Incoming,
@@ -151,8 +152,7 @@ class PairMLPConv(PoolingConv):
         aggr_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if num_layers < 1:
-            raise ValueError(f"`num_layers` must be at least 1; got {num_layers}.")
+        check_at_least(num_layers, "num_layers", 1)
         super().__init__(aggr, out_channels, aggr_kwargs, **kwargs)
         self.in_channels, self.edge_dim = in_channels, edge_dim
         self.out_channels = self.pooled_channels(out_channels)

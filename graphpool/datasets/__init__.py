@@ -1,5 +1,6 @@
 """Generators and loaders. Everything comes out as :class:`torch_geometric.data.Data`."""
 
+from graphpool.datasets.bags import BagFolder, Bags, MultipleInstances
 from graphpool.datasets.graphs.brec import BREC, BRECCopies, brec_ranges
 from graphpool.datasets.graphs.cfi import cfi_graph, cfi_pair
 from graphpool.datasets.graphs.circulant import CSL, circulant_graph, relabel
@@ -34,6 +35,8 @@ from graphpool.io import CloudArrays, read_cloud, read_points, write_cloud
 
 __all__ = [
     "BREC",
+    "BagFolder",
+    "Bags",
     "BRECCopies",
     "CEXP",
     "CSL",
@@ -52,6 +55,7 @@ __all__ = [
     "MeshClassificationFolder",
     "MeshFolder",
     "MeshSegmentationFolder",
+    "MultipleInstances",
     "NBody",
     "PackedPointClouds",
     "PointCloudFolder",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
+from graphpool._arguments import check_at_least, check_one_of
 from graphpool.datasets.on_disk import check_cache
 from graphpool.io.untrusted import load_tensors
 
@@ -56,10 +57,8 @@ class GeneratedDataset(InMemoryDataset):
         transform: Callable[[Data], Data] | None = None,
         force_reload: bool = False,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"`split` must be one of {', '.join(SPLITS)}; got {split!r}.")
-        if seed < 0:
-            raise ValueError(f"`seed` must be at least 0; got {seed}.")
+        check_one_of(split, "split", SPLITS)
+        check_at_least(seed, "seed", 0)
         self.split = split
         self.seed = seed
         self.settings = dict(settings)
@@ -74,6 +73,7 @@ class GeneratedDataset(InMemoryDataset):
     @classmethod
     def drawn(cls, split: str, sizes: tuple[int, int] | None, count: int | None) -> dict[str, Any]:
         """The settings ``sizes`` and ``num_graphs`` as given, or what ``defaults`` say of the split."""
+        check_one_of(split, "split", SPLITS)
         default_sizes, default_count = cls.defaults.get(split, ((0, 0), 0))
         low, high = default_sizes if sizes is None else sizes
         return {

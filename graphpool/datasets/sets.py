@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphpool._arguments import check_at_least, check_one_of
 from graphpool.datasets.generated import GeneratedDataset, offsets
 
 _Statistic = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
@@ -76,11 +77,9 @@ class SetStatistics(GeneratedDataset):
         transform: Callable[[Data], Data] | None = None,
         force_reload: bool = False,
     ) -> None:
-        if target not in STATISTICS:
-            raise ValueError(f"`target` must be one of {', '.join(STATISTICS)}; got {target!r}.")
-        default_sizes, default_count = self.defaults.get(split, ((1, 2), 1))
-        low, high = default_sizes if sizes is None else sizes
-        if not 1 <= low < high:
+        check_one_of(target, "target", STATISTICS)
+        drawn = self.drawn(split, sizes, num_graphs)
+        if not 1 <= drawn["sizes"][0] < drawn["sizes"][1]:
             raise ValueError(f"`sizes` must be (low, high) with 1 <= low < high; got {sizes}.")
         if mean_range[0] > mean_range[1]:
             raise ValueError(
@@ -90,13 +89,10 @@ class SetStatistics(GeneratedDataset):
             raise ValueError(
                 f"`std_range` must be (low, high) with 0 <= low <= high; got {std_range}."
             )
-        count = default_count if num_graphs is None else int(num_graphs)
-        if count < 1:
-            raise ValueError(f"`num_graphs` must be at least 1; got {num_graphs}.")
+        check_at_least(drawn["num_graphs"], "num_graphs", 1)
         settings = {
             "target": target,
-            "num_graphs": count,
-            "sizes": (int(low), int(high)),
+            **drawn,
             "mean_range": tuple(map(float, mean_range)),
             "std_range": tuple(map(float, std_range)),
         }

@@ -8,7 +8,9 @@ from graphpool.evaluate.expressiveness import (
     separate_pairs,
     separate_pairs_by_part,
 )
+from graphpool.evaluate.forgetting import Counterexample, counterexample, matching_distance
 from graphpool.evaluate.links import adamic_adar, hits_at, topological_concentration
+from graphpool.evaluate.lipschitz import lipschitz
 from graphpool.evaluate.paired import (
     PairedResult,
     compare_pair,
@@ -30,6 +32,7 @@ from graphpool.evaluate.undistinguished import (
 )
 
 __all__ = [
+    "Counterexample",
     "PairedResult",
     "SampledSeparation",
     "Separation",
@@ -37,12 +40,15 @@ __all__ = [
     "by_distance",
     "compare_pair",
     "copies_block",
+    "counterexample",
     "effective_resistance",
     "embed",
     "hits_at",
     "hotelling",
     "jacobian_bound",
     "jacobian_norms",
+    "lipschitz",
+    "matching_distance",
     "relabelled",
     "relative_distance",
     "separate_pairs",

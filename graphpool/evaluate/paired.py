@@ -10,6 +10,7 @@ from scipy.stats import f as f_distribution
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
+from graphpool._arguments import check_one_of
 from graphpool.evaluate.expressiveness import relabelled
 
 #: Threshold of the authors' program, for mu' Sigma^+ mu without the factor q of Hotelling's statistic.
@@ -100,10 +101,7 @@ class PairedResult:
         Raises:
             ValueError: If the threshold is unknown.
         """
-        if threshold not in ("published", "statistical"):
-            raise ValueError(
-                f"`threshold` must be 'published' or 'statistical'; got {threshold!r}."
-            )
+        check_one_of(threshold, "threshold", ("published", "statistical"))
         if self.constant:
             return self.gap > max(1e3 * self.noise, 1e-11)
         if threshold == "published":
@@ -121,10 +119,7 @@ class PairedResult:
         Raises:
             ValueError: If the threshold is unknown.
         """
-        if threshold not in ("published", "statistical"):
-            raise ValueError(
-                f"`threshold` must be 'published' or 'statistical'; got {threshold!r}."
-            )
+        check_one_of(threshold, "threshold", ("published", "statistical"))
         if self.constant:
             return True
         if threshold == "published":

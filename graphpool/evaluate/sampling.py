@@ -10,6 +10,7 @@ from scipy.stats import f as f_distribution
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from graphpool._arguments import check_at_least
 from graphpool.evaluate.expressiveness import MakeModel, evenly, in_parts, relabelled
 
 # Added to the standard deviations, relative to the embeddings: a difference that is the same in all draws
@@ -168,8 +169,7 @@ def _check(looks: Sequence[int], level: float, block: int) -> None:
         raise ValueError(f"`looks` must be increasing numbers of draws; got {tuple(looks)}.")
     if not 0 < level < 1:
         raise ValueError(f"`level` must be in (0, 1); got {level}.")
-    if block < 1:
-        raise ValueError(f"`block` must be at least 1; got {block}.")
+    check_at_least(block, "block", 1)
 
 
 def _critical(q: int, d: int, level: float) -> float:

@@ -152,19 +152,8 @@ def load_run(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     state = load_tensors(path)
-    keys = {
-        "model",
-        "optimizer",
-        "random",
-        "generators",
-        "epoch",
-        "epochs",
-        "seconds",
-        "settings",
-        "scores",
-        "best",
-    }
-    if not isinstance(state, dict) or keys - set(state):
+    keys = "model optimizer random generators epoch epochs seconds settings scores best"
+    if not isinstance(state, dict) or set(keys.split()) - set(state):
         raise ValueError(f"{path} is no checkpoint of a run; name another file.")
     had = state["settings"]
     if other := [name for name in settings if had.get(name) != settings[name]]:

@@ -229,6 +229,7 @@ def _tu(path: Path) -> list[GraphArrays]:
     parts = np.arange(graph[-1] + 2)
     first, cut = np.searchsorted(graph, parts), np.searchsorted(graph[edges[0]][order], parts)
     labels, found = tables.get("graph_labels", tables.get("graph_attributes")), []
+    labels = None if labels is None or labels.shape[1] > 1 else labels
     for g in range(int(graph[-1]) + 1):
         mine, sides = slice(first[g], first[g + 1]), order[cut[g] : cut[g + 1]]
         nodes, ties = (

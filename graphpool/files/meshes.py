@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,15 +23,12 @@ from graphpool.io.meshes.formats import SUFFIXES
 from graphpool.points import transforms
 
 #: What `augment` may name.
-_CHANGES: dict[str, Callable[[torch.Generator], Any]] = {
-    "jitter": lambda generator: mesh.JitterVertices(generator=generator),
-    "flip": lambda generator: mesh.FlipEdges(generator=generator),
-    "scale": lambda generator: transforms.Scale(generator=generator),
-    "rotate": lambda generator: transforms.Rotate(None, generator=generator),
-    **{
-        f"rotate-{axis}": lambda generator, axis=axis: transforms.Rotate(axis, generator=generator)
-        for axis in "xyz"
-    },
+_CHANGES: dict[str, Callable[..., Any]] = {
+    "jitter": mesh.JitterVertices,
+    "flip": mesh.FlipEdges,
+    "scale": transforms.Scale,
+    "rotate": partial(transforms.Rotate, None),
+    **{f"rotate-{axis}": partial(transforms.Rotate, axis) for axis in "xyz"},
 }
 
 
@@ -96,16 +94,15 @@ class MeshFiles(Files):
             if words is None:
                 none = [int(word) for word in self.ignore if word.lstrip("-").isdecimal()]
             values = np.where(np.isin(values, none) | (values < 0), -1, values)
-            labels = of_meshes.label_triangles(values, held, path, found.per or self.per)
-            labels = of_meshes.labels_after_cleaning(labels, held, cleaned).of_faces
-        back = cleaned.new_face
+            labelled = of_meshes.label_triangles(values, held, path, found.per or self.per)
+            labels = of_meshes.labels_after_cleaning(labelled, held, cleaned).of_faces
+        seen, back = cleaned[:2], cleaned.new_face
         if len(cleaned.faces) > self.num_faces:
-            few = mesh.decimate(cleaned.vertices, cleaned.faces, self.num_faces, labels)
-            cleaned, labels, back = few, few.labels, few.new_face[back]
-        graph = self._graph(cleaned.vertices, cleaned.faces)
-        labelled = None if labels is None else FoundLabels(labels, words)
-        shape = (held.vertices, held.faces)
-        return [Item(str(path), graph, {}, labelled, back, shape=shape)]
+            few = mesh.decimate(*seen, self.num_faces, labels)
+            seen, labels, back = few[:2], few.labels, few.new_face[back]
+        found = None if labels is None else FoundLabels(labels, words)
+        own = held.vertices, held.faces
+        return [Item(str(path), self._graph(*seen), {}, found, back, shape=own)]
 
     def _graph(self, vertices: Any, faces: Any) -> Data:
         more = self.features or ()
@@ -117,7 +114,7 @@ class MeshFiles(Files):
         return self
 
     def training_view(self, data: Data, generator: torch.Generator) -> Data:
-        changes = [_CHANGES[name](generator) for name in self.augment]
+        changes = [_CHANGES[name](generator=generator) for name in self.augment]
         return mesh.Remake(changes, self._graph)(data) if changes else data
 
     def _found(self, path: Path, held: mesh.MeshFile) -> FoundLabels | None:

@@ -129,8 +129,8 @@ class Files:
         target: ``"class"``, or ``"regression"``: the label of a file is a number. If not given it is a class,
             unless all labels are numbers and one has decimals.
         features: What the network sees of every element, by the names that the files have.
-        table, edge_table: What :meth:`fit` has found out of the training set.
-        unit: Mean and deviation of the numbers in the training set.
+        table, edge_table, unit: What was found out of the training set; the last are mean and deviation of
+            the numbers to be predicted.
     """
 
     labels: str | None = None
@@ -230,8 +230,8 @@ def predicts_numbers(files: Files, items: Sequence[Item]) -> bool:
         return files.target == "regression"
     names = [label_names(i.found, files.ignore)[0][0] for i in items if i.found]
     try:
-        return any(not float(name).is_integer() for name in names if name)
-    except (ValueError, OverflowError):
+        return not all(value.is_integer() for value in [float(name) for name in names if name])
+    except ValueError:
         return False
 
 

@@ -13,8 +13,6 @@ from torch_geometric.transforms import BaseTransform
 from graphpool.mesh.dual.features import placed
 from graphpool.mesh.halfedges import half_edges
 
-__all__ = ["FlipEdges", "JitterVertices", "Remake"]
-
 # Two faces are as good as flat where the cosine between their normals is above the first; and a face is no
 # sliver where its height is above the second share of its longest edge.
 _FLAT, _HEIGHT = 0.9, 0.05

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["HalfEdges", "half_edges", "warn_of_lonely_faces"]
-
 
 class HalfEdges(NamedTuple):
     """Edges in the order of first appearance: face by face, (v0, v1), (v1, v2), (v2, v0).

@@ -6,8 +6,6 @@ import numpy as np
 
 from graphpool.io.meshes.formats import MeshArrays
 
-__all__ = ["cross_of", "icosphere"]
-
 
 def cross_of(corners: np.ndarray) -> np.ndarray:
     """Twice the area of each triangle ``[F, 3, 3]`` along its normal, ``[F, 3]``."""

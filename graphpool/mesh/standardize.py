@@ -14,8 +14,6 @@ from graphpool.mesh.dual.graph import MeshGraph
 from graphpool.mesh.edges.graph import EdgeGraph
 from graphpool.mesh.structures import expect
 
-__all__ = ["EdgeStandardizer", "MeshStandardizer"]
-
 
 def _statistics(x: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Mean and unbiased deviation of each column of ``x`` ``[N, C]``; 1 where it is constant.

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-__all__ = ["batch_of", "expect"]
-
 T = TypeVar("T")
 
 #: For each structure where it comes from, and what takes it.

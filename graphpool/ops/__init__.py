@@ -28,6 +28,15 @@ from graphpool.ops.inputs import (
     gathered,
     working,
 )
+from graphpool.ops.moments import (
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_moments,
+    segment_std,
+    segment_sum,
+    segment_var,
+)
 from graphpool.ops.order import (
     INTERPOLATIONS,
     segment_median,
@@ -37,15 +46,6 @@ from graphpool.ops.order import (
 )
 from graphpool.ops.power import segment_power
 from graphpool.ops.product import segment_product
-from graphpool.ops.reduce import (
-    segment_max,
-    segment_mean,
-    segment_min,
-    segment_moments,
-    segment_std,
-    segment_sum,
-    segment_var,
-)
 from graphpool.ops.reference import standard_deviation
 from graphpool.ops.second_moment import segment_matmul, segment_outer, segment_second_moment
 from graphpool.ops.softmax import (

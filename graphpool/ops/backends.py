@@ -9,6 +9,7 @@ from types import ModuleType
 import torch
 
 from graphpool import _debug, _optional
+from graphpool._arguments import check_one_of
 
 BACKENDS = ("auto", "fused", "torch", "torch_scatter")
 _chosen = "auto"
@@ -43,8 +44,7 @@ def use_backend(name: str) -> Iterator[None]:
         ImportError: The backend is not installed; the message says how to get it.
     """
     global _chosen
-    if name not in BACKENDS:
-        raise ValueError(f"`name` must be one of {', '.join(map(repr, BACKENDS))}; got {name!r}.")
+    check_one_of(name, "name", BACKENDS)
     if name == "torch_scatter":
         torch_scatter()
     before, _chosen = _chosen, name

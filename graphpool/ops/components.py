@@ -8,16 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count, as_edges, as_indices
-
-__all__ = [
-    "Contraction",
-    "check_edges",
-    "connected_components",
-    "contract_edges",
-    "distinct",
-    "merge_edges",
-]
+from graphpool._arguments import as_count, as_edges, as_indices, check_one_of
 
 
 class Contraction(NamedTuple):
@@ -56,8 +47,7 @@ def connected_components(edges: Tensor, num_nodes: int, method: str = "auto") ->
     """
     num_nodes = as_count(num_nodes, "num_nodes", least=0)
     edges = check_edges(edges, num_nodes)
-    if method not in ("auto", "scipy", "propagation"):
-        raise ValueError(f"`method` must be 'auto', 'scipy' or 'propagation'; got {method!r}.")
+    check_one_of(method, "method", ("auto", "scipy", "propagation"))
     if num_nodes == 0:
         return edges.new_zeros(0, dtype=torch.long)
     if method == "scipy" or (method == "auto" and edges.device.type == "cpu"):

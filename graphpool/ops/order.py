@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_of
 from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import (
     Gather,
@@ -147,8 +147,7 @@ def segment_quantile(
     """
     check_elements(x, segments, weight, gather)
     levels, alone = as_levels(q)
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"`interpolation` must be one of {INTERPOLATIONS}; got {interpolation!r}.")
+    check_one_of(interpolation, "interpolation", INTERPOLATIONS)
     if kernel := fused("segment_quantile", x, weight):
         return kernel(x, segments, q, interpolation, weight, gather)
     values, _ = pick(working(gathered(x, gather)), segments, interpolation, levels, weight)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool._arguments import check_one_of
 from graphpool.ops import reference as composed
 from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import (
@@ -78,8 +79,7 @@ def segment_power(
         tensor([[3., 0.]])
     """
     check_elements(x, segments, weight, gather)
-    if negative not in composed.SIDES:
-        raise ValueError(f"`negative` must be one of {(*composed.SIDES,)}; got {negative!r}.")
+    check_one_of(negative, "negative", composed.SIDES)
     given = (channel_parameter(v, x, name, rows=True) for name, v in (("p", p), ("q", q)))
     order, of_size = torch.broadcast_tensors(*given)
     if _debug.values_are_checked(order.device):

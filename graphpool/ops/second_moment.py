@@ -12,8 +12,8 @@ from graphpool import _debug
 from graphpool.ops.blocks import Blocks, segment_blocks
 from graphpool.ops.dispatch import choose
 from graphpool.ops.inputs import align, check_elements, working
+from graphpool.ops.moments import segment_mean
 from graphpool.ops.primitives import gather_segments, sum_segments
-from graphpool.ops.reduce import segment_mean
 from graphpool.ops.reference import sizes
 from graphpool.segments import Segments
 

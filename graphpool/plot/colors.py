@@ -9,8 +9,6 @@ import numpy as np
 
 from graphpool._optional import require
 
-__all__ = ["GRAY", "HUES", "PALETTE_SIZE", "camera", "label_colors", "label_map", "label_positions"]
-
 #: Okabe and Ito, "Color universal design" (2008), the most different ones first.
 HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#555555")
 #: What has no label.

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from graphpool._optional import require
 
-__all__ = ["graph"]
-
 
 def graph(
     ax: Any,

@@ -15,8 +15,6 @@ from graphpool.io import write_mesh
 from graphpool.mesh.shapes import cross_of
 from graphpool.plot.colors import GRAY, camera, label_colors
 
-__all__ = ["cluster_colors", "export_ply", "face_colors", "mesh", "mesh_sheet", "show_mesh"]
-
 
 def face_colors(
     values: np.ndarray | Tensor | Sequence[Any],

@@ -13,8 +13,6 @@ from torch import Tensor
 from graphpool._optional import require
 from graphpool.plot.colors import PALETTE_SIZE, camera, label_map, label_positions
 
-__all__ = ["cloud", "cloud_gallery", "confusion_matrix"]
-
 
 def _figure(width: float, height: float) -> Any:
     return require("matplotlib.figure", purpose="pictures of point clouds").Figure(

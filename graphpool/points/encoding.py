@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphpool._arguments import check_one_of
 from graphpool.ops.neighbors.clouds import full_precision
 
 _LAYOUTS = ("interleaved", "blocked")
@@ -46,10 +47,7 @@ def encoding_matrix(
     :math:`\pi / 2`. The channels of one axis lie together: with ``layout="interleaved"`` (Point-NN) sine
     and cosine alternate, with ``"blocked"`` (Point-PN) all sines come before all cosines.
     """
-    if layout not in _LAYOUTS:
-        raise ValueError(
-            f"`layout` must be one of {', '.join(map(repr, _LAYOUTS))}; got {layout!r}."
-        )
+    check_one_of(layout, "layout", _LAYOUTS)
     omega = frequencies(channels, alpha, beta)
     count = omega.numel()
     if layout == "interleaved":

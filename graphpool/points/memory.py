@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_at_least
 from graphpool._recorded import savable
 from graphpool.io import load_tensors
 from graphpool.ops.neighbors.clouds import full_precision, unit_vectors
@@ -266,8 +266,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 def _check_gamma(gamma: float, name: str) -> None:
     if isinstance(gamma, bool) or not isinstance(gamma, (int, float)):
         raise TypeError(f"`{name}` must be numbers; got {type(gamma).__name__}.")
-    if not gamma >= 0:
-        raise ValueError(f"`{name}` must be >= 0; got {gamma}.")
+    check_at_least(gamma, name, 0)
 
 
 def _unit(features: Tensor, name: str) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool import ops
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_of
 from graphpool._recorded import savable
 from graphpool.points.encoding import position_encoding
 from graphpool.points.hierarchy import Level, build_levels
@@ -79,8 +79,7 @@ class PointNN(torch.nn.Module):
         super().__init__()
         if as_count(channels, "channels") % 6:
             raise ValueError(f"`channels` must be a multiple of 6; got {channels}.")
-        if statistics not in _STATISTICS:
-            raise ValueError(f"`statistics` must be 'cloud' or 'batch'; got {statistics!r}.")
+        check_one_of(statistics, "statistics", _STATISTICS)
         self.channels = channels
         self.stages = as_count(stages, "stages")
         self.k = as_count(k, "k")

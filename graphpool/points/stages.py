@@ -79,34 +79,15 @@ def _fused(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> 
     work = centre_ptr * neighbor.shape[1] * channels
     chunks = balanced(work, 1 << 17)
     sums = np.empty((level.segments.num_segments, 5))
-    parallel_for(
-        lambda low, high: cpu_pointnn.moments(
-            pos, features, centre_ptr, centre, neighbor, sums, low, high
-        ),
-        chunks,
-    )
+    groups = (centre_ptr, centre, neighbor)
+    parallel_for(lambda *chunk: cpu_pointnn.moments(pos, features, *groups, sums, *chunk), chunks)
     m = torch.from_numpy(sums)
     scale_x = _scale(m[:, 0] * channels, m[:, 1], m[:, 2], shared).float().numpy()
     scale_pos = _scale(m[:, 0] * 3, m[:, 3], m[:, 4], shared).numpy()
     omega = frequencies(2 * channels, alpha, beta).numpy()
     out = np.empty((len(centre), 2 * channels), np.float32)
-    parallel_for(
-        lambda low, high: cpu_pointnn.stage(
-            pos,
-            features,
-            ptr,
-            centre_ptr,
-            centre,
-            neighbor,
-            scale_x,
-            scale_pos,
-            omega,
-            out,
-            low,
-            high,
-        ),
-        chunks,
-    )
+    args = (pos, features, ptr, *groups, scale_x, scale_pos, omega, out)
+    parallel_for(lambda *chunk: cpu_pointnn.stage(*args, *chunk), chunks)
     return torch.from_numpy(out)
 
 

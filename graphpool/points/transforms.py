@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
 
+from graphpool._arguments import check_at_least, check_one_of
 from graphpool.ops.neighbors.clouds import check_coordinates
 
 # What says which points belong together names them by position.
@@ -151,8 +152,7 @@ class Shift(RandomTransform):
 
     def __init__(self, distance: float = 0.2, generator: torch.Generator | None = None) -> None:
         super().__init__(generator)
-        if not distance >= 0:
-            raise ValueError(f"`distance` must be >= 0; got {distance}.")
+        check_at_least(distance, "distance", 0)
         self.distance = distance
 
     def forward(self, data: Data) -> Data:
@@ -177,8 +177,7 @@ class Rotate(RandomTransform):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(generator)
-        if axis not in ("x", "y", "z", None):
-            raise ValueError(f"`axis` must be 'x', 'y', 'z' or None; got {axis!r}.")
+        check_one_of(axis, "axis", ("x", "y", "z", None))
         self.axis, self.degrees = axis, degrees
 
     def forward(self, data: Data) -> Data:
@@ -262,8 +261,7 @@ class Sample(RandomTransform):
         self, num: int, random: bool = True, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(generator)
-        if num < 1:
-            raise ValueError(f"`num` must be >= 1; got {num}.")
+        check_at_least(num, "num", 1)
         self.num, self.random = num, random
 
     def forward(self, data: Data) -> Data:

@@ -229,21 +229,9 @@ def distances(graphs: GraphBatch, labels: Tensor, node: Tensor, max_distance: in
 
 @kernel
 def _write_entries(
-    first,
-    last,
-    graph,
-    node_ptr,
-    edge_ptr,
-    node_start,
-    edge_start,
-    source,
-    target,
-    edge_id,
-    node,
-    copy,
-    edge_index,
-    edge,
-):
+    first, last, graph, node_ptr, edge_ptr, node_start, edge_start, source, target, edge_id, node,
+    copy, edge_index, edge,
+):  # fmt: skip
     for m in range(first, last):
         g = graph[m]
         base, to = node_ptr[g], node_start[m]

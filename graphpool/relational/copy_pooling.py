@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from graphpool import _debug
-from graphpool._arguments import what_came
+from graphpool._arguments import check_one_of, what_came
 from graphpool.aggr import Aggregation, resolve
 from graphpool.nn import reset
 from graphpool.relational.explain import masks_of_copies
@@ -100,8 +100,7 @@ class CopyPooling(nn.Module):
         between: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if form not in FORMS:
-            raise ValueError(f"`form` must be one of {', '.join(FORMS)}; got {form!r}.")
+        check_one_of(form, "form", FORMS)
         if max_copies is not None and max_copies < 1:
             raise ValueError(f"`max_copies` must be at least 1; got {max_copies}.")
         self.gnn, self.form, self.max_copies = gnn, form, max_copies

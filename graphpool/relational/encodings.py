@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
+from graphpool._arguments import check_at_least
+
 
 class LabelEncoding(Module):
     """Turns features and labels into the input of the network.
@@ -53,8 +55,7 @@ class Distance(LabelEncoding):
 
     def __init__(self, max_distance: int) -> None:
         super().__init__()
-        if max_distance < 0:
-            raise ValueError(f"`max_distance` must be at least 0; got {max_distance}.")
+        check_at_least(max_distance, "max_distance", 0)
         self.max_distance = max_distance
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:

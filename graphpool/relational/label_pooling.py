@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import _debug
+from graphpool._arguments import check_one_of
 from graphpool.aggr import resolve
 from graphpool.relational.copies import Copies
 from graphpool.relational.copy_pooling import (
@@ -174,8 +175,7 @@ class LabelPooling(CopyPooling):
                 "A LabelPolicy holds labels, hops, max_distance, sample, replacement and stratified; "
                 "give them there only."
             )
-        if output not in OUTPUTS:
-            raise ValueError(f"`output` must be one of {', '.join(OUTPUTS)}; got {output!r}.")
+        check_one_of(output, "output", OUTPUTS)
         super().__init__(gnn, inner, outer, form, max_copies, output == "node", between)
         self.policy, self.output = policy, output
         rooted = policy.labels > 0 and not policy.deletes

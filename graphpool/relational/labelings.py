@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from graphpool._arguments import check_one_per
 from graphpool.relational.graphs import GraphBatch
 
 
@@ -77,11 +78,7 @@ def cluster_keys(graphs: GraphBatch, cluster: Tensor) -> Tensor:
     Raises:
         ValueError: If there is not one cluster per node.
     """
-    if cluster.shape != (graphs.num_nodes,):
-        raise ValueError(
-            f"`cluster` must have one entry per node, {graphs.num_nodes}; got shape "
-            f"{tuple(cluster.shape)}."
-        )
+    check_one_per("node", graphs.num_nodes, "cluster", cluster.shape)
     names = torch.unique(graphs.sort_nodes(cluster), return_inverse=True)[1]
     size = int(names.max()) + 1 if names.numel() else 1
     return torch.unique(graphs.batch * size + names, return_inverse=True)[1]

@@ -9,6 +9,7 @@ from math import factorial
 import torch
 from torch import Tensor
 
+from graphpool._arguments import check_one_of
 from graphpool.relational.graphs import GraphBatch
 
 #: Kinds of orders: uniformly random; breadth-first and depth-first from a random root with random
@@ -42,8 +43,7 @@ def draw_orders(
     Raises:
         ValueError: If the kind is unknown.
     """
-    if kind not in ORDERS:
-        raise ValueError(f"`order` must be one of {', '.join(ORDERS)}; got {kind!r}.")
+    check_one_of(kind, "order", ORDERS)
     if kind in ("bfs", "dfs"):
         return _search_orders(graphs, kind == "dfs", count, generator)
     noise = torch.rand(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import _debug
+from graphpool._arguments import check_at_least, check_one_of
 from graphpool.aggr import Aggregation
 from graphpool.aggr.pyg import Deferred
 from graphpool.ragged import ragged_arange
@@ -151,16 +152,13 @@ class RelationalPooling(CopyPooling):
                 f"`num_permutations` must be an int of at least 1 or 'all'; got {num_permutations!r}."
             )
         for name, value in (("id_dim", id_dim), ("train_permutations", train_permutations)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1; got {value}.")
+            check_at_least(value, name, 1)
         if arity is not None and arity < 1:
             raise ValueError(f"`arity` must be at least 1 or None; got {arity}.")
-        if order not in ORDERS:
-            raise ValueError(f"`order` must be one of {', '.join(ORDERS)}; got {order!r}.")
+        check_one_of(order, "order", ORDERS)
         if exact and order != "random":
             raise ValueError(f"`num_permutations`='all' lists all orders, not {order!r} ones.")
-        if output not in ("graph", "node"):
-            raise ValueError(f"`output` must be 'graph' or 'node'; got {output!r}.")
+        check_one_of(output, "output", ("graph", "node"))
         if inner == "root":
             raise ValueError("`inner`='root' needs labelled nodes; use LabelPooling.")
         super().__init__(gnn, inner, outer, form, max_copies, output == "node")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from graphpool._arguments import check_at_least, check_one_of
 from graphpool.relational.copies import Copies, build_copies
 from graphpool.relational.graphs import GraphBatch
 from graphpool.relational.labelings import Labelings
@@ -76,12 +77,10 @@ class LabelPolicy:
     stratified: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in POLICIES:
-            raise ValueError(f"`policy` must be one of {', '.join(POLICIES)}; got {self.name!r}.")
+        check_one_of(self.name, "policy", POLICIES)
         if isinstance(self.labels, bool) or not isinstance(self.labels, int):
             raise TypeError(f"`labels` must be an int; got {self.labels!r}.")
-        if self.labels < 0:
-            raise ValueError(f"`labels` must be at least 0; got {self.labels}.")
+        check_at_least(self.labels, "labels", 0)
         if self.name == "adjacent" and self.labels != 2:
             raise ValueError(
                 f"`labels` must be 2 for policy='adjacent', which labels pairs; got {self.labels}."

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from graphpool._arguments import check_one_of
 from graphpool.relational.encodings import Distance
 from graphpool.relational.label_pooling import LabelPooling
 from graphpool.relational.permutation_pooling import RelationalPooling
@@ -64,8 +65,7 @@ def esan(gnn: nn.Module, policy: str, hops: int = 3, **kwargs: Any) -> LabelPool
     Raises:
         ValueError: If the policy is unknown.
     """
-    if policy not in ESAN_POLICIES:
-        raise ValueError(f"`policy` must be one of {', '.join(ESAN_POLICIES)}; got {policy!r}.")
+    check_one_of(policy, "policy", ESAN_POLICIES)
     if policy in ("ego", "ego+"):
         encoding = "none" if policy == "ego" else "one_hot"
         return LabelPooling(gnn, 1, "ego", hops=hops, encoding=encoding, **kwargs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count, check_divides
+from graphpool._arguments import as_count, check_divides, check_one_of
 from graphpool.nn import LayerNorm, may_be_folded, reset
 from graphpool.ops import segment_matmul, segment_outer, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
@@ -117,8 +117,7 @@ class ToSegment(_Attention):
 
 def check_heads(channels: int | None, heads: int, scale: str) -> int:
     heads = as_count(heads, "heads")
-    if scale not in SCALES:
-        raise ValueError(f"`scale` must be one of {SCALES}; got {scale!r}.")
+    check_one_of(scale, "scale", SCALES)
     if channels is not None and channels > 0:
         check_divides(heads, "heads", channels)
     return heads

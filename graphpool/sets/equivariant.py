@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_of
 from graphpool.nn import reset
 from graphpool.ops import segment_gather, segment_max, segment_mean
 from graphpool.segments import Segments
@@ -49,8 +49,7 @@ class SetEquivariant(torch.nn.Module):
         super().__init__()
         in_channels = as_count(in_channels, "in_channels")
         out_channels = as_count(out_channels, "out_channels")
-        if pool not in _POOLS:
-            raise ValueError(f"`pool` must be one of {list(_POOLS)}; got {pool!r}.")
+        check_one_of(pool, "pool", _POOLS)
         self.pool = pool
         self.gamma = torch.nn.Linear(in_channels, out_channels)
         self.lambda_ = torch.nn.Linear(in_channels, out_channels, bias=False) if separate else None

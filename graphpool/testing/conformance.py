@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from graphpool._arguments import check_one_of
 from graphpool.testing import derivatives, invariance, modules, numerics, pieces
 
 POINTS: dict[str, Callable[[torch.nn.Module, int], None]] = {
@@ -60,8 +61,7 @@ def check(point: str, aggr: torch.nn.Module, channels: int) -> str | None:
         >>> from graphpool import aggr, testing
         >>> testing.check("permutation", aggr.Mean(), channels=4)
     """
-    if point not in POINTS:
-        raise ValueError(f"`point` must be one of {', '.join(POINTS)}; got {point!r}.")
+    check_one_of(point, "point", POINTS)
     reason = getattr(aggr, "exempt", {}).get(point)
     if reason is not None:
         return reason

@@ -100,6 +100,10 @@ SAME = {
     "attentional": gated,
     "deepsets": deep_sets,
     "variance preserving": lambda: (
+        aggr.VariancePreserving(),
+        pyg.VariancePreservingAggregation(),
+    ),
+    "variance preserving, as a norm": lambda: (
         aggr.GNP(form="paper", sign="plus", p=1.0, q=0.5, negative="split"),
         pyg.VariancePreservingAggregation(),
     ),
@@ -180,7 +184,6 @@ def test_product_where_no_bag_is_empty():
 THEIRS = {
     "lstm": ({"out_channels": 5}, 5),
     "gru": ({"out_channels": 5}, 5),
-    "set2set": ({"processing_steps": 2}, 2 * CHANNELS),
     "sort": ({"k": 2}, 2 * CHANNELS),
     "GraphMultisetTransformer": ({"k": 2, "heads": 2}, CHANNELS),
     "EquilibriumAggregation": ({"out_channels": 3, "num_layers": [4]}, 3),

@@ -143,3 +143,16 @@ def test_the_report_of_numbers():
     assert report.r2 == pytest.approx(1 - (0 + 4 + 16) / (4 + 1 + 9))
     assert report.table().split("\n")[2].startswith("| c ")
     assert np.isnan(NumberReport(torch.ones(2), torch.ones(2), ["a", "b"]).r2)
+
+
+def test_words_among_numbers_are_classes(tmp_path):
+    for i in range(8):
+        np.save(tmp_path / f"{i}.npy", np.full((2, 1), i))
+    words = ["1.5", "cat"] * 4
+    (tmp_path / "labels.csv").write_text(
+        "file,label\n" + "".join(f"{i}.npy,{w}\n" for i, w in enumerate(words))
+    )
+    assert (
+        main(["train", "bags", str(tmp_path), "--epochs", "1", "--out", str(tmp_path / "a")]) == 0
+    )
+    assert graphpool.load(tmp_path / "a" / "model.pt").classes == ["1.5", "cat"]

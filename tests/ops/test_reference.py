@@ -149,7 +149,8 @@ def test_gradients(name, order, weighted, backend):
     weight = weight.double() if weighted else None
     x.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: op(x, segments, weight=weight), x)
-    assert torch.autograd.gradgradcheck(lambda x: op(x, segments, weight=weight), x)
+    # Fast: along random directions, which see an error of any entry.
+    assert torch.autograd.gradgradcheck(lambda x: op(x, segments, weight=weight), x, fast_mode=True)
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "var", "logsumexp", "softpool", "power 2.5"])
@@ -183,7 +184,7 @@ def test_power_exponents_are_learnable(p, backend):
     q = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     f = lambda x, p, q: ops.segment_power(x, segments, p, q)  # noqa: E731
     assert torch.autograd.gradcheck(f, (x.requires_grad_(), p, q))
-    assert torch.autograd.gradgradcheck(f, (x, p, q))
+    assert torch.autograd.gradgradcheck(f, (x, p, q), fast_mode=True)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +267,7 @@ def test_softmax_sum_per_head(heads, order, backend):
     f = lambda s, v: ops.segment_softmax_sum(s, v, segments)  # noqa: E731
     inputs = (score.requires_grad_(), value.requires_grad_())
     assert torch.autograd.gradcheck(f, inputs)
-    assert torch.autograd.gradgradcheck(f, inputs)
+    assert torch.autograd.gradgradcheck(f, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("order", ["sorted", "unsorted"])
@@ -280,7 +281,7 @@ def test_softmax(order, backend):
     torch.testing.assert_close(ops.segment_softmax(score, segments, weight), expected)
     f = lambda s: ops.segment_softmax(s, segments)  # noqa: E731
     assert torch.autograd.gradcheck(f, score.requires_grad_())
-    assert torch.autograd.gradgradcheck(f, score)
+    assert torch.autograd.gradgradcheck(f, score, fast_mode=True)
 
 
 def test_softmax_of_infinities(backend):

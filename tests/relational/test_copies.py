@@ -177,7 +177,7 @@ def test_weights_add_up_to_the_number_of_labelings(batch):
     [
         ({"labels": -1}, ValueError, "`labels` must be at least 0; got -1"),
         ({"labels": 1.5}, TypeError, "`labels` must be an int"),
-        ({"name": "pairs"}, ValueError, "`policy` must be one of all"),
+        ({"name": "pairs"}, ValueError, "`policy` must be one of 'all'"),
         ({"name": "adjacent", "labels": 1}, ValueError, "`labels` must be 2"),
         ({"name": "edge_deletion", "labels": 2}, ValueError, "`labels` must be 1"),
         ({"name": "ego"}, ValueError, "`hops`, the radius"),

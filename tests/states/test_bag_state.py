@@ -39,6 +39,8 @@ def test_the_catalogue_of_what_merges():
         "poolformer",
         "pyramid",
     }
+    refused |= {"trimmed_mean", "soft_median", "geometric_median", "moments", "otke"}
+    refused |= {"set2set", "dsmil"}
     refused |= {"quantile", "slot_mixture", "slots", "ward"}
     assert set(aggr.names()) - set(MERGEABLE) == refused
 

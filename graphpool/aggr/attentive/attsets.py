@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_of
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, gathered, segment_softmax, segment_softmax_sum
@@ -61,10 +61,7 @@ class AttSets(Aggregation):
         return_weights: bool = False,
     ) -> None:
         super().__init__(channels)
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"`activation` must be one of {list(ACTIVATIONS)}; got {activation!r}."
-            )
+        check_one_of(activation, "activation", ACTIVATIONS)
         self.num_outputs = as_count(num_outputs, "num_outputs")
         self.activation = activation
         self.return_weights = return_weights

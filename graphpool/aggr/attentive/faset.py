@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn import Parameter
 
+from graphpool._arguments import check_one_of
 from graphpool.aggr.attentive.attsets import AttSets
 
 STAGES = ("base", "attention")
@@ -80,8 +81,7 @@ def faset_stage(
         ...     [p.requires_grad for p in model.parameters()]
         [False, False, True, True]
     """
-    if stage not in STAGES:
-        raise ValueError(f"`stage` must be one of {STAGES}; got {stage!r}.")
+    check_one_of(stage, "stage", STAGES)
     groups = faset_parameter_groups(model, pools)
     before = [(p, p.requires_grad) for group in groups.values() for p in group]
     for name, group in groups.items():

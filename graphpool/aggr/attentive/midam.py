@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count, as_indices
+from graphpool._arguments import as_count, as_indices, check_one_per
 from graphpool.aggr.attentive.distributed import gather_rows, in_company
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
@@ -48,11 +48,7 @@ class _Stochastic(MatrixAggregation):
     @_debug.on_values
     def _checked(self, segment_index: Tensor, segments: Segments) -> Tensor:
         segment_index = as_indices(segment_index, "segment_index", "an integer tensor [S]")
-        if segment_index.shape != (segments.num_segments,):
-            raise ValueError(
-                f"`segment_index` must have shape ({segments.num_segments},), one per bag; "
-                f"got {tuple(segment_index.shape)}."
-            )
+        check_one_per("bag", segments.num_segments, "segment_index", segment_index.shape)
         self._check_range(segment_index)
         if segment_index.unique().numel() != segment_index.numel():
             raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_of, check_one_per
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
 from graphpool.nn import perceptron
@@ -67,8 +67,7 @@ class INSET(MatrixAggregation):
         super().__init__(channels)
         self.hidden = None if hidden is None else as_count(hidden, "hidden")
         self.width = None if out_channels is None else as_count(out_channels, "out_channels")
-        if combine not in COMBINATIONS:
-            raise ValueError(f"`combine` must be one of {COMBINATIONS}; got {combine!r}.")
+        check_one_of(combine, "combine", COMBINATIONS)
         self.context = context
         self.combine = combine
         self._given = phi
@@ -114,11 +113,7 @@ class INSET(MatrixAggregation):
         whole = segment_sum(embedding, segments, weight)
         chosen = embedding
         if mask is not None:
-            if mask.shape != (embedding.size(0),):
-                raise ValueError(
-                    f"`mask` must have shape ({embedding.size(0)},), one value per element; "
-                    f"got {tuple(mask.shape)}."
-                )
+            check_one_per("element", embedding.size(0), "mask", mask.shape)
             chosen = mask.to(embedding.dtype).unsqueeze(-1) * embedding
         part = whole if mask is None else segment_sum(chosen, segments, weight)
         return self.value_of_sums(part, whole)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_of
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.positions import check_pos_dim, split_positions
 from graphpool.aggr.registry import register
@@ -85,10 +85,8 @@ class Pyramid(MatrixAggregation):
         super().__init__(channels)
         self.pos_dim = check_pos_dim(self.channels, pos_dim, low=1)
         self.levels = as_count(levels, "levels")
-        if reduce not in _REDUCTIONS:
-            raise ValueError(f"`reduce` must be one of {list(_REDUCTIONS)}; got {reduce!r}.")
-        if cells not in CELLS:
-            raise ValueError(f"`cells` must be one of {CELLS}; got {cells!r}.")
+        check_one_of(reduce, "reduce", _REDUCTIONS)
+        check_one_of(cells, "cells", CELLS)
         self.reduce, self.cells, self.occupancy = reduce, cells, occupancy
         self.width = None if width is None else as_count(width, "width")
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_at_least
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.aggr.statistics.kmax import repeat_elements
@@ -70,8 +70,7 @@ class WardPool(Aggregation):
         released: bool = False,
     ) -> None:
         super().__init__(channels)
-        if not factor >= 1:
-            raise ValueError(f"`factor` must be at least 1; got {factor}.")
+        check_at_least(factor, "factor", 1)
         self.factor = float(factor)
         self.protect = as_count(protect, "protect", least=0)
         self.released = released

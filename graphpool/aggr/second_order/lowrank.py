@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_of
 from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
@@ -250,8 +250,7 @@ class CompactBilinear(MatrixAggregation):
     ) -> None:
         super().__init__(channels)
         self.width = as_count(out_channels, "out_channels")
-        if method not in METHODS:
-            raise ValueError(f"`method` must be one of {METHODS}; got {method!r}.")
+        check_one_of(method, "method", METHODS)
         self.mean, self.sqrt, self.l2, self.method, self.seed = mean, sqrt, l2, method, seed
 
     def build(self, channels: int) -> None:

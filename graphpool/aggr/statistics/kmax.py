@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_of
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, check_elements, segment_sort, segment_topk
@@ -122,8 +122,7 @@ class DynamicKMax(Aggregation):
         super().__init__(channels)
         if not 0 < ratio <= 1:
             raise ValueError(f"`ratio` must lie in (0, 1]; got {ratio}.")
-        if order not in ORDERS:
-            raise ValueError(f"`order` must be one of {ORDERS}; got {order!r}.")
+        check_one_of(order, "order", ORDERS)
         self.ratio = float(ratio)
         self.k = as_count(k, "k")
         self.order = order

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from graphpool._arguments import check_one_of
 from graphpool.aggr.absent import fill_empty
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
@@ -53,10 +54,7 @@ class Quantile(Aggregation):
         self.levels = [float(q)] if isinstance(q, (int, float)) else [float(v) for v in q]
         if not self.levels or not all(0 <= v <= 1 for v in self.levels):
             raise ValueError(f"`q` must lie in [0, 1], one or several; got {q}.")
-        if interpolation not in INTERPOLATIONS:
-            raise ValueError(
-                f"`interpolation` must be one of {INTERPOLATIONS}; got {interpolation!r}."
-            )
+        check_one_of(interpolation, "interpolation", INTERPOLATIONS)
         self.q = q
         self.interpolation = interpolation
         self.fill_value = float(fill_value)

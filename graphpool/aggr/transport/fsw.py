@@ -62,6 +62,7 @@ class FSW(MatrixAggregation):
     whole_bag = "it sorts the projections of all elements"
     complexity = "E C m + E m log E, m outputs"
     exempt = {"ties": TIES}
+    whole_bag = "an element of any rank may be needed, whatever comes later"
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import Data, InMemoryDataset
 
+from graphpool._arguments import check_one_of
 from graphpool.datasets.graphs.undirected import graphs_from_graph6
 from graphpool.datasets.on_disk import file_in
 from graphpool.io.untrusted import load_array
@@ -89,8 +90,7 @@ class BREC(InMemoryDataset):
         super().__init__(None, transform)
         ranges = brec_ranges()
         for kind in kinds or ():
-            if kind not in ranges:
-                raise ValueError(f"`kinds` must be among {', '.join(ranges)}; got {kind!r}.")
+            check_one_of(kind, "kinds", ranges)
         graphs: list[Data] = []
         self.pair_ids: list[int] = []
         for block in BREC_BLOCKS:

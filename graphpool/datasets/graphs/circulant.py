@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
+from graphpool._arguments import check_at_least
 from graphpool.datasets.graphs.undirected import undirected_data
 
 #: Skip lengths of the ten classes of CSL on 41 nodes, in the order of the classes.
@@ -33,8 +34,7 @@ def circulant_edges(num_nodes: int, offsets: Sequence[int]) -> NDArray[np.int64]
         >>> circulant_edges(4, [1]).tolist()
         [[0, 1], [0, 3], [1, 2], [2, 3]]
     """
-    if num_nodes < 1:
-        raise ValueError(f"`num_nodes` must be at least 1; got {num_nodes}.")
+    check_at_least(num_nodes, "num_nodes", 1)
     nodes = np.arange(num_nodes, dtype=np.int64)
     pairs = [np.empty((0, 2), dtype=np.int64)]
     for offset in offsets:
@@ -106,8 +106,7 @@ class CSL(InMemoryDataset):
     def __init__(
         self, copies: int = 15, seed: int = 0, transform: Callable[[Data], Data] | None = None
     ) -> None:
-        if copies < 1:
-            raise ValueError(f"`copies` must be at least 1; got {copies}.")
+        check_at_least(copies, "copies", 1)
         super().__init__(None, transform)
         generator = torch.Generator().manual_seed(seed)
         graphs = []

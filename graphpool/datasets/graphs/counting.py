@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 
+from graphpool._arguments import check_one_of
 from graphpool.datasets.graphs.circulant import circulant_edges
 from graphpool.datasets.graphs.undirected import adjacency, undirected_data
 
@@ -99,8 +100,7 @@ def count_substructures(data: Data, name: str, per_node: bool = False) -> Tensor
         >>> count_substructures(circulant_graph(5, [1, 2]), "triangle")  # the complete graph
         tensor([10])
     """
-    if name not in _SUBSTRUCTURES:
-        raise ValueError(f"`name` must be one of {', '.join(SUBSTRUCTURES)}; got {name!r}.")
+    check_one_of(name, "name", _SUBSTRUCTURES)
     count, repeats = _SUBSTRUCTURES[name]
     at_node = torch.from_numpy(np.ascontiguousarray(count(adjacency(data))))
     return at_node if per_node else at_node.sum().view(1) // repeats

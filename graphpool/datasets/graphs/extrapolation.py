@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphpool._arguments import check_at_least, check_one_of
 from graphpool.datasets.generated import GeneratedDataset, GraphUnion
 from graphpool.datasets.graphs.families import EXPANDER_PROBABILITY, FAMILIES, draw_graphs
 
@@ -50,10 +51,8 @@ class _SizeExtrapolation(GeneratedDataset):
         force_reload: bool = False,
         **extra: Any,
     ) -> None:
-        if features not in FEATURES:
-            raise ValueError(f"`features` must be one of {', '.join(FEATURES)}; got {features!r}.")
-        if family not in FAMILIES:
-            raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}; got {family!r}.")
+        check_one_of(features, "features", FEATURES)
+        check_one_of(family, "family", FAMILIES)
         settings = {
             "family": family,
             "features": features,
@@ -190,10 +189,8 @@ class ShortestPath(GeneratedDataset):
         transform: Callable[[Data], Data] | None = None,
         force_reload: bool = False,
     ) -> None:
-        if family not in FAMILIES:
-            raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}; got {family!r}.")
-        if max_hops < 1:
-            raise ValueError(f"`max_hops` must be at least 1; got {max_hops}.")
+        check_one_of(family, "family", FAMILIES)
+        check_at_least(max_hops, "max_hops", 1)
         if max_weight <= 1:
             raise ValueError(f"`max_weight` must be greater than 1; got {max_weight}.")
         settings = {

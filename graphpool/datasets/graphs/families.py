@@ -13,6 +13,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpool._arguments import check_one_of
+
 IntArray = NDArray[np.int64]
 
 #: Edge probabilities of the ``general`` family, in the order in which its graphs are listed.
@@ -210,8 +212,7 @@ def draw_graphs(
     Raises:
         ValueError: If the family is unknown or the range of sizes is empty or too small.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}; got {family!r}.")
+    check_one_of(family, "family", FAMILIES)
     low, high = sizes
     smallest = {"cycle": 3, "4regular": 5}.get(family, 2)
     if not smallest <= low < high:

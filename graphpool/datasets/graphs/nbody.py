@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphpool._arguments import check_one_of
 from graphpool.datasets.generated import GeneratedDataset
 
 GRAVITY = 1e5
@@ -111,8 +112,7 @@ class NBody(GeneratedDataset):
         transform: Callable[[Data], Data] | None = None,
         force_reload: bool = False,
     ) -> None:
-        if mode not in MODES:
-            raise ValueError(f"`mode` must be one of {', '.join(MODES)}; got {mode!r}.")
+        check_one_of(mode, "mode", MODES)
         if mode != "interpolate" and split != "test":
             raise ValueError(
                 f"`mode` = {mode!r} is a test of extrapolation; split {split!r} has none."

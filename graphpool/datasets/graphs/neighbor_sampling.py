@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.sampler import BaseSampler, NodeSamplerInput, SamplerOutput
 
+from graphpool._arguments import as_edges
 from graphpool.segments import Segments
 
 
@@ -51,8 +52,7 @@ class UniformNeighborSampler(BaseSampler):
             raise ValueError(
                 f"`fanouts` must be numbers >= 0, or -1 for all, one per hop; got {fanouts}."
             )
-        if edge_index.dim() != 2 or edge_index.size(0) != 2:
-            raise ValueError(f"`edge_index` must be [2, E]; got {list(edge_index.shape)}.")
+        edge_index = as_edges(edge_index)
         # Checks the senders, too.
         source = Segments(index=edge_index[0], num_segments=num_nodes).index
         receivers = Segments(index=edge_index[1], num_segments=num_nodes)

@@ -11,8 +11,6 @@ import numpy as np
 from graphpool.datasets.meshes.labels import UNLABELLED, whole_labels
 from graphpool.mesh import MeshFile
 
-__all__ = ["FoundLabels", "classes_of", "numbered", "values_in"]
-
 _COLOR = ("red", "green", "blue")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from graphpool._arguments import check_one_of
 from graphpool.datasets.meshes.classes import FoundLabels, classes_of, numbered, values_in
 from graphpool.datasets.meshes.labels import (
     PER,
@@ -37,15 +38,12 @@ from graphpool.mesh import (
     read_mesh_file,
 )
 
-__all__ = ["MeshClassificationFolder", "MeshFolder", "MeshSegmentationFolder"]
-
 
 class _MeshFolder(Dataset):
     """Graphs that were made once and are kept in memory."""
 
     def __init__(self, kind: str, config: str, clean_kwargs: dict[str, Any]) -> None:
-        if kind not in ("faces", "edges"):
-            raise ValueError(f"`kind` must be 'faces' or 'edges'; got {kind!r}.")
+        check_one_of(kind, "kind", ("faces", "edges"))
         self.kind, self.config = kind, config
         self.files: list[Path] = []
         self.cleaned: dict[Path, Any] = {}
@@ -252,8 +250,7 @@ class MeshSegmentationFolder(_MeshFolder):
         **clean_kwargs: Any,
     ) -> None:
         super().__init__(kind, config, clean_kwargs)
-        if per not in (None, *PER):
-            raise ValueError(f"`per` must be one of {PER}, or None; got {per!r}.")
+        check_one_of(per, "per", (None, *PER))
         if ignore_index >= 0:
             raise ValueError(
                 f"`ignore_index` must be negative, for it is no class; got {ignore_index}."

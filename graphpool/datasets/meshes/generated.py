@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from graphpool._arguments import check_at_least, check_one_of
 from graphpool.datasets.meshes.implicit import is_closed_manifold, surface_net
 from graphpool.datasets.meshes.shapes import FAMILIES, Shape, random_shape
 from graphpool.mesh import MeshGraph, primal_dual
 from graphpool.mesh.shapes import cross_of
-
-__all__ = ["GeneratedMeshes", "LabelledMesh", "generate_mesh"]
 
 
 class LabelledMesh(NamedTuple):
@@ -58,8 +57,7 @@ def generate_mesh(
         (True, ('belly', 'neck', 'foot', 'handle'))
     """
     least, most = num_faces
-    if family not in FAMILIES:
-        raise ValueError(f"`family` must be one of {tuple(FAMILIES)}; got {family!r}.")
+    check_one_of(family, "family", FAMILIES)
     if not 100 <= least <= most:
         raise ValueError(
             f"`num_faces` must be (least, most) with 100 <= least <= most; got {num_faces}."
@@ -144,8 +142,7 @@ class GeneratedMeshes(Dataset):
         unknown = [family for family in families if family not in FAMILIES]
         if unknown or not families:
             raise ValueError(f"`families` must be among {tuple(FAMILIES)}; got {families}.")
-        if count < 1:
-            raise ValueError(f"`count` must be >= 1; got {count}.")
+        check_at_least(count, "count", 1)
         self.families = families
         self.label_names = [f"{family}/{part}" for family in families for part in FAMILIES[family]]
         self.num_classes = len(self.label_names)

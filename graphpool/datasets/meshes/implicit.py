@@ -9,8 +9,6 @@ from scipy.sparse import coo_matrix
 
 from graphpool.mesh.repair.orientation import components
 
-__all__ = ["is_closed_manifold", "surface_net"]
-
 _Distance = Callable[[np.ndarray], np.ndarray]
 _UNIT = np.eye(3, dtype=int)
 # The place of a cell around a grid edge: cells (0, 0), (-1, 0), (-1, -1), (0, -1) in the two other axes.

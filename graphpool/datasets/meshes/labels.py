@@ -9,22 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from graphpool._arguments import check_one_per
 from graphpool.io.untrusted import read_table
 from graphpool.mesh import CleanMesh, MeshFile
 from graphpool.mesh.shapes import cross_of
-
-__all__ = [
-    "PER",
-    "TriangleLabels",
-    "edge_to_face_labels",
-    "face_to_edge_labels",
-    "find_labels",
-    "label_triangles",
-    "labels_after_cleaning",
-    "read_labels",
-    "read_soft_labels",
-    "whole_labels",
-]
 
 #: What labels may belong to.
 PER = ("face", "edge", "triangle", "vertex")
@@ -237,10 +225,7 @@ def edge_to_face_labels(faces: np.ndarray, labels: np.ndarray) -> np.ndarray:
         array([1, 1])
     """
     mesh = _triangle_mesh(faces)
-    if len(labels) != len(mesh.edges):
-        raise ValueError(
-            f"`labels` must have one entry per edge, {len(mesh.edges)}; got {len(labels)}."
-        )
+    check_one_per("edge", len(mesh.edges), "labels", len(labels))
     return _votes(np.asarray(labels)[mesh.edge_of], mesh)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["FAMILIES", "Shape", "random_shape"]
+from graphpool._arguments import check_one_of
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "creature": ("body", "head", "leg", "tail", "ear"),
@@ -75,8 +75,7 @@ class Shape:
 
 def random_shape(family: str, rng: np.random.Generator) -> Shape:
     """A shape with random proportions and pose; label ``i`` is ``FAMILIES[family][i]``."""
-    if family not in _MAKERS:
-        raise ValueError(f"`family` must be one of {tuple(_MAKERS)}; got {family!r}.")
+    check_one_of(family, "family", _MAKERS)
     return _MAKERS[family](rng)
 
 

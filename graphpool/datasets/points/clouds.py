@@ -94,18 +94,12 @@ class PackedPointClouds(PointClouds):
         if missing:
             raise ValueError(f"{path} lacks {', '.join(missing)}; it has {', '.join(arrays)}.")
         points, labels, classes = (arrays[name] for name in names)
-        if points.ndim != 3 or points.shape[2] != 3 or labels.shape != points.shape[:1]:
-            raise ValueError(
-                f"{path}: points must be [n, N, 3] and labels [n]; "
-                f"got {points.shape} and {labels.shape}."
-            )
+        _check_shapes(path, points=points, labels=labels)
         if not points.size or not (points.dtype == np.int16 or points.dtype.kind == "f"):
             raise ValueError(
                 f"{path}: points must be floating or int16, at least one; got {points.dtype}."
             )
-        if not np.isfinite(points).all():
-            bad = np.argwhere(~np.isfinite(points))[0]
-            raise ValueError(f"{path}: point {int(bad[1])} of cloud {int(bad[0])} is not finite.")
+        _check_values(path, points, num_points)
         if labels.dtype.kind not in "iu" or classes.ndim != 1 or classes.dtype.kind not in "US":
             raise ValueError(
                 f"{path}: labels must be integers and classes names; got {labels.dtype} and "
@@ -116,14 +110,9 @@ class PackedPointClouds(PointClouds):
                 f"{path}: labels must lie in [0, {len(classes)}); "
                 f"got {int(labels.min())} to {int(labels.max())}."
             )
-        if num_points is not None:
-            if not 1 <= num_points <= points.shape[1]:
-                raise ValueError(
-                    f"`num_points` must lie in [1, {points.shape[1]}]; got {num_points}."
-                )
-            points = points[:, :num_points]
         packed = points.dtype == np.int16
-        clouds = torch.from_numpy(np.ascontiguousarray(points).astype(np.float32))
+        chosen = np.ascontiguousarray(points[:, :num_points])
+        clouds = torch.from_numpy(chosen.astype(np.float32))
         if packed:
             clouds /= _INT16
         super().__init__(
@@ -197,6 +186,23 @@ class HDF5PointClouds(PointClouds):
         super().__init__(clouds, y, names, transform, **({"x": xs} if xs else {}))
 
 
+def _check_shapes(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:
+    """Of coordinates and labels, by the names that they have in the file."""
+    (a, points), (b, labels) = arrays.items()
+    if points.ndim != 3 or points.shape[2] != 3 or labels.shape != points.shape[:1]:
+        raise ValueError(
+            f"{path}: {a} must be [n, N, 3] and {b} [n]; got {points.shape} and {labels.shape}."
+        )
+
+
+def _check_values(path: str | os.PathLike[str], points: np.ndarray, num_points: int | None) -> None:
+    if not np.isfinite(points).all():
+        bad = np.argwhere(~np.isfinite(points))[0]
+        raise ValueError(f"{path}: point {int(bad[1])} of cloud {int(bad[0])} is not finite.")
+    if num_points is not None and not 1 <= num_points <= points.shape[1]:
+        raise ValueError(f"`num_points` must lie in [1, {points.shape[1]}]; got {num_points}.")
+
+
 def _read_clouds(
     path: Path, num_points: int | None
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -208,22 +214,14 @@ def _read_clouds(
     points, labels = arrays.pop("data"), arrays.pop("label")
     if labels.shape == (len(points), 1):
         labels = labels[:, 0]
-    if points.ndim != 3 or points.shape[2] != 3 or labels.shape != points.shape[:1]:
-        raise ValueError(
-            f"{path}: data must be [n, N, 3] and label [n]; got {points.shape} and {labels.shape}."
-        )
+    _check_shapes(path, data=points, label=labels)
     if points.dtype.kind != "f" or labels.dtype.kind not in "iu" or not points.size:
         raise ValueError(
             f"{path}: data must be floating, at least one point, and label integers; got "
             f"{list(points.shape)} of {points.dtype} and {labels.dtype}."
         )
     points = points.astype(np.float32)
-    if not np.isfinite(points).all():
-        bad = np.argwhere(~np.isfinite(points))[0]
-        raise ValueError(f"{path}: point {int(bad[1])} of cloud {int(bad[0])} is not finite.")
-    count = points.shape[1]
-    if num_points is not None and not 1 <= num_points <= count:
-        raise ValueError(f"`num_points` must lie in [1, {count}]; got {num_points}.")
+    _check_values(path, points, num_points)
     fields = {
         name: values[:, :num_points]
         for name, values in arrays.items()

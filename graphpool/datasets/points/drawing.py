@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from graphpool._arguments import check_one_of
 from graphpool.datasets.surfaces import sample_surface
 from graphpool.io.points.fields import Array, CloudArrays, Columns
 from graphpool.io.points.formats import read_cloud
@@ -47,8 +48,7 @@ def draw_cloud(
 
     A sampled mesh has none: its points lie between those that the file speaks of.
     """
-    if short not in ("error", "repeat"):
-        raise ValueError(f"`short` must be 'error' or 'repeat'; got {short!r}.")
+    check_one_of(short, "short", ("error", "repeat"))
     if num_points is not None and num_points < 1:
         raise ValueError(f"`num_points` must be >= 1 or None; got {num_points}.")
     cloud = read_cloud(path, columns)

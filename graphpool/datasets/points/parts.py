@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
+from graphpool._arguments import check_one_of
 from graphpool.datasets.generated import SPLITS
 from graphpool.datasets.points.clouds import PointClouds
 from graphpool.datasets.points.shapes import random_tilt, unit_ball
@@ -159,8 +160,7 @@ class GeneratedParts(PointClouds):
         seed: int = 0,
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"`split` must be one of {', '.join(SPLITS)}; got {split!r}.")
+        check_one_of(split, "split", SPLITS)
         if per_category < 1 or num_points < 32:
             raise ValueError(
                 f"`per_category` must be >= 1 and `num_points` >= 32; got {per_category} and "

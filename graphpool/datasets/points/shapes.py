@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
+from graphpool._arguments import check_one_of
 from graphpool.datasets.generated import SPLITS
 from graphpool.datasets.points.clouds import PointClouds
 from graphpool.datasets.surfaces import (
@@ -207,8 +208,7 @@ class GeneratedShapes(PointClouds):
         seed: int = 0,
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"`split` must be one of {', '.join(SPLITS)}; got {split!r}.")
+        check_one_of(split, "split", SPLITS)
         if per_class < 1 or num_points < 1:
             raise ValueError(
                 f"`per_class` and `num_points` must be >= 1; got {per_class} and {num_points}."

@@ -16,8 +16,6 @@ from graphpool.io.meshes.ply import read_ply, write_ply
 from graphpool.io.meshes.stl import read_stl
 from graphpool.io.untrusted import naming
 
-__all__ = ["SUFFIXES", "MeshArrays", "read_mesh", "read_mesh_file", "write_mesh"]
-
 _READERS: dict[str, Callable[[Path], MeshFile]] = {
     ".obj": read_obj,
     ".off": read_off,

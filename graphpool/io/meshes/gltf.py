@@ -9,8 +9,6 @@ import numpy as np
 from graphpool._optional import require
 from graphpool.io.meshes.mesh_file import MeshFile
 
-__all__ = ["FOREIGN", "read_foreign"]
-
 FOREIGN = (".glb", ".gltf")
 
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from graphpool.io.meshes.polygons import polygon_edges, triangulate
 
-__all__ = ["MeshFile"]
-
 
 @dataclass(frozen=True, eq=False)
 class MeshFile:

@@ -12,8 +12,6 @@ from graphpool.io.meshes.mesh_file import MeshFile
 from graphpool.io.meshes.text import number_rows, to_points
 from graphpool.io.untrusted import integers, read_text
 
-__all__ = ["read_obj"]
-
 # Words that hold no polygon and are left alone: what they say has no place in a mesh of triangles.
 _QUIET = {"vt", "vn", "vp", "l", "p", "s", "mg", "mtllib", "maplib", "usemap", "bevel", "c_interp"}
 _QUIET |= {"d_interp", "lod", "shadow_obj", "trace_obj", "cstype", "deg", "bmat", "step", "parm"}

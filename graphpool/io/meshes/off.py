@@ -12,8 +12,6 @@ from graphpool.io.meshes.mesh_file import MeshFile
 from graphpool.io.meshes.text import number_rows, to_points
 from graphpool.io.untrusted import integers, read_text
 
-__all__ = ["read_off"]
-
 # Texture coordinates, colours, normals; four coordinates and other dimensions are no triangle meshes.
 _HEAD = re.compile(r"(st)?(c)?(n)?(4)?(n)?off(\s+binary\b)?(?=[\s\d-]|$)", re.IGNORECASE)
 _COMMENTS = re.compile(rb"(\s*#[^\r\n]*[\r\n]+)*\s*")

@@ -13,8 +13,6 @@ from graphpool.io.meshes.mesh_file import MeshFile
 from graphpool.io.meshes.ply_rows import Body, Property, read_rows
 from graphpool.io.untrusted import integers
 
-__all__ = ["read_ply", "write_ply"]
-
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
     "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",

@@ -9,8 +9,6 @@ import numpy as np
 
 from graphpool._compiled import kernel
 
-__all__ = ["Body", "Property", "Rows", "read_rows"]
-
 _FINE, _END, _NO_LENGTH, _SHORT = range(4)
 
 

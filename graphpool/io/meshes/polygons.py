@@ -6,8 +6,6 @@ import numpy as np
 
 from graphpool._compiled import kernel
 
-__all__ = ["polygon_edges", "triangulate"]
-
 _MOST_CORNERS = 2000
 
 

@@ -10,8 +10,6 @@ from graphpool.io.meshes.mesh_file import MeshFile
 from graphpool.io.meshes.text import to_points
 from graphpool.io.untrusted import read_text
 
-__all__ = ["read_stl"]
-
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _HEAD = 84
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["number_rows", "to_points"]
-
 
 def to_points(rows: list[list[str]], path: Path) -> np.ndarray:
     """Coordinates ``[V, 3]`` from three words per vertex, or an error that names the vertex."""

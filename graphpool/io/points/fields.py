@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpool._arguments import check_one_of
+
 Array = NDArray[np.float64]
 #: How columns are named by a caller: their names, in one string or several, or their number.
 Columns = int | str | Sequence[str] | None
@@ -175,8 +177,7 @@ def without_offset(points: Array, offset: str) -> tuple[NDArray[np.float32], Arr
     Raises:
         ValueError: The points are refused, or too large for float32.
     """
-    if offset not in ("auto", "always", "never"):
-        raise ValueError(f"`offset` must be 'auto', 'always' or 'never'; got {offset!r}.")
+    check_one_of(offset, "offset", ("auto", "always", "never"))
     low, high = points.min(0), points.max(0)
     size = float((high - low).max())
     with np.errstate(over="ignore", invalid="ignore"):

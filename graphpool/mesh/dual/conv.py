@@ -14,8 +14,6 @@ from graphpool.mesh.dual.topology import MeshTopology
 from graphpool.mesh.structures import expect
 from graphpool.segments import Segments
 
-__all__ = ["MeshFeatures", "PrimalDualConv", "PrimalDualResidual", "apply_norm"]
-
 
 class MeshFeatures(NamedTuple):
     """What a convolution returns.

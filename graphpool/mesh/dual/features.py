@@ -7,8 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["FaceGeometry", "dual_features", "face_geometry", "neighbor_features", "placed"]
-
 # A face whose height is this small a share of its longest edge has a normal made of rounding.
 _FLAT = 1e-14
 

@@ -17,8 +17,6 @@ from graphpool.mesh.halfedges import half_edges, warn_of_lonely_faces
 from graphpool.mesh.repair.orientation import agree
 from graphpool.mesh.structures import batch_of
 
-__all__ = ["MeshGraph", "primal_dual"]
-
 #: What a face may carry.
 FACE_FEATURES = ("area", "neighbors", "normal", "position")
 

@@ -18,14 +18,6 @@ from graphpool.mesh.structures import expect
 from graphpool.ops import connected_components, contract_edges
 from graphpool.segments import Segments
 
-__all__ = [
-    "FaceClusterPool",
-    "FaceClusterUnpool",
-    "FaceClusters",
-    "PooledMesh",
-    "cluster_faces",
-]
-
 
 class FaceClusters(NamedTuple):
     """What merging did, as :class:`FaceClusterUnpool` needs it.

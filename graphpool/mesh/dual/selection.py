@@ -9,8 +9,6 @@ from graphpool.coarsen.matching import greedy_matching
 from graphpool.mesh.dual.topology import MeshTopology
 from graphpool.mesh.structures import expect
 
-__all__ = ["select_edges"]
-
 _MODES = ("fraction", "count", "threshold")
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from graphpool.segments import Segments
 
-__all__ = ["CONFIGS", "MeshTopology", "check_config", "dual_connectivity"]
-
 CONFIGS = ("A", "B", "C")
 
 

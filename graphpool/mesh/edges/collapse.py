@@ -8,8 +8,6 @@ import numpy as np
 
 from graphpool._compiled import kernel
 
-__all__ = ["Work", "collapse_edges", "collect_members"]
-
 
 class Work(NamedTuple):
     """The work arrays of one mesh, which the functions here change.

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from graphpool.mesh.edges.topology import EdgeTopology
 from graphpool.mesh.structures import expect
 
-__all__ = ["MeshConv"]
-
 
 class MeshConv(nn.Module):
     r"""The convolution of MeshCNN (Hanocka et al., SIGGRAPH 2019).

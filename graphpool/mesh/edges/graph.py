@@ -18,8 +18,6 @@ from graphpool.mesh.halfedges import half_edges, warn_of_lonely_faces
 from graphpool.mesh.structures import batch_of
 from graphpool.ops import connected_components
 
-__all__ = ["EdgeGraph", "edge_graph"]
-
 
 class EdgeGraph(Data):
     """The edges of a mesh and their neighbours, as :func:`edge_graph` makes them.

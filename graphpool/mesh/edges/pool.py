@@ -18,8 +18,6 @@ from graphpool.mesh.edges.topology import EdgeTopology
 from graphpool.mesh.structures import expect
 from graphpool.segments import Segments
 
-__all__ = ["EdgeCollapsePool", "EdgeCollapses", "PooledEdges", "collapse", "unpool_edges"]
-
 
 class EdgeCollapses(NamedTuple):
     """What collapsing did.

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from graphpool.segments import Segments
 
-__all__ = ["EdgeTopology"]
-
 
 class EdgeTopology:
     """Half-edges of a batch of triangle meshes.

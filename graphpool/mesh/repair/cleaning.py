@@ -14,8 +14,6 @@ from graphpool.mesh.repair.nearest import nearest_faces
 from graphpool.mesh.repair.orientation import from_the_largest, orient_faces, turn_outward
 from graphpool.ops import connected_components
 
-__all__ = ["CleanMesh", "CleaningReport", "clean"]
-
 _ORIENTATIONS = ("repair", "consistent", "discard")
 
 

@@ -10,8 +10,6 @@ from graphpool._optional import require
 from graphpool.mesh.repair.cleaning import clean
 from graphpool.mesh.repair.nearest import nearest_faces
 
-__all__ = ["DecimatedMesh", "decimate"]
-
 
 class DecimatedMesh(NamedTuple):
     """What :func:`decimate` returns.

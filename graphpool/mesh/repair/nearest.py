@@ -10,8 +10,6 @@ from tqdm import tqdm
 
 from graphpool.mesh.shapes import cross_of
 
-__all__ = ["nearest_faces", "project_labels"]
-
 _CHUNK = 4096
 # Distances this close, as a share of the longest edge of the face that asks, count as equal.
 _TIE = 1e-9

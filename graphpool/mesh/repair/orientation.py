@@ -7,15 +7,6 @@ from scipy.sparse import coo_matrix, csgraph
 
 from graphpool.mesh.shapes import cross_of
 
-__all__ = [
-    "agree",
-    "components",
-    "connected_parts",
-    "from_the_largest",
-    "orient_faces",
-    "turn_outward",
-]
-
 # A closed part whose volume is this small a share of what its faces could span encloses nothing.
 _NO_VOLUME = 1e-12
 

@@ -15,18 +15,6 @@ from graphpool.mesh.dual.pool import FaceClusterPool, FaceClusters, FaceClusterU
 from graphpool.mesh.dual.topology import MeshTopology
 from graphpool.segments import Segments
 
-__all__ = [
-    "DownStep",
-    "FaceNetwork",
-    "ResidualDown",
-    "Up",
-    "average_heads",
-    "compose_clusters",
-    "encoder",
-    "instance_norm",
-    "make_norm",
-]
-
 
 class FaceNetwork(nn.Module):
     """A network on primal-dual graphs: ``_run`` gives its logits and what each pooling did."""

@@ -14,8 +14,6 @@ from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.mesh import FaceClusters, MeshGraph, MeshStandardizer
 from graphpool.models.meshes.blocks import FaceNetwork, encoder
 
-__all__ = ["MeshClassifier"]
-
 _READS = ("dual", "primal", "both")
 
 

@@ -10,8 +10,6 @@ from graphpool._recorded import savable
 from graphpool.mesh import MeshGraph, MeshStandardizer
 from graphpool.mesh.dual.conv import apply_norm
 
-__all__ = ["FaceMLP"]
-
 
 @savable
 class FaceMLP(nn.Module):

@@ -18,8 +18,6 @@ from graphpool.mesh.edges.topology import EdgeTopology
 from graphpool.mesh.standardize import EdgeStandardizer
 from graphpool.models.meshes.blocks import NodeGroupNorm, instance_norm
 
-__all__ = ["MeshCNNClassifier", "MeshCNNSegmenter"]
-
 
 class _Residual(nn.Module):
     """conv, then ``num_skips`` times conv(BN(ReLU(x))), plus the first, ReLU; no biases."""

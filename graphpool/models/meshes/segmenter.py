@@ -12,8 +12,6 @@ from graphpool.mesh import FaceClusters, MeshGraph, MeshStandardizer, PrimalDual
 from graphpool.mesh.dual.conv import apply_norm
 from graphpool.models.meshes.blocks import FaceNetwork, Up, average_heads, encoder
 
-__all__ = ["MeshSegmenter"]
-
 
 @savable
 class MeshSegmenter(FaceNetwork):

@@ -15,8 +15,6 @@ from graphpool.mesh.dual.topology import MeshTopology
 from graphpool.models.meshes.blocks import FaceNetwork, compose_clusters, instance_norm
 from graphpool.segments import Segments
 
-__all__ = ["MeshSuperpixelSegmenter"]
-
 
 class _Stage(nn.Module):
     """conv, norm, ReLU, then ``num_skips`` times: conv, norm, plus the input, ReLU."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphpool import ops
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_of
 from graphpool._recorded import savable
 from graphpool.ops.neighbors.clouds import full_precision
 from graphpool.ops.neighbors.search import Groups, dense_groups
@@ -92,10 +92,8 @@ class PointPN(torch.nn.Module):
                 f"`widths` and `blocks` must have one entry per stage; got {len(widths)} and "
                 f"{len(blocks)}."
             )
-        if geometry not in _GEOMETRIES:
-            raise ValueError(f"`geometry` must be 'std' or 'group_max'; got {geometry!r}.")
-        if statistics not in ("cloud", "batch"):
-            raise ValueError(f"`statistics` must be 'cloud' or 'batch'; got {statistics!r}.")
+        check_one_of(geometry, "geometry", _GEOMETRIES)
+        check_one_of(statistics, "statistics", ("cloud", "batch"))
         if in_channels < 3:
             raise ValueError(f"`in_channels` counts the coordinates: >= 3; got {in_channels}.")
         self.k = as_count(k, "k")

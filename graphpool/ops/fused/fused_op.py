@@ -49,7 +49,7 @@ class FusedOp:
         name: Name of the operator.
         inputs: The tensors that it takes and is differentiated by, with their dimensions: ``E`` elements,
             ``R`` rows that ``gather`` reads (just one input has them), ``C`` channels, ``H`` heads that
-            divide them. ``"score[E,H] value[R,C]"``.
+            divide them, ``K`` exponents each. ``"score[E,H] value[R,C]"``.
         outputs: Names of the results. Only the first has a derivative; all of them are kept for it.
         shapes: ``shapes(*inputs, option, layout)``: the shape of each output.
         forward: ``forward(*inputs, option, at, *outputs)`` fills the outputs.
@@ -63,14 +63,14 @@ class FusedOp:
         of_weight: ``of_weight(grad, *read, option, at, out)`` fills the gradient of the weights ``[E]``.
             Without it whoever wants that gets the composed form.
 
-    Example (the whole of a new op)::
+    Example (the whole of a new op; ``ops/fused/scores.py`` holds two of the shortest)::
 
-        _power = FusedOp(
-            "segment_power", "x[R,C] p[C] q[C]", "out norm size", _shapes, _forward, _backward, _composed
+        _softmax = FusedOp(
+            "segment_softmax", "score[R,C]", "share", _shapes, _forward, _backward, _composed, reads="share"
         )
 
-        @_power.serves("segment_power")
-        def segment_power(x, segments, p, q, weight=None, gather=None): ...
+        @_softmax.serves("segment_softmax")
+        def segment_softmax(score, segments, weight=None, gather=None): ...
     """
 
     def __init__(

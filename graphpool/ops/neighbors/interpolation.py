@@ -7,8 +7,8 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool._arguments import as_count
+from graphpool.ops.moments import segment_sum
 from graphpool.ops.neighbors.search import largest_cloud, search
-from graphpool.ops.reduce import segment_sum
 from graphpool.segments import Segments
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool._arguments import check_one_of
 from graphpool.ops.neighbors import dense, paths, trees
 from graphpool.ops.neighbors.clouds import Clouds, as_clouds
 from graphpool.ops.neighbors.units import comparable
@@ -67,8 +68,7 @@ def fps(
         >>> fps(line, num_samples=3)
         tensor([0, 3, 2])
     """
-    if short not in _SHORT:
-        raise ValueError(f"`short` must be one of {', '.join(map(repr, _SHORT))}; got {short!r}.")
+    check_one_of(short, "short", _SHORT)
     (clouds,), _ = comparable(as_clouds(pos, segments, "pos", "segments"), name="pos")
     wanted = sample_counts(clouds.counts, num_samples, ratio)
     available = torch.minimum(wanted, clouds.counts)

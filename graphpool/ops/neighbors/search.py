@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_at_least, check_one_of
 from graphpool.ops.neighbors import dense, paths, trees
 from graphpool.ops.neighbors.clouds import (
     Clouds,
@@ -121,10 +121,7 @@ def knn(
     k = as_count(k, "k")
     dilation = as_count(dilation, "dilation")
     _check_self(queries, exclude_self)
-    if metric not in _METRICS:
-        raise ValueError(
-            f"`metric` must be one of {', '.join(map(repr, _METRICS))}; got {metric!r}."
-        )
+    check_one_of(metric, "metric", _METRICS)
     if metric == "cosine":
         if max_distance != math.inf:
             raise ValueError("`max_distance` needs metric='euclidean'.")
@@ -218,8 +215,7 @@ def radius(
         >>> groups.edge_index.tolist(), groups.segments.counts.tolist()
         ([[1, 0], [0, 1]], [1, 1, 0])
     """
-    if order not in _ORDERS:
-        raise ValueError(f"`order` must be one of {', '.join(map(repr, _ORDERS))}; got {order!r}.")
+    check_one_of(order, "order", _ORDERS)
     if max_neighbors is not None:
         max_neighbors = as_count(max_neighbors, "max_neighbors")
     _check_self(queries, exclude_self)
@@ -354,8 +350,7 @@ def largest_cloud(points: Tensor, segments: Segments | None) -> int:
 def _check_distance(distance: float, name: str) -> None:
     if isinstance(distance, bool) or not isinstance(distance, (int, float)):
         raise TypeError(f"`{name}` must be a number; got {type(distance).__name__}.")
-    if not distance >= 0:
-        raise ValueError(f"`{name}` must be >= 0; got {distance}.")
+    check_at_least(distance, name, 0)
 
 
 def _in_query_order(groups: Groups, asked: Clouds) -> Groups:

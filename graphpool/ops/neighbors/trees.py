@@ -15,7 +15,7 @@ from graphpool.ops.neighbors.clouds import Clouds
 
 LEAF = 32
 # A pick goes through most leaves that it reaches without a look at their points: larger ones pay.
-SAMPLING_LEAF = 256
+SAMPLING_LEAF = 1024
 _PARALLEL_POINTS = 8192
 
 

@@ -73,7 +73,7 @@ def test_inset_for_many_subsets_of_one_bag():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="`combine` must be one of"):
         aggr.INSET(4, combine="times")
-    with pytest.raises(ValueError, match=r"`mask` must have shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"`mask` must have one entry per element, 3; got"):
         aggr.INSET(4)(torch.randn(3, 4), mask=torch.ones(2))
     with pytest.raises(ValueError, match="can only be given with elements"):
         aggr.INSET(4)(torch.randn(2, 3, 4), mask=torch.ones(3))

@@ -148,6 +148,12 @@ def test_enormous_neighbours_in_float32():
     torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
 
 
+def test_no_element_at_all():
+    bags, none = Segments(ptr=torch.tensor([0, 0, 0])), torch.empty(0, 3, dtype=DOUBLE)
+    for weight in (None, torch.empty(0), torch.empty(0, requires_grad=True)):
+        assert make()(none, bags, weight=weight).tolist() == [[0.0] * 3] * 2
+
+
 def test_parameters_are_learned_where_asked():
     assert not list(make().parameters())
     pool = make(learn=True)

@@ -25,7 +25,8 @@ def test_derivatives_of_both_orders(call, problem, gathered, weighted):
         return call.fused(inputs, segments, weight, gather)
 
     assert torch.autograd.gradcheck(fn, inputs)
-    assert torch.autograd.gradgradcheck(fn, inputs)
+    # Fast: along random directions, which see an error of any entry.
+    assert torch.autograd.gradgradcheck(fn, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("gathered", [False, True])
@@ -39,7 +40,7 @@ def test_derivatives_with_respect_to_the_weight(learner, problem, gathered):
         return learner.fused(inputs, segments, weight, gather)
 
     assert torch.autograd.gradcheck(fn, (weight, *inputs))
-    assert torch.autograd.gradgradcheck(fn, (weight, *inputs))
+    assert torch.autograd.gradgradcheck(fn, (weight, *inputs), fast_mode=True)
 
 
 def test_absent_elements_have_the_derivative_of_the_composed_form(learner, problem):

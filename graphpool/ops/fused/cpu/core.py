@@ -39,7 +39,7 @@ inlined = register_jitable(fastmath=FLAGS, forceinline=True)
 
 
 def run(function: Any, args: tuple[Any, ...], chunks: Sequence[tuple[int, ...]]) -> None:
-    """``function(*args, *chunk)`` for every chunk, mostly ``slot, first, last``."""
+    """``function(*args, *chunk)`` for every chunk, its number and its bags: ``slot, first, last``."""
     if chunks:
         ready(function, (*args, *chunks[0]))
         parallel_for(lambda *chunk: function(*args, *chunk), chunks)

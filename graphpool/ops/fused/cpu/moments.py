@@ -22,15 +22,16 @@ SUM, MEAN, VAR, MIN, MAX = range(5)
 
 @inlined
 def row(perm, gather, e):  # type: ignore[no-untyped-def]
+    """The row of ``x`` at place ``e`` of the bags: which element lies there, and what it reads."""
     i = perm[e] if perm.size > 0 else e
     return gather[i] if gather.size > 0 else i
 
 
 @inlined
 def add_rows(x, perm, gather, weight, begin, end, ahead, total):  # type: ignore[no-untyped-def]
-    """Adds ``w x`` to ``total`` (float64): n times a float32 is exact there.
+    """Adds ``w x`` to ``total`` (float64), where a float32 times a whole number below 2^29 is exact.
 
-    Rows up to ``ahead`` are asked for in time.
+    Rows are fetched into the cache some elements before their turn, those before place ``ahead``.
     """
     scattered, has_weight = perm.size > 0 or gather.size > 0, weight.size > 0
     if not scattered and not has_weight:
@@ -113,7 +114,10 @@ def ties(x, perm, gather, weight, begin, end, best, n, part, total):  # type: ig
 def moments_forward(  # type: ignore[no-untyped-def]
     x, perm, gather, weight, begin, end, limit, want, keep, out, kept, slot, first, last
 ):
-    """``want[k]`` is the row of ``out`` for moment k, or -1; ``keep`` likewise for ``kept``."""
+    """Bags ``first, ..., last - 1``, each from ``begin[n]`` to ``end[n]``; longer ones than ``limit`` wait.
+
+    ``want[k]`` is the row of ``out`` for moment k, or -1; ``keep`` likewise for ``kept``.
+    """
     channels = x.shape[1]
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
@@ -214,19 +218,9 @@ def piece_deviations(  # type: ignore[no-untyped-def]
             sums[k, c] = 0.0
             squares[k, c] = 0.0
         deviations(
-            x,
-            perm,
-            gather,
-            weight,
-            begin[k],
-            end[k],
-            center,
-            owner[k],
-            part,
-            other,
-            sums[k],
-            squares[k],
-        )
+            x, perm, gather, weight, begin[k], end[k], center, owner[k],
+            part, other, sums[k], squares[k],
+        )  # fmt: skip
 
 
 @kernel

@@ -12,26 +12,9 @@ from graphpool.ops.fused.cpu.moments import MAX, MEAN, MIN, SUM, VAR, kept_rows
 
 @kernel
 def moments_backward(  # type: ignore[no-untyped-def]
-    x,
-    index,
-    ordered,
-    weight,
-    row_ptr,
-    row_elements,
-    want,
-    linear,
-    twice,
-    mean,
-    shift,
-    low,
-    low_share,
-    high,
-    high_share,
-    grad_x,
-    slot,
-    first,
-    last,
-):
+    x, index, ordered, weight, row_ptr, row_elements, want, linear, twice, mean, shift, low,
+    low_share, high, high_share, grad_x, slot, first, last,
+):  # fmt: skip
     """Per bag and channel: ``linear + twice * (x - mean - shift)``, and a share for each element at an
     extremum."""
     channels = x.shape[1]

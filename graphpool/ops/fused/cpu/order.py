@@ -44,24 +44,9 @@ def turn_row(source, target, magnitude, infinity, least, turn, shift, at):  # ty
 
 @kernel
 def lay_out(  # type: ignore[no-untyped-def]
-    bits,
-    real,
-    down,
-    perm,
-    gather,
-    weight,
-    begin,
-    end,
-    ahead,
-    longest,
-    c0,
-    c1,
-    lane,
-    step,
-    across,
-    key,
-    place,
-):
+    bits, real, down, perm, gather, weight, begin, end, ahead, longest, c0, c1, lane, step, across,
+    key, place,
+):  # fmt: skip
     """Writes the lanes of one bag, from number ``lane`` on, and returns how many elements are present.
 
     Integers that have the order of the numbers: both zeros are one, and NaN is the largest. Rows up to
@@ -135,25 +120,9 @@ def ranks(levels, how, count, total, reach, low, high, share, like):  # type: ig
 
 @kernel
 def write_level(  # type: ignore[no-untyped-def]
-    x,
-    key,
-    rank_of,
-    low,
-    high,
-    top,
-    across,
-    nan,
-    f,
-    begin,
-    c0,
-    c1,
-    perm,
-    gather,
-    m,
-    out,
-    index,
+    x, key, rank_of, low, high, top, across, nan, f, begin, c0, c1, perm, gather, m, out, index,
     share,
-):
+):  # fmt: skip
     """One level of one bag: what lies at ``low``, with the share ``f`` of ``high``; NaN where ``top`` is."""
     f = x.dtype.type(f)
     for c in range(c1 - c0):
@@ -182,26 +151,9 @@ def write_level(  # type: ignore[no-untyped-def]
 
 @kernel
 def order_bags(  # type: ignore[no-untyped-def]
-    x,
-    bits,
-    real,
-    pairs,
-    perm,
-    gather,
-    weight,
-    ptr,
-    bag_order,
-    how,
-    levels,
-    out,
-    index,
-    share,
-    limit,
-    first,
-    last,
-    from_column,
-    to_column,
-):
+    x, bits, real, pairs, perm, gather, weight, ptr, bag_order, how, levels, out, index, share,
+    limit, first, last, from_column, to_column,
+):  # fmt: skip
     """Sorts bags of at most ``limit`` elements, and writes all of it or the elements of the levels."""
     down = how in (_DESCENDING, _LARGEST)
     sorts, weighted = how <= _DESCENDING, weight.size > 0

@@ -94,23 +94,9 @@ def softpool_forward(  # type: ignore[no-untyped-def]
 
 @kernel
 def softpool_backward(  # type: ignore[no-untyped-def]
-    x,
-    t,
-    index,
-    ordered,
-    weight,
-    row_ptr,
-    row_elements,
-    out,
-    kept,
-    lacks,
-    grad,
-    grad_x,
-    grad_t,
-    slot,
-    first,
-    last,
-):
+    x, t, index, ordered, weight, row_ptr, row_elements, out, kept, lacks, grad, grad_x, grad_t,
+    slot, first, last,
+):  # fmt: skip
     """Gradients of ``sum softmax(t x) x`` to the rows ``x``, and to ``t`` as one sum per chunk."""
     channels = x.shape[1]
     one = x.dtype.type(1)

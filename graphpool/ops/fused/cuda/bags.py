@@ -13,16 +13,9 @@ import triton.language as tl
 
 @triton.jit
 def element(
-    e,
-    inside,
-    perm,
-    gather,
-    weight,
-    PERM: tl.constexpr,
-    GATHER: tl.constexpr,
-    WEIGHT: tl.constexpr,
-    ACC: tl.constexpr,
-):  # noqa: E501
+    e, inside, perm, gather, weight,
+    PERM: tl.constexpr, GATHER: tl.constexpr, WEIGHT: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
     """Element, row of x and weight at the positions ``e``; weight 0 outside."""
     i = tl.load(perm + e, mask=inside, other=0) if PERM else e
     r = tl.load(gather + i, mask=inside, other=0) if GATHER else i

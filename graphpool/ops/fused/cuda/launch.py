@@ -80,19 +80,11 @@ def reduce_bags(
     none = layout.ptr
     where = [none if v is None else v for v in (layout.perm, layout.gather, layout.weight)]
     kernel[(runs.begin.shape[0], triton.cdiv(channels, block))](
-        *arrays,
-        *where,
-        runs.begin,
-        runs.end,
-        *results,
-        PERM=layout.perm is not None,
-        GATHER=layout.gather is not None,
-        WEIGHT=layout.weight is not None,
-        ACC=accumulator(x),
-        BE=element_block(layout.num_elements(x), runs.begin.shape[0]),
-        BC=block,
-        **flags,
-    )
+        *arrays, *where, runs.begin, runs.end, *results,
+        PERM=layout.perm is not None, GATHER=layout.gather is not None,
+        WEIGHT=layout.weight is not None, ACC=accumulator(x),
+        BE=element_block(layout.num_elements(x), runs.begin.shape[0]), BC=block, **flags,
+    )  # fmt: skip
 
 
 def walk_rows(
@@ -117,29 +109,13 @@ def walk_rows(
         where = (layout.bag_of, layout.weight, layout.row_ptr, layout.row_elements)
         wide = dtype == torch.float64
         cuda_rows.walk[(programs, triton.cdiv(channels, block))](
-            x,
-            none if t is None else t,
-            none if score is None else score,
-            *(none if v is None else v for v in where),
-            *bags,
-            out,
-            partial,
-            rows,
-            channels,
-            heads,
-            channels // heads,
-            limits(x.dtype)[0],
-            709.782712893384 if wide else 88.72283,
-            MODE=mode,
-            PTR=gathered,
-            ELEMENTS=layout.row_elements is not None,
-            WEIGHT=layout.weight is not None,
-            PARAMETER=t is not None,
-            ACC=accumulator(x),
-            ROWS=step,
-            BE=8 if gathered else 32,
-            BC=block,
-        )
+            x, *(none if v is None else v for v in (t, score, *where)), *bags, out, partial,
+            rows, channels, heads, channels // heads,
+            limits(x.dtype)[0], 709.782712893384 if wide else 88.72283,
+            MODE=mode, PTR=gathered, ELEMENTS=layout.row_elements is not None,
+            WEIGHT=layout.weight is not None, PARAMETER=t is not None, ACC=accumulator(x),
+            ROWS=step, BE=8 if gathered else 32, BC=block,
+        )  # fmt: skip
     return out, None if t is None else partial.sum(0)
 
 

@@ -115,27 +115,11 @@ def segment_softmax_sum_backward(
         block = max(1, min(64 // wide, triton.next_power_of_2(heads)))
         none = at.ptr
         cuda_rows.score_backward[(triton.cdiv(elements, 16), triton.cdiv(heads, block))](
-            score,
-            value,
-            at.bag_of,
-            none if at.gather is None else at.gather,
-            none if at.weight is None else at.weight,
-            out,
-            lacks,
-            kept,
-            grad,
-            grad_score,
-            elements,
-            value.shape[1],
-            heads,
-            width,
-            GATHER=at.gather is not None,
-            WEIGHT=at.weight is not None,
-            ACC=accumulator(value),
-            BE=16,
-            BH=block,
-            BW=wide,
-        )
+            score, value, at.bag_of, *(none if v is None else v for v in (at.gather, at.weight)),
+            out, lacks, kept, grad, grad_score, elements, value.shape[1], heads, width,
+            GATHER=at.gather is not None, WEIGHT=at.weight is not None, ACC=accumulator(value),
+            BE=16, BH=block, BW=wide,
+        )  # fmt: skip
     return grad_score.to(score.dtype), grad_value.to(value.dtype)
 
 

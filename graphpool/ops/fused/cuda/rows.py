@@ -31,25 +31,9 @@ def share(s, rate, kept, n, h, m, H, ACC: tl.constexpr):
 
 @triton.jit
 def terms(
-    x,
-    w,
-    n,
-    c,
-    m,
-    score,
-    i,
-    h,
-    u,
-    v,
-    grad,
-    t,
-    C,
-    H,
-    TINY: tl.constexpr,
-    CEILING: tl.constexpr,
-    MODE: tl.constexpr,
-    ACC: tl.constexpr,
-):  # noqa: E501
+    x, w, n, c, m, score, i, h, u, v, grad, t, C, H,
+    TINY: tl.constexpr, CEILING: tl.constexpr, MODE: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
     """What one reading of ``x`` adds to the gradient of the row, and to that of the parameter."""
     at = n * C + c
     g = tl.load(grad + at, mask=m, other=0).to(ACC)

@@ -188,27 +188,9 @@ def _select_keys(keys, k, held, word):
 
 @kernel(fastmath=_FAST)
 def nearest(
-    xyz,
-    position,
-    box,
-    base,
-    depth,
-    ptr,
-    asked,
-    row,
-    asked_box,
-    asked_base,
-    asked_depth,
-    asked_ptr,
-    exclude,
-    limit,
-    k,
-    ascending,
-    out_d,
-    out_i,
-    low,
-    high,
-):
+    xyz, position, box, base, depth, ptr, asked, row, asked_box, asked_base, asked_depth, asked_ptr,
+    exclude, limit, k, ascending, out_d, out_i, low, high,
+):  # fmt: skip
     """The ``k`` nearest within ``limit``, -1 / inf where missing, for the leaves ``low, ..., high - 1`` of
     the tree of the queries (``asked`` to ``asked_ptr``, as the tree of the points).
 
@@ -332,25 +314,9 @@ def nearest(
 
 @kernel(fastmath=_FAST)
 def within(
-    xyz,
-    position,
-    box,
-    base,
-    depth,
-    ptr,
-    queries,
-    cloud,
-    order,
-    exclude,
-    limit,
-    inclusive,
-    offsets,
-    counting,
-    out_d,
-    out_i,
-    low,
-    high,
-):
+    xyz, position, box, base, depth, ptr, queries, cloud, order, exclude, limit, inclusive, offsets,
+    counting, out_d, out_i, low, high,
+):  # fmt: skip
     """All points within ``limit`` (squared). ``counting`` writes only the number of each query to
     ``offsets[q + 1]``; otherwise the rows start at ``offsets[q]`` and are sorted."""
     stack = np.empty(64, np.int64)

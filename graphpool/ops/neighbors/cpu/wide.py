@@ -59,24 +59,9 @@ def _leaf_distances(xyz, first, end, query, limit, out):
 
 @kernel(fastmath=_FAST)
 def nearest(
-    xyz,
-    position,
-    box,
-    base,
-    depth,
-    ptr,
-    queries,
-    cloud,
-    order,
-    exclude,
-    limit,
-    k,
-    ascending,
-    out_d,
-    out_i,
-    low,
-    high,
-):
+    xyz, position, box, base, depth, ptr, queries, cloud, order, exclude, limit, k, ascending,
+    out_d, out_i, low, high,
+):  # fmt: skip
     """Rows ``order[low:high]`` of the answer; arguments as :func:`cpu_knn.nearest`, always ascending."""
     few = k <= SMALL
     capacity = k if few else 2 * k
@@ -148,25 +133,9 @@ def nearest(
 
 @kernel(fastmath=_FAST)
 def within(
-    xyz,
-    position,
-    box,
-    base,
-    depth,
-    ptr,
-    queries,
-    cloud,
-    order,
-    exclude,
-    limit,
-    inclusive,
-    offsets,
-    counting,
-    out_d,
-    out_i,
-    low,
-    high,
-):
+    xyz, position, box, base, depth, ptr, queries, cloud, order, exclude, limit, inclusive, offsets,
+    counting, out_d, out_i, low, high,
+):  # fmt: skip
     """All points within ``limit`` (squared); arguments as :func:`cpu_knn.within`."""
     stack, levels = np.empty(64, np.int64), np.empty(64, np.int64)
     leaf = np.empty(256, xyz.dtype)

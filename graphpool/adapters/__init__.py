@@ -1,0 +1,1 @@
+"""Pools inside other packages; each file needs the package that it is called after."""
