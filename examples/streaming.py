@@ -165,6 +165,7 @@ def shards(args: argparse.Namespace) -> None:
     print(f"\none bag in unequal shards\n{format_table(rows, headers)}")
 
 
+@torch.no_grad()
 def window(args: argparse.Namespace) -> None:
     """Standard deviations of the ranges in the last columns of a sweep, of which one is a false return."""
     g, width, height = torch.Generator().manual_seed(args.seed), 100, 32
@@ -222,12 +223,12 @@ def window(args: argparse.Namespace) -> None:
     print(f"\n{width} columns of a sweep, {args.steps:,} steps\n{format_table(rows, headers)}")
 
 
+@torch.no_grad()
 def errors(args: argparse.Namespace) -> None:
     """The variance of N(100, 1), one element per merge."""
     x = 100 + torch.randn(args.merges, 1, generator=torch.Generator().manual_seed(args.seed))
-    at = sorted({int(10 ** (k / 4)) for k in range(4, 40)} & set(range(args.merges + 1))) + [
-        args.merges
-    ]
+    powers = {int(10 ** (k / 4)) for k in range(4, 40)}
+    at = sorted({n for n in powers if n < args.merges} | {args.merges})
     exact = {n: x[:n].double().var(correction=0) for n in at}
     curves: dict[str, list[float]] = {}
     for name, kind in FORMATS.items():

@@ -174,7 +174,7 @@ class Aggregation(ChannelModule):
             >>> from graphpool import aggr
             >>> state = aggr.Mean().begin(2)
             >>> _ = state.add(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1]))
-            >>> state.add(torch.tensor([[5.0]]), torch.tensor([1])).result()
+            >>> state.add(torch.tensor([[5.0]]), torch.tensor([1])).result().detach()
             tensor([[1.0000],
                     [3.5000]])
         """

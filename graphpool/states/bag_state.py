@@ -58,7 +58,7 @@ class BagState(Held):
     Example:
         >>> from graphpool import aggr
         >>> a, b = aggr.Std().begin(1), aggr.Std().begin(1)
-        >>> a.add(torch.tensor([[1.0], [2.0]])).merge(b.add(torch.tensor([[6.0]]))).result()
+        >>> a.add(torch.tensor([[1.0], [2.0]])).merge(b.add(torch.tensor([[6.0]]))).result().detach()
         tensor([[2.1602]])
     """
 

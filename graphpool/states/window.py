@@ -27,7 +27,7 @@ class Window:
         >>> window = Window(aggr.Max())
         >>> for value in (9.0, 1.0, 3.0):
         ...     _ = window.push(torch.tensor([[value]]))
-        >>> window.pop().result()
+        >>> window.pop().result().detach()
         tensor([[3.]])
     """
 
