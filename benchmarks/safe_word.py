@@ -134,16 +134,18 @@ def table(cells: list[list[Any]], header: list[str]) -> str:
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [header, rule, *cells])
 
 
+def shared_seeds(runs: list[Run], task: str, pools: list[str]) -> set[int]:
+    """The seeds that all of these pools have been trained with."""
+    mine = [r for r in runs if r["task"] == task]
+    return set.intersection(*({r["seed"] for r in mine if r["pool"] == pool} for pool in pools))
+
+
 def summarise(runs: list[Run], pools: list[str]) -> dict[str, dict[str, float]]:
     """The score of each pool by measure: means over the seeds that all of these pools have."""
     rows: dict[str, dict[str, float]] = {}
     for name, task in TASKS.items():
         mine = [r for r in runs if r["task"] == name and r["pool"] in pools]
-        seeds = {
-            s
-            for s in {r["seed"] for r in mine}
-            if len({r["pool"] for r in mine if r["seed"] == s}) == len(pools)
-        }
+        seeds = shared_seeds(runs, name, pools)
         for measure, kind in task.measures.items():
             for pool in pools:
                 values = [
@@ -176,7 +178,8 @@ def report(runs: list[Run], pools: list[str]) -> str:
     rows = summarise(runs, pools)
     place = ranks(rows)
     kinds = {m: kind for task in TASKS.values() for m, kind in task.measures.items()}
-    seeds = {m: len({r["seed"] for r in runs if m in TASKS[r["task"]].measures}) for m in rows}
+    task_of = {m: name for name, task in TASKS.items() for m in task.measures}
+    seeds = {m: len(shared_seeds(runs, task_of[m], pools)) for m in rows}
     digits = {"accuracy": ".1f", "error": ".3g"}
     units = {"accuracy": "%", "error": "error"}
     cells = [
