@@ -52,8 +52,8 @@ contract(x, edge_index, cluster, pool="max")          # clusters of nodes, see t
 | what all layers say | `layer_attention` |
 
 Bags too large to be seen at once are pooled exactly in pieces (guide to streams), or from samples by
-`midam_lse` and `midam_attention`, which keep an estimate for every training bag. `dynamic_kmax` and `ward`
-make smaller bags of bags: their result is ragged, `(values, Segments)`.
+`midam_lse` and `midam_attention`, which keep an estimate for every training bag. `dynamic_kmax` and
+`ward` make smaller bags of bags: their result is ragged, `(values, Segments)`.
 
 `isab` is the recipe of the Set Transformer under one name: its layers between the elements, then `pma`.
 
