@@ -1,6 +1,6 @@
 """Draws docs/images/forgets.png: how well pools see that two equal elements have parted (worst of 64 bags).
 
-    PYTHONPATH=. python docs/figures/forgets.py
+PYTHONPATH=. python docs/figures/forgets.py
 """
 
 from __future__ import annotations
