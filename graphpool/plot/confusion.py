@@ -11,7 +11,6 @@ from torch import Tensor
 
 from graphpool._optional import require
 
-__all__ = ["confusion_matrix"]
 _MANY = 15  # From so many classes on, cells are small and hold percentages of two digits.
 
 

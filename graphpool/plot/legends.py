@@ -10,8 +10,6 @@ import numpy as np
 from graphpool._optional import require
 from graphpool.plot.colors import label_colors
 
-__all__ = ["legend", "scale_bar", "shown_labels"]
-
 
 def shown_labels(values: Iterable[Any]) -> np.ndarray:
     """The different labels of several pictures; numbers, errors and colours have none."""

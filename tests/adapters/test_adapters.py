@@ -43,7 +43,7 @@ def test_a_classifier_of_bags_is_an_estimator():
     stacked = np.stack([bag[:4] for bag in X])
     assert np.allclose(model.predict_proba(stacked), model.predict_proba(list(stacked)))
     shifted = BagClassifier("std", epochs=15, random_state=3).fit([5 + 3 * bag for bag in X], y)
-    assert np.allclose(shifted.predict_proba([5 + 3 * bag for bag in X]), one, atol=0.01)
+    assert np.allclose(shifted.predict_proba([5 + 3 * bag for bag in X]), one, atol=0.05)
     for several in (("mean", "max"), ["mean", "max"], "gnp"):
         assert BagClassifier(several, epochs=1).fit(X, y).predict(X[:1]).shape == (1,)
 

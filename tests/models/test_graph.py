@@ -172,7 +172,7 @@ def test_custom_parts():
         ({"norm": "group"}, "norm"),
         ({"conv": "gcn"}, "`conv` must be one of gin"),
         ({"aggr": ("sum",)}, "one entry for each of the 3 layers"),
-        ({"aggr": "gpn"}, "Did you mean 'gnp'"),
+        ({"aggr": "gpn"}, "Did you mean .*'gnp'"),
         ({"encoder": "cnn"}, "encoder"),
         ({"head": "cnn"}, "head"),
         ({"conv": "pair_mlp", "aggr": ("sum", "sum", ["sum", "max"]), "jumping": "sum"}, "equal"),

@@ -68,14 +68,10 @@ class Fishnets(MatrixAggregation):
         q, entries = self.size, self.root(x)
         below, diagonal = entries[:, q:], softplus(entries[:, :q])
         row, column = torch.tril_indices(q, q, -1, device=x.device)
-        # Where each place of the matrix finds its number: in the diagonal, below it, or a zero.
-        place = torch.full((q, q), q * (q + 1) // 2, device=x.device)
-        place[row, column] = torch.arange(len(row), device=x.device) + q
-        place.diagonal().copy_(torch.arange(q, device=x.device))
-        held = torch.cat([diagonal, below, torch.zeros_like(entries[:, :1])], dim=1)
-        root = held[:, place.flatten()].view(-1, q, q)
-        # Far from 0 what an element does not know is lost beside what it knows.
-        root = root.double()
+        # Which number goes to which place below the diagonal. Far from 0 what an element does not know is
+        # lost beside what it knows.
+        places = torch.eye(q * q, dtype=torch.double, device=x.device)[q * row + column]
+        root = (below.double() @ places).view(-1, q, q) + torch.diag_embed(diagonal.double())
         return self.score(x).double(), root @ root.mT
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
@@ -88,7 +84,8 @@ class Fishnets(MatrixAggregation):
         """The result of the sums of scores ``[S, q]`` and Fisher matrices ``[S, q * q]``."""
         known = known.unflatten(1, (self.size, self.size))
         eye = torch.eye(self.size, dtype=known.dtype, device=known.device)
-        solved = torch.linalg.solve(eye + known, total.unsqueeze(-1)).squeeze(-1)
+        # The tangent of a tangent of linalg.solve is wrong (PyTorch 2.13); the matrix is at least 1.
+        solved = (torch.linalg.inv(eye + known) @ total.unsqueeze(-1)).squeeze(-1)
         return self.p(solved.to(self.p.weight.dtype))
 
     def merging(self) -> Mergeable:

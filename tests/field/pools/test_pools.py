@@ -153,7 +153,6 @@ def test_pools_of_pyg_by_name(name, arguments, width):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("set2set", {}, "Set2Set needs processing_steps"),
         ("sort", {}, "SortAggregation needs k"),
         ("lstm", {"depth": 1}, "LSTMAggregation cannot be made .*depth"),
         ("softmax", {"lern": True}, "does not take lern. Did you mean learn?"),

@@ -184,7 +184,7 @@ def forward(
     channels = x.shape[1]
     chunks, limit, long_bags = bag_chunks(at.ptr, channels)
     where = (x, p, mix, growth, at.perm, at.gather, at.weight)
-    rows = kept.reshape(-1, channels)
+    rows = kept.reshape(kept.shape[0] * KEPT, channels)
     run(mixed_forward, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, rows, size), chunks)
     if long_bags is None:
         return

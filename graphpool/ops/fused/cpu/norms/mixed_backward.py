@@ -275,7 +275,7 @@ def backward(
 ) -> None:
     """Fills the gradients of all inputs from ``grad`` ``[S, C]``."""
     channels, count = x.shape[1], len(out)
-    rows = kept.reshape(-1, channels)
+    rows = kept.reshape(kept.shape[0] * KEPT, channels)
 
     def shared(chunks):
         return np.zeros((len(chunks), SHARED * channels))
