@@ -33,6 +33,7 @@ CONTENTS = {
         "writing-your-own",
         "hierarchies",
         "links",
+        "over-squashing",
         "points",
         "meshes",
         "relational",
