@@ -63,7 +63,12 @@ PACKAGES: dict[str, Package] = {
     "sklearn": Package(
         "interop", "estimators for bags, clouds", _extra("interop"), distribution="scikit-learn"
     ),
-    "chemprop": Package("interop", "pools over the atoms of molecules", _extra("interop")),
+    "chemprop": Package(
+        "interop",
+        "pools over the atoms of molecules",
+        _extra("interop"),
+        ("libx11-6", "libxext6", "libxrender1"),
+    ),
     "sentence_transformers": Package(
         "interop", "pools over the tokens of sentences", _extra("interop")
     ),
