@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.abc
+import importlib.util
 import math
 import os
 import shutil
@@ -20,6 +21,14 @@ import pytest
 import torch
 
 from graphpool import _optional
+
+# A machine with a card has perhaps no hypothesis, and runs the tests that do without.
+if importlib.util.find_spec("hypothesis"):
+    from hypothesis import settings
+
+    # How long an example takes says more about the machine than about the library.
+    settings.register_profile("graphpool", deadline=None)
+    settings.load_profile("graphpool")
 
 NOT_TRIED = "not tried: "
 #: What brings the packages that graphpool itself never imports.

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpool.overlap import joined, neighborhood_overlap, without_links
@@ -20,7 +20,6 @@ def as_pairs(pairs):
     return torch.tensor(pairs, dtype=torch.long).view(-1, 2).t()
 
 
-@settings(deadline=None)
 @given(edges_of)
 def test_bags_are_those_of_sets(case):
     """Repeated edges, self-loops, pairs of one node, pairs that are edges, no edges, no pairs."""
@@ -37,7 +36,6 @@ def test_bags_are_those_of_sets(case):
             assert got == sorted(meant(around[i], around[j]))
 
 
-@settings(deadline=None)
 @given(edges_of)
 def test_links_go_in_both_directions_and_nothing_else_does(case):
     n, edges, pairs = case

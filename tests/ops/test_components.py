@@ -15,7 +15,7 @@ def graphs(draw):
     return nodes, torch.tensor(edges, dtype=torch.long).reshape(-1, 2).t()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graphs(), st.sampled_from(["scipy", "propagation"]))
 def test_components_are_those_of_networkx_in_the_order_of_their_smallest_nodes(graph, method):
     nodes, edges = graph
@@ -34,7 +34,7 @@ def test_a_long_path_takes_few_rounds_and_ends_in_one_component():
     assert connected_components(shuffled, 5000, "propagation").unique().tolist() == [0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graphs(), st.booleans(), st.integers(1, 6))
 def test_contraction_is_that_of_a_loop(graph, directed, modulus):
     nodes, edges = graph

@@ -18,7 +18,6 @@ from graphpool import Segments, ops
 EXAMPLES = 330
 relaxed = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=True,
 )

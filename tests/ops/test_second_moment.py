@@ -3,14 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpool import Segments, explain, use_backend
 from graphpool.ops.second_moment import segment_matmul, segment_outer, segment_second_moment
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 9), st.integers(1, 9))
 def test_against_loops(sizes, p, q):
     torch.manual_seed(0)

@@ -216,7 +216,7 @@ def test_half_precision_is_sampled_in_float32():
     assert fps(points, num_samples=50).tolist() == naive(points.float(), 50)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.integers(-2, 2), min_size=3, max_size=3), min_size=1, max_size=40),
     st.lists(st.integers(0, 3), min_size=40, max_size=40),

@@ -207,7 +207,7 @@ def test_groups_leave_out_what_is_missing():
     assert bool((groups.index >= 0).all())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.integers(-2, 2), min_size=3, max_size=3), min_size=0, max_size=40),
     st.lists(st.integers(0, 3), min_size=40, max_size=40),
