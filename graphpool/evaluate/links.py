@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graphpool._arguments import as_count
 from graphpool.evaluate.squashing import incoming_matrix
-from graphpool.ops import segment_mean
+from graphpool.ops import segment_mean, segment_sum
 from graphpool.overlap import checked_edges, neighborhood_overlap
 from graphpool.segments import Segments
 
@@ -55,8 +55,7 @@ def adamic_adar(edge_index: Tensor, pairs: Tensor, num_nodes: int) -> Tensor:
     common = neighborhood_overlap(edge_index, pairs, num_nodes).common
     sent = (edge_index[0].long() * num_nodes + edge_index[1].long()).unique() // max(num_nodes, 1)
     degree = torch.bincount(sent, minlength=num_nodes).double()
-    total = torch.zeros(pairs.size(1), dtype=torch.double)
-    return total.index_add(0, common.segments.index, degree.log().reciprocal()[common.nodes])
+    return segment_sum(degree.log().reciprocal()[common.nodes], common.segments)
 
 
 def topological_concentration(
