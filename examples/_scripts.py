@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,17 @@ _OTHER_NAMES = {
     "batch_size": "batch", "num_samples": "num_points", "per_class": "limit", "device": "device",
     "hidden_channels": "hidden", "channels": "hidden", "num_layers": "layers",
 }  # fmt: skip
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, in MiB."""
+    status = Path("/proc/self/status")
+    if (
+        status.exists()
+    ):  # where the other way counts what the process that started this one held, too
+        found = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(next(found).split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class ScriptParser(argparse.ArgumentParser):

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
+from _scripts import peak_memory
 from torch import Tensor, nn
 
 import graphpool
@@ -19,12 +19,6 @@ from graphpool import aggr
 
 CHANNELS, ROWS = 16, 1 << 15
 POOLS = ["mean", "std", "logsumexp", "gnp"]
-
-
-def peak() -> float:
-    """The most memory that this process has held, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def generated(count: int, width: int = CHANNELS, seed: int = 0) -> Iterator[Tensor]:
@@ -99,4 +93,4 @@ if __name__ == "__main__":
     name, number = sys.argv[1:]
     # Kernels are loaded before the clock is started.
     JOBS[name](100)
-    print(json.dumps({**JOBS[name](int(number)), "peak": peak()}))
+    print(json.dumps({**JOBS[name](int(number)), "peak": peak_memory()}))

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import resource
 import time
 from pathlib import Path
 
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
+from _scripts import peak_memory
 from _scripts import run as run_script
 from torch import Tensor
 from torch_geometric.data import Data
@@ -46,11 +46,6 @@ def make_graph(num_nodes: int, degree: int, seed: int) -> Data:
     label = ops.segment_mean(largest, bags, gather=source)
     label = (label - label.mean()) / label.std()
     return Data(x=x, y=label, edge_index=torch.stack([source, target]))
-
-
-def peak_memory() -> float:
-    """Largest resident size of this process so far, in GiB (Linux counts in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def run(args: argparse.Namespace, data: Data, aggr: tuple[str, ...], name: str) -> dict:
@@ -144,10 +139,10 @@ def main() -> None:
     args = parse()
     folder = out_dir(args)
     seed_everything(args.seed)
-    before = peak_memory()
+    before = peak_memory() / 1024
     data = make_graph(args.nodes, args.degree, args.seed)
     print(f"{data.num_nodes:,} nodes, {data.num_edges:,} edges")
-    held = peak_memory()
+    held = peak_memory() / 1024
     results, rows = {}, []
     for pair in args.pools:
         first, _, second = pair.partition(",")
@@ -165,7 +160,7 @@ def main() -> None:
     print(format_table(rows, headers))
     print(
         f"peak memory: {before:.2f} GiB at the start, {held:.2f} with the graph, "
-        f"{peak_memory():.2f} at the end"
+        f"{peak_memory() / 1024:.2f} at the end"
     )
     picture = folder / "neighbor_sampling.png"
     draw(results, picture)

@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from _common import format_table, make_parser, out_dir
+from _scripts import peak_memory
 from _scripts import run as run_script
 from _streaming_digits import compare
-from _streaming_jobs import CHANNELS, POOLS, ROWS, generated, peak
+from _streaming_jobs import CHANNELS, POOLS, ROWS, generated
 from torch import nn
 from tqdm import tqdm
 
@@ -119,7 +120,7 @@ def digits(args: argparse.Namespace) -> None:
         f"{args.seconds:g} s of training"
     )
     print(format_table(rows, ["trained on", "accuracy", "steps"]))
-    print(f"peak memory {peak():.0f} MB")
+    print(f"peak memory {peak_memory():.0f} MB")
 
 
 def _share_of(rank: int, size: int, folder: str, start: list[int]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from graphpool.ops.fused.cpu.core import (
     add_up,
     carry,
+    inlined,
     kernel,
     row_chunks,
     run,
@@ -92,12 +93,41 @@ def softpool_forward(  # type: ignore[no-untyped-def]
         keep(top, z, scale, piece, kept, n)
 
 
+@inlined
+def pack(out, kept, lacks, grad, n, table, row):  # type: ignore[no-untyped-def]
+    """Fills ``table[row]`` ``[3, C]`` with what the gradients need of a bag: its top, what the result is off
+    that, and the gradient over the sum of exponentials.
+
+    The offset is infinite just where the result is. Rounded, it is wrong by no more than the difference
+    between an element and the top, which is below ``log(n) / t``.
+    """
+    zero = out.dtype.type(0)
+    inf = out.dtype.type(np.inf)
+    most = largest(zero)
+    for c in range(out.shape[1]):
+        y, top = out[n, c], kept[n, 0, c]
+        off = y - top + lacks[n, c]
+        off = min(max(off, -most), most) if off == off else off
+        table[row, 0, c] = top
+        table[row, 1, c] = inf if abs(y) == inf else off
+        table[row, 2, c] = grad[n, c] * kept[n, 1, c]
+
+
+@kernel
+def pack_bags(out, kept, lacks, grad, table, slot, first, last):  # type: ignore[no-untyped-def]
+    for n in range(first, last):
+        pack(out, kept, lacks, grad, n, table, n)
+
+
 @kernel
 def softpool_backward(  # type: ignore[no-untyped-def]
-    x, t, index, ordered, weight, row_ptr, row_elements, out, kept, lacks, grad, grad_x, grad_t,
+    x, t, index, ordered, weight, row_ptr, row_elements, out, kept, lacks, grad, table, grad_x, grad_t,
     slot, first, last,
 ):  # fmt: skip
-    """Gradients of ``sum softmax(t x) x`` to the rows ``x``, and to ``t`` as one sum per chunk."""
+    """Gradients of ``sum softmax(t x) x`` to the rows ``x``, and to ``t`` as one sum per chunk.
+
+    Bags that are met in order are packed here, one at a time; of others ``table`` holds all.
+    """
     channels = x.shape[1]
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
@@ -105,7 +135,9 @@ def softpool_backward(  # type: ignore[no-untyped-def]
     total = np.zeros(channels, x.dtype)
     whole = np.zeros(channels, np.float64)
     rate = x.dtype.type(1 / LN2) * t
-    rows_of_bags = kept.reshape(kept.shape[0], 2 * channels)
+    packed = np.empty((1, 3, channels), x.dtype) if ordered else table
+    rows_of_bags = packed.reshape(packed.shape[0], 3 * channels)
+    latest = -1
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
     for c in range(channels):
         grad_t[slot, c] = 0.0
@@ -119,21 +151,24 @@ def softpool_backward(  # type: ignore[no-untyped-def]
             carry(grad_x, r, whole, j - start)
             if not ordered and j + AHEAD < final:
                 i = row_elements[j + AHEAD] if has_elements else j + AHEAD
-                fetch_row(out, index[i])
-                fetch_row(lacks, index[i])
                 fetch_row(rows_of_bags, index[i])
-                fetch_row(grad, index[i])
             i = row_elements[j] if has_elements else j
             w = weight[i] if has_weight else one
             if w == zero:
                 continue
             n = index[i]
+            if ordered:
+                if n != latest:
+                    pack(out, kept, lacks, grad, n, packed, 0)
+                    latest = n
+                n = 0
             for c in range(channels):
-                v, top, y = x[r, c], kept[n, 0, c], out[n, c]
-                a = w * exp2(zero if v == top else rate[c] * (v - top)) * kept[n, 1, c]
+                v, top, off = x[r, c], packed[n, 0, c], packed[n, 1, c]
+                s = zero if v == top else v - top
+                a = w * exp2(rate[c] * s)
                 # Moving the shares does not move an infinite result.
-                d = zero if (a == zero) | (abs(y) == inf) else v - y - lacks[n, c]
-                a *= grad[n, c]
+                d = zero if (a == zero) | (abs(off) == inf) else s - off
+                a *= packed[n, 2, c]
                 grad_x[r, c] += a * (one + t[c] * d)
                 total[c] += a * d * d
         settle(grad_x, r, whole, stop - start)
@@ -162,7 +197,11 @@ def backward(
     chunks = at.backward_chunks(x.shape[1])
     sums = np.zeros((len(chunks), x.shape[1]))
     where = (at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
-    run(softpool_backward, (x, t, *where, out, kept, lacks, grad, grad_x, sums), chunks)
+    bags = (out, kept, lacks, grad)
+    table = fresh((0 if at.in_order else len(out), 3, x.shape[1]), out)
+    if not at.in_order:
+        run(pack_bags, (*bags, table), row_chunks(len(out), table.size))
+    run(softpool_backward, (x, t, *where, *bags, table, grad_x, sums), chunks)
     grad_t[:] = sums.sum(0)
 
 
