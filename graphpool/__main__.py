@@ -16,6 +16,7 @@ import importlib
 import inspect
 import itertools
 import json
+import os
 import re
 import sys
 import warnings
@@ -34,7 +35,7 @@ from graphpool.files.meshes import MeshFiles
 from graphpool.files.points import PointFiles
 from graphpool.files.reader import Files, Item
 from graphpool.files.report import write_csv
-from graphpool.files.runs import Settings, doubts, judge, read_splits, train_files
+from graphpool.files.runs import Settings, doubts, judge, read_splits, shown_before, train_files
 
 READERS = {reader.kind: reader for reader in (PointFiles, MeshFiles, GraphFiles, BagFiles)}
 
@@ -109,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(used, "model", **at, help="a checkpoint")
     add([*train, judge], "data", **at, help="the folder")
     add([predict], "data", **at, nargs="+", help="files, or folders")
-    add(train, "--out", **at, default=Path("run"), help="folder for the results")
+    add(train, "--out", **at, default=Path("run"), help="folder for the results; run, if not given")
     add(used, "--out", **at, help="a .csv or .json; a folder for the report")
     add(train, "--classes", type=_words, help="their names in order; all that are there")
     for one, reader in zip(train, READERS.values(), strict=True):
@@ -125,7 +126,7 @@ def make_parser() -> argparse.ArgumentParser:
     add([predict], "--pictures", **at, help="a .png to draw the first twelve into")
     add([predict], "--up", choices="xyz", default="z", help="the axis that points up in pictures")
     add([judge], "--split", help="test, or all if there is none")
-    add([info], "file", **at, nargs="?")
+    add([info], "file", **at, nargs="?", help="a file of data, or a checkpoint")
     # fmt: on
     return parser
 
@@ -148,7 +149,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog} {args.command}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{parser.prog} {args.command}: interrupted", file=sys.stderr)
+        on = args.command == "train" and (args.out / "run.pt").exists()
+        more = "; the same command with --resume goes on" if on else ""
+        print(f"{parser.prog} {args.command}: interrupted{more}", file=sys.stderr)
         return 130
     return 0
 
@@ -177,6 +180,7 @@ def _train(args: argparse.Namespace) -> None:
         raise ValueError(
             f"`out` must be a new folder, or `resume` go on with it; {args.out} has a run."
         )
+    _make_folder(args.out, "out")
     parts = read_splits(args.data, files, settings, args.table, 40 if args.quick else None)
     print(", ".join(f"{len(items)} {split}" for split, items in parts.items()), "items")
     predictor = train_files(parts, files, settings, args.classes, run)
@@ -193,6 +197,17 @@ def _train(args: argparse.Namespace) -> None:
     print(f"python -m graphpool predict {path} FILE")
 
 
+def _make_folder(path: Path, name: str) -> None:
+    """Finds out before the work, not behind it, that its result cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK)
+    except OSError as error:
+        raise ValueError(f"`{name}`: {path} cannot be a folder: {error.strerror}.") from None
+    if not writable:
+        raise ValueError(f"`{name}`: nothing can be written to {path}.")
+
+
 def _report(predictor: Predictor, items: Sequence[Item], split: str, folder: Path | None) -> None:
     report = judge(predictor, items)
     text = f"{split}: {report}\n\n{report.table()}\n"
@@ -200,18 +215,24 @@ def _report(predictor: Predictor, items: Sequence[Item], split: str, folder: Pat
         text += "\nThe epoch was chosen on these files, so the number is optimistic.\n"
     print(text)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.md").write_text(text, encoding="utf-8")
         report.write(folder)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     predictor = load(args.model, args.device)
+    if args.out is not None:
+        _make_folder(args.out, "out")
     parts = read_splits(args.data, predictor.reading()[0], Settings(val=0, test=0), args.table)
     split = args.split or ("test" if parts["test"] else "all")
     items = {**parts, "all": sum(parts.values(), [])}.get(split)
     if not items:
         raise ValueError(f"`split` must be all or one that {args.data} has; got {split!r}.")
+    if seen := shown_before(predictor, items):
+        print(
+            f"note: {seen} of these {len(items)} items trained the network or chose its epoch, so the number "
+            f"is optimistic."
+        )
     _report(predictor, items, split, args.out)
 
 
@@ -224,18 +245,40 @@ def _predict(args: argparse.Namespace) -> None:
         raise ValueError(
             f"`ply` needs a network that labels each {files.element}; got one class per file."
         )
+    if args.pictures is not None and type(files).draw is Files.draw:
+        raise ValueError(f"`pictures` are for points and meshes; got {files.kind}.")
+    for name, folder in (
+        ("out", args.out and args.out.parent),
+        ("ply", args.ply),
+        ("pictures", args.pictures and args.pictures.parent),
+    ):
+        if folder is not None:
+            _make_folder(folder, name)
+    if lost := [path for path in args.data if not path.exists()]:
+        raise FileNotFoundError(f"There is no file {lost[0]}.")
     listed = [list_files(path, files) if path.is_dir() else [Located(path)] for path in args.data]
     paths = [entry.file for entries in listed for entry in entries]
     if args.ply is not None and len({path.stem for path in paths}) < len(paths):
         raise ValueError("`ply` needs files of different names, for it writes all into one folder.")
     found: list[Prediction] = []
     shown: list[Item] = []
+    failed = 0
     for path in paths:
-        items = files.read(path)
-        found += (new := [predictor.of_item(item) for item in items])
+        try:
+            items = files.read(path)
+            new = [predictor.of_item(item) for item in items]
+        except ValueError as error:
+            # One bad file among thousands must not cost the others their predictions.
+            if failed + 1 == len(paths):
+                raise
+            failed += 1
+            print(f"note: no prediction: {' '.join(str(error).split())}", file=sys.stderr)
+            continue
+        found += new
         if args.ply is not None:
-            target = args.ply / f"{path.stem}.ply"
-            files.write_ply(items[0], new[0].label.numpy(), target, len(classes))
+            for i, (item, one) in enumerate(zip(items, new, strict=True)):
+                target = args.ply / f"{path.stem}{f'_{i}' * (len(items) > 1)}.ply"
+                files.write_ply(item, one.label.numpy(), target, len(classes))
         if args.pictures is not None:
             shown += items[: 12 - len(shown)]
     _write(found, args.out, files)
@@ -244,6 +287,8 @@ def _predict(args: argparse.Namespace) -> None:
         of = found[: len(shown)]
         said = [Path(p.name).name + ("" if files.labels else f"\n{p.in_words()}") for p in of]
         files.draw(shown, said, [p.label for p in of if classes], args.pictures, classes, args.up)
+    if failed:
+        raise ValueError(f"{failed} of {len(paths)} files have no prediction.")
 
 
 def _rows(said: Prediction, each: bool) -> Iterator[list[Any]]:
@@ -274,7 +319,6 @@ def _write(found: Sequence[Prediction], out: Path | None, files: Files) -> None:
         ["file", "value"] if numbers else ["file", *[files.element] * each, "class", "probability"]
     )
     rows = (row for said in found for row in _rows(said, each))
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         return write_csv(
             out, itertools.chain([[*own, *found[0].classes]] if found else [own], rows)
@@ -292,17 +336,17 @@ def _info(args: argparse.Namespace) -> None:
     if args.file is None:
         return facts.main()
     said = {}
+    if args.file.is_dir() and not [*args.file.glob("*_A.txt"), *args.file.glob("raw/*_A.txt")]:
+        raise ValueError(f"What is told of is one file; {args.file} is a folder.")
+    # Nothing is trained here, so what a network would not see is no news.
+    warnings.simplefilter("ignore")
     for kind, reader in READERS.items():
         try:
             items = reader().read(args.file)
         except ValueError as error:
             said[f"not {kind}"] = str(error)
             continue
-        held = [
-            f"{n} ({min(v.tolist())} to {max(v.tolist())})"
-            for n, v in items[0].columns.items()
-            if len(v)
-        ]
+        held = [f"{n} ({_range(v)})" for n, v in items[0].columns.items() if v.size]
         said[kind] = (
             f"{len(items)}, the first {items[0].raw}; {', '.join(held) or 'no further columns'}"
         )
@@ -316,10 +360,19 @@ def _info(args: argparse.Namespace) -> None:
             "classes": ", ".join(predictor.classes or ["not said"]),
             "files": str(predictor.files),
         }
-        said |= {name: str(value) for name, value in predictor.about.items()}
+        said |= {name: str(v) for name, v in predictor.about.items() if name != "seen"}
     for name, text in said.items():
         if " is no file of " not in text:
             print(f"{name}: {text}")
+
+
+def _range(values: Any) -> str:
+    """The smallest and the largest of some numbers, or of some words."""
+    width = f"{values.shape[1]} columns, " if values.ndim > 1 and values.shape[1] > 1 else ""
+    flat = values.reshape(-1)
+    if flat.dtype.kind in "fiub":
+        return f"{width}{flat.min():.4g} to {flat.max():.4g}"
+    return f"{width}{min(flat.tolist())} to {max(flat.tolist())}"
 
 
 if __name__ == "__main__":

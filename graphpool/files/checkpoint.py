@@ -208,7 +208,13 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Predictor:
             if isinstance(stored, dict)
             else type(stored).__name__
         )
-        raise ValueError(f"{path} is no checkpoint that graphpool.save wrote; it holds {held}.")
+        beside = Path(path).with_name("model.pt")
+        hint = (
+            f"; {beside} beside it may be one" if beside != Path(path) and beside.is_file() else ""
+        )
+        raise ValueError(
+            f"{path} is no checkpoint that graphpool.save wrote; it holds {held}{hint}."
+        )
     by = f"it was written by graphpool {stored.get('version')}, and this is {__version__}"
     if stored.get("format") != _FORMAT:
         raise ValueError(f"{path} is in format {stored.get('format')}, not {_FORMAT}: {by}.")

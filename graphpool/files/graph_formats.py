@@ -111,6 +111,10 @@ def _edge_list(path: Path, directed: bool) -> GraphArrays:
     rows = _rows(path)
     if rows[0][0].strip().lower() not in _ENDS:
         rows.insert(0, ["source", "target", *(f"value {i}" for i in range(len(rows[0]) - 2))])
+    if len(rows[0]) < 2:
+        raise ValueError(
+            f"An edge is two names of nodes; the first line has one column, {rows[0][0]!r}."
+        )
     edges, listed = _records(rows), path.with_name(path.stem + NODES)
     first, second = rows[0][0].strip(), rows[0][1].strip()
     ends = [(record.pop(first), record.pop(second)) for record in edges]

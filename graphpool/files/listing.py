@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from glob import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +44,8 @@ def list_files(root: Path, files: Files, table: Path | None = None) -> list[Loca
     Args:
         root: The folder, or the file.
         files: What reads them.
-        table: A table with columns ``file``, relative to ``root``, ``label`` and, if there is one, ``split``;
-            ``root/labels.csv`` where there is such a file.
+        table: A table with columns ``file``, relative to ``root``, with or without its suffix, ``label`` and,
+            if there is one, ``split``; ``root/labels.csv`` where there is such a file.
 
     Raises:
         FileNotFoundError: Something is missing.
@@ -53,7 +54,23 @@ def list_files(root: Path, files: Files, table: Path | None = None) -> list[Loca
     if not root.exists():
         raise FileNotFoundError(f"There is no folder {root}.")
     if table is not None or (root / TABLE).is_file():
-        return _of_table(root, table or root / TABLE)
+        listed = _of_table(root, table or root / TABLE)
+        if root.is_dir():
+            named = {entry.file.resolve() for entry in listed}
+            others = [
+                e.file for e in _walk(root, files, None, None) if e.file.resolve() not in named
+            ]
+            # What names the files is none of them.
+            others = [
+                path for path in others if path.resolve() != (table or root / TABLE).resolve()
+            ]
+            if others:
+                warnings.warn(
+                    f"{len(others)} files of {files.kind} are not in {table or root / TABLE} and left out: "
+                    f"{', '.join(path.name for path in others[:3])}{', ...' * (len(others) > 3)}.",
+                    stacklevel=2,
+                )
+        return listed
     if root.is_file() or (
         files.kind == "graphs" and [*root.glob("*_A.txt"), *root.glob("raw/*_A.txt")]
     ):
@@ -89,6 +106,10 @@ def _of_table(root: Path, table: Path) -> list[Located]:
     found = []
     for row in read_records(table):
         path, split = root / row.get("file", ""), row.get("split") or None
+        if "file" in row and not path.is_file():
+            # Without its suffix, if only one file can be meant.
+            alike = [file for file in path.parent.glob(f"{escape(path.name)}.*") if file.is_file()]
+            path = alike[0] if len(alike) == 1 else path
         if "file" not in row or (split is not None and split.lower() not in _SPLITS):
             raise ValueError(
                 f"{table} must have columns `file`, `label` and maybe `split`, train, val or test; got {row}."
@@ -105,13 +126,23 @@ def read_all(entries: Sequence[Located], files: Files) -> tuple[list[Item], list
     """The items of some files with their splits; the class of a folder or a table goes before the file's."""
     items, splits = [], []
     for file, label, split in tqdm(entries, "reading", leave=False):
-        for item in files.read(file):
+        found = files.read(file)
+        if len(found) > 1 and split is None:
+            split = _split_of_name(file)
+        for item in found:
             if label is not None and files.labels is None:
                 item = item._replace(found=FoundLabels(np.zeros(1, np.int64), (label,)))
             # What is only drawn need not be kept.
             items.append(item._replace(shape=None))
             splits.append(split)
     return items, splits
+
+
+def _split_of_name(file: Path) -> str | None:
+    """What the name of a file of several items says: ``ply_data_train0.h5``, ``test_objectdataset.h5``."""
+    words = "".join(c if c.isalpha() else " " for c in file.stem.lower()).split()
+    said = {_SPLITS[word] for word in words if word in _SPLITS}
+    return said.pop() if len(said) == 1 else None
 
 
 def draw_splits(

@@ -18,7 +18,7 @@ from graphpool._arguments import as_count
 from graphpool._recorded import savable
 from graphpool.datasets.meshes import labels as of_meshes
 from graphpool.datasets.meshes.classes import FoundLabels, values_in
-from graphpool.files.reader import Files, Item
+from graphpool.files.reader import Columns, Files, Item
 from graphpool.io.meshes.formats import SUFFIXES
 from graphpool.points import transforms
 
@@ -88,13 +88,14 @@ class MeshFiles(Files):
     def parse(self, path: Path) -> list[Item]:
         held = mesh.read_mesh_file(path, need_faces=True)
         cleaned, labels, words = mesh.clean(held.vertices, held.faces), None, None
-        if (found := self._found(path, held)) is not None:
+        found, where = self._found(path, held)
+        if found is not None:
             values, words = found.values, None if found.words is None else (*found.words, "")
             none = [i for i, word in enumerate(words or ()) if not word or word in self.ignore]
             if words is None:
                 none = [int(word) for word in self.ignore if word.lstrip("-").isdecimal()]
             values = np.where(np.isin(values, none) | (values < 0), -1, values)
-            labelled = of_meshes.label_triangles(values, held, path, found.per or self.per)
+            labelled = of_meshes.label_triangles(values, held, where, found.per or self.per)
             labels = of_meshes.labels_after_cleaning(labelled, held, cleaned).of_faces
         seen, back = cleaned[:2], cleaned.new_face
         if len(cleaned.faces) > self.num_faces:
@@ -102,7 +103,7 @@ class MeshFiles(Files):
             seen, labels, back = few[:2], few.labels, few.new_face[back]
         found = None if labels is None else FoundLabels(labels, words)
         own = held.vertices, held.faces
-        return [Item(str(path), self._graph(*seen), {}, found, back, shape=own)]
+        return [Item(str(path), self._graph(*seen), _said(held), found, back, shape=own)]
 
     def _graph(self, vertices: Any, faces: Any) -> Data:
         more = self.features or ()
@@ -117,19 +118,19 @@ class MeshFiles(Files):
         changes = [_CHANGES[name](generator=generator) for name in self.augment]
         return mesh.Remake(changes, self._graph)(data) if changes else data
 
-    def _found(self, path: Path, held: mesh.MeshFile) -> FoundLabels | None:
-        """The labels of a mesh, where it has any."""
+    def _found(self, path: Path, held: mesh.MeshFile) -> tuple[FoundLabels | None, Path]:
+        """The labels of a mesh, where it has any, and the file that says them."""
         if self.labels == "files":
             for folder in (path.parent / "seg", path.parent.parent / "seg"):
                 try:
                     file = of_meshes.find_labels(folder, path)
-                    return FoundLabels(of_meshes.read_labels(file, len(held.sizes)))
+                    return FoundLabels(of_meshes.read_labels(file, len(held.sizes))), file
                 except FileNotFoundError:
                     continue
         names = {*held.face_values, *held.vertex_values}
         if self.labels in names or (self.labels == "color" and "red" in names):
-            return values_in(held, self.labels, path)
-        return None
+            return values_in(held, self.labels, path), path
+        return None, path
 
     def network(self, name: str, classes: int, example: Data, pool: Any, more: dict) -> nn.Module:
         usual: dict[str, Any] = {"reduce": pool or "mean"}
@@ -163,3 +164,12 @@ class MeshFiles(Files):
         ]
         rows = [cells[i : i + 4] for i in range(0, len(cells), 4)]
         plot.mesh_sheet(rows, path, classes=classes if self.labels else None, up=up)
+
+
+def _said(held: mesh.MeshFile) -> Columns:
+    """What a file says of its faces and vertices, by the names that `labels` takes."""
+    found = {}
+    for name, values in {**held.vertex_values, **held.face_values}.items():
+        words = held.names.get(name)
+        found[name] = values if words is None else np.array(words)[values]
+    return found

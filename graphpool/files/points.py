@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,21 +19,27 @@ from graphpool._arguments import as_count
 from graphpool._recorded import savable
 from graphpool.datasets.meshes.classes import FoundLabels
 from graphpool.datasets.meshes.labels import whole_labels
+from graphpool.datasets.points.clouds import read_h5_clouds, shape_names
 from graphpool.datasets.surfaces import sample_surface
 from graphpool.files.reader import Files, Item
 from graphpool.io import CloudArrays, read_cloud
 from graphpool.io.points.fields import describe
 from graphpool.io.points.formats import SUFFIXES
+from graphpool.io.points.las_hdf5 import load_h5
 from graphpool.points import transforms
 
 #: A mesh is drawn from once, and thinned for each view.
 _DRAWN_FROM_MESHES = 4
+#: Radii that differ by more are said: metres and centimetres differ by 100, inches and metres by 39.
+_OTHER_UNIT = 20
 
 
 @savable
 @dataclass(frozen=True)
 class PointFiles(Files):
     """Clouds in any format of :func:`graphpool.datasets.read_cloud`; meshes are sampled by area.
+
+    An ``.h5`` of :class:`graphpool.datasets.HDF5PointClouds` is as many items as it has clouds.
 
     The network sees ``num_points`` of the points, drawn with a fixed seed, so that a file always gets the
     same prediction. Where points are labelled, all are divided among as many views as it takes.
@@ -54,10 +60,13 @@ class PointFiles(Files):
     columns: str | None = None
     size: str = "unit"
     block: float | None = None
+    # Found out of the training set, where sizes count: the smallest radius and the largest.
+    radii: tuple[float, float] | None = None
 
     kind: ClassVar[str] = "points"
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
     element: ClassVar[str] = "point"
+    beside: ClassVar[tuple[str, ...]] = ("shape_names.txt", "train_files.txt", "test_files.txt")
 
     def __post_init__(self) -> None:
         as_count(self.num_points, "num_points")
@@ -76,8 +85,31 @@ class PointFiles(Files):
         return read_cloud(path, self.columns if path.suffix.lower() in tables else None)
 
     def parse(self, path: Path) -> list[Item]:
-        cloud = self.cloud(path)
-        points, fields, found = cloud.points, cloud.fields, None
+        if path.suffix.lower() in (".h5", ".hdf5") and (clouds := self._set(path)) is not None:
+            return [self._item(f"{path}#{i}", *held) for i, held in enumerate(clouds)]
+        return [self._item(str(path), self.cloud(path), None)]
+
+    def _set(self, path: Path) -> list[tuple[CloudArrays, FoundLabels | None]] | None:
+        """The clouds of a file of many with their classes, or ``None`` if it holds one."""
+        if load_h5(path).get("data", np.zeros(0)).ndim != 3:
+            return None
+        points, labels, fields = read_h5_clouds(path)
+        names, clouds = shape_names(path), []
+        for i, own in enumerate(points):
+            held, found = {name: values[i] for name, values in fields.items()}, None
+            if labels is not None:
+                if not 0 <= labels[i] < (len(names) if names else np.inf):
+                    raise ValueError(
+                        f"{path}: label {labels[i]} of cloud {i} is none of the {len(names or ())} lines of "
+                        f"shape_names.txt."
+                    )
+                word = names[labels[i]] if names else str(labels[i])
+                found = FoundLabels(np.zeros(1, np.int64), (word,))
+            clouds.append((CloudArrays(own.astype(np.float64), None, held), found))
+        return clouds
+
+    def _item(self, name: str, cloud: CloudArrays, found: FoundLabels | None) -> Item:
+        points, fields = cloud.points, cloud.fields
         if cloud.faces is not None and not (self.labels or self.features):
             count = _DRAWN_FROM_MESHES * self.num_points
             points, _ = sample_surface(points, cloud.faces, count, np.random.default_rng(0))
@@ -88,7 +120,11 @@ class PointFiles(Files):
         if not bool(data.pos.isfinite().all()):
             raise ValueError(f"Coordinates up to {np.abs(points).max():.2g} do not fit float32.")
         if self.labels in fields:
-            found = FoundLabels(whole_labels(np.asarray(fields[self.labels], np.float64), path))
+            found = FoundLabels(
+                whole_labels(np.asarray(fields[self.labels], np.float64), Path(name))
+            )
+        elif self.labels is not None:
+            found = None
         used = (*(self.features or ()), self.labels, "label")
         if left := {name: v for name, v in fields.items() if name not in used}:
             warnings.warn(
@@ -96,7 +132,31 @@ class PointFiles(Files):
                 f"it should.",
                 stacklevel=2,
             )
-        return [Item(str(path), data, fields, found, shape=(cloud.points, None))]
+        return Item(name, data, fields, found, shape=(cloud.points, None))
+
+    def fit(self, items: Sequence[Item]) -> Files:
+        if self.size == "unit" or self.block is not None:
+            return super().fit(items)
+        radii = {item.name: _radius(item) for item in items}
+        small, large = min(radii, key=radii.__getitem__), max(radii, key=radii.__getitem__)
+        if radii[large] > _OTHER_UNIT * radii[small]:
+            warnings.warn(
+                f"{large} has the radius {radii[large]:.4g}, {small} {radii[small]:.4g}; with `size` 'keep' "
+                f"all units must be the same.",
+                stacklevel=2,
+            )
+        return replace(super().fit(items), radii=(radii[small], radii[large]))
+
+    def data(self, item: Item) -> Data:
+        if self.radii is not None:
+            small, large = self.radii
+            if not small / _OTHER_UNIT <= _radius(item) <= large * _OTHER_UNIT:
+                warnings.warn(
+                    f"{item.name} has the radius {_radius(item):.4g}, in training {small:.4g} to "
+                    f"{large:.4g}: are the units the same?",
+                    stacklevel=2,
+                )
+        return super().data(item)
 
     def network(self, name: str, classes: int, example: Data, pool: Any, more: dict) -> nn.Module:
         width = len(self.table.mean)
@@ -188,3 +248,7 @@ class PointFiles(Files):
     ) -> None:
         named = {"values": colors, "classes": classes} if self.labels else {}
         plot.cloud_gallery([i.raw.pos for i in items], titles, path, up=up, **named)
+
+
+def _radius(item: Item) -> float:
+    return float(item.raw.pos.norm(dim=1).max())

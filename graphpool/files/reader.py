@@ -46,16 +46,27 @@ class Item(NamedTuple):
 @savable
 @dataclass(frozen=True)
 class Table:
-    """Columns as features of mean 0 and deviation 1 over the training set; words have a column each."""
+    """Columns as features of mean 0 and deviation 1 over the training set; words have a column each.
+
+    ``low`` and ``high`` are the smallest and largest values there; other units give themselves away by them.
+    """
 
     names: tuple[str, ...] = ()
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
 
     @classmethod
-    def fit(cls, tables: Sequence[Columns], names: Sequence[str] | None, where: str) -> Table:
-        """Learns what columns there are: ``names``, or if ``None`` those that all tables have."""
+    def fit(
+        cls, tables: Sequence[Columns], names: Sequence[str] | None, where: Sequence[str]
+    ) -> Table:
+        """Learns what columns there are: ``names``, or if ``None`` those that all tables have.
+
+        Raises:
+            ValueError: A table, named by its place in ``where``, does not go with the others.
+        """
         if names is None:
             every = dict.fromkeys(name for table in tables for name in table)
             names = [name for name in every if all(name in table for table in tables)]
@@ -67,13 +78,20 @@ class Table:
             if any(values.dtype.kind not in "fiub" for values in held):
                 words[name] = tuple(sorted({w for v in held for w in v.astype(str).tolist()}))
         made = cls(tuple(names), words)
-        rows = [made.raw(t, where) for t in tables if any(len(v) for v in t.values())]
-        if not names or not rows:
+        full = [(t, w) for t, w in zip(tables, where, strict=True) if any(map(len, t.values()))]
+        if not names or not full:
             return cls()
+        rows = [made.raw(table, name) for table, name in full]
+        for row, (_, name) in zip(rows, full, strict=True):
+            if row.size(1) != rows[0].size(1):
+                raise ValueError(
+                    f"{name} has {row.size(1)} columns of features; {full[0][1]} has {rows[0].size(1)}."
+                )
         x = torch.cat(rows)
         mean, std = x.mean(0), x.std(0, correction=0)
         std = std.masked_fill(std <= 1e-6 * mean.abs(), 1.0)
-        return replace(made, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        found = {"mean": mean, "std": std, "low": x.amin(0), "high": x.amax(0)}
+        return replace(made, **{name: tuple(value.tolist()) for name, value in found.items()})
 
     def raw(self, columns: Columns, where: str) -> Tensor:
         """The columns side by side ``[N, C]``, in float64.
@@ -100,8 +118,9 @@ class Table:
             parts.append(torch.from_numpy(values.astype(np.float64)))
         table = torch.cat(parts, 1) if parts else torch.zeros(0, 0, dtype=torch.float64)
         if not bool(table.isfinite().all()):
+            bad = int((~table.isfinite()).any(1).nonzero()[0])
             raise ValueError(
-                f"{where} holds a value that is not finite, in {', '.join(self.names)}."
+                f"{where} holds a value that is not finite, in row {bad} of {', '.join(self.names)}."
             )
         return table
 
@@ -116,7 +135,28 @@ class Table:
             raise ValueError(
                 f"{where} has {table.size(1)} columns of features; the network was made for {len(self.mean)}."
             )
+        self._doubt_units(columns, table, where)
         return ((table - torch.tensor(self.mean)) / torch.tensor(self.std)).float()
+
+    def _doubt_units(self, columns: Columns, table: Tensor, where: str) -> None:
+        """Warns where numbers lie further beyond those of training than twice the range of these."""
+        if not len(table) or not self.low:
+            return
+        low, high = torch.tensor([self.low, self.high], dtype=torch.float64)
+        reach = torch.maximum(2 * (high - low), 1e-6 * torch.maximum(low.abs(), high.abs()))
+        far = (table.amin(0) < low - reach) | (table.amax(0) > high + reach)
+        if far.any():
+            at, count = int(far.nonzero()[0]), len(table)
+            width = {
+                n: len(self.words.get(n, columns[n].reshape(count, -1)[0])) for n in self.names
+            }
+            name = [f"{n!r}, column {i}" for n in self.names for i in range(width[n])][at]
+            least, most = float(table[:, at].min()), float(table[:, at].max())
+            warnings.warn(
+                f"{where}: {name}, goes from {least:.4g} to {most:.4g}, in training from {self.low[at]:.4g} "
+                f"to {self.high[at]:.4g}: are the units the same?",
+                stacklevel=3,
+            )
 
 
 @dataclass(frozen=True)
@@ -181,8 +221,9 @@ class Files:
 
     def fit(self, items: Sequence[Item]) -> Files:
         """The same reader with all that it learns from the training items."""
-        table = Table.fit([item.columns for item in items], self.features, "The training set")
-        edges = Table.fit([i.edges for i in items if i.raw.num_edges], None, "The training set")
+        table = Table.fit([i.columns for i in items], self.features, [i.name for i in items])
+        tied = [i for i in items if i.raw.num_edges]
+        edges = Table.fit([i.edges for i in tied], None, [i.name for i in tied])
         return replace(self, table=table, edge_table=edges)
 
     def data(self, item: Item) -> Data:
@@ -260,6 +301,12 @@ def number(item: Item) -> float:
     )
 
 
+def _could_label(item: Item) -> str:
+    if not item.columns:
+        return "it holds nothing that `labels` could name"
+    return f"what the file could give to `labels` is {', '.join(item.columns)}"
+
+
 def label_names(found: FoundLabels, ignore: Sequence[str]) -> tuple[list[str | None], np.ndarray]:
     """The different labels as words, ``None`` for "no label", and which of them each element has."""
     values, which = np.unique(found.values, return_inverse=True)
@@ -287,8 +334,8 @@ def targets(item: Item, classes: Sequence[str], ignore: Sequence[str] = ()) -> T
     """
     if item.found is None:
         raise ValueError(
-            f"{item.name} has no label: no folder is its class, no table says it, and what the file could "
-            f"give to `labels` is {', '.join(item.columns) or 'nothing'}."
+            f"{item.name} has no label: no folder is its class, no table says it, and "
+            f"{_could_label(item)}."
         )
     names, which = label_names(item.found, ignore)
     place: dict[str | None, int] = {None: -1, **{name: i for i, name in enumerate(classes)}}

@@ -25,6 +25,8 @@ from graphpool.train import class_weights
 
 #: Fewer steps teach little; where they are not said, there are as many epochs as it takes.
 _STEPS, _EPOCHS = 200, 30
+#: Of files that are in two splits, so many are named.
+_SHOWN = 8
 
 
 @dataclass
@@ -75,7 +77,7 @@ class _Views(Dataset):
 
 
 def read_splits(
-    root: Path,
+    root: str | Path,
     files: Files,
     settings: Settings,
     table: Path | None = None,
@@ -86,7 +88,7 @@ def read_splits(
     Raises:
         ValueError: Something is wrong with the files; the message names them.
     """
-    entries = list_files(root, files, table)
+    entries = list_files(Path(root), files, table)
     if limit is not None:
         order = np.random.default_rng(settings.seed).permutation(len(entries))
         entries = [entries[i] for i in sorted(order[:limit])]
@@ -98,21 +100,54 @@ def read_splits(
 
 def doubts(parts: dict[str, list[Item]], classes: Sequence[str], files: Files) -> list[str]:
     """What makes a number less than it seems: classes that a split lacks, files that are in two."""
-    found, seen = [], dict[bytes, tuple[str, str]]()
+    found, twice, seen = [], [], dict[str, tuple[str, str]]()
     for split, items in parts.items():
         for item in items:
-            if Path(item.name).is_file():
-                key = hashlib.sha256(Path(item.name).read_bytes()).digest()
-                first = seen.setdefault(key, (split, item.name))
-                if first[0] != split:
-                    found.append(f"{item.name} ({split}) is the same as {first[1]} ({first[0]})")
+            first = seen.setdefault(fingerprint(item), (split, item.name))
+            if first[0] != split:
+                twice.append(f"{item.name} ({split}) is the same as {first[1]} ({first[0]})")
         if files.target == "regression":
             continue
         labels = [targets(item, classes, files.ignore).unique() for item in items]
         there = set(torch.cat(labels).tolist()) if labels else set(range(len(classes)))
         if absent := [name for i, name in enumerate(classes) if i not in there]:
             found.append(f"the {split} set has nothing of class {', '.join(absent)}")
-    return found
+    if len(twice) > _SHOWN:
+        twice[_SHOWN:] = [
+            f"so are {len(twice) - _SHOWN} more: numbers of other splits are too good"
+        ]
+    known = sum(parts.values(), [])
+    if not files.labels and len(classes) > len(known) / 2 and all(map(_is_number, classes)):
+        found.append(
+            f"{len(classes)} classes for {len(known)} items: are the labels quantities, for --target "
+            f"regression?"
+        )
+    return twice + found
+
+
+def fingerprint(item: Item) -> str:
+    """What tells an item from others by what it holds, wherever its file lies."""
+    said = hashlib.sha256()
+    arrays = {
+        **item.raw.to_dict(),
+        **item.columns,
+        **{f"edge {k}": v for k, v in item.edges.items()},
+    }
+    for name, value in arrays.items():
+        if isinstance(value, (torch.Tensor, np.ndarray)):
+            said.update(f"{name} {tuple(value.shape)}".encode())
+            said.update(np.ascontiguousarray(value).tobytes())
+    return said.hexdigest()[:16]
+
+
+def shown_before(predictor: Predictor, items: Sequence[Item]) -> int:
+    """How many of some items the network was trained on, or its epoch chosen by."""
+    known = {*predictor.about.get("seen", ())}
+    return sum(fingerprint(item) in known for item in items)
+
+
+def _is_number(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
 
 
 def train_files(
@@ -172,7 +207,9 @@ def train_files(
     except TypeError as error:
         raise ValueError(f"`set` and `pool` must fit the network: {error}") from None
     model.to(settings.device)
-    predictor = Predictor(model, files, classes, {"trained on": len(train), "seed": settings.seed})
+    about = {"trained on": len(train), "seed": settings.seed}
+    about["seen"] = [fingerprint(item) for item in train + parts["val"]]
+    predictor = Predictor(model, files, classes, about)
     if hasattr(model, "remember"):
         if numbers:
             raise ValueError(f"`model` = {name!r} needs classes, and the labels are numbers.")

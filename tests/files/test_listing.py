@@ -52,6 +52,12 @@ def test_tables(tmp_path):
     text = "File;label;split\nx/1.npy;cat;train\n2.npy;dog;testing\n"
     (tmp_path / "labels.csv").write_text(text.replace("File", "file"))
     expected = {("x/1.npy", "cat", "train"), ("2.npy", "dog", "test")}
+    with pytest.warns(
+        UserWarning, match=r"1 files of bags are not in .*labels\.csv .*: unlisted\.npy"
+    ):
+        assert found(tmp_path) == expected
+    (tmp_path / "unlisted.npy").unlink()
+    (tmp_path / "labels.csv").write_text(text.replace("File", "file").replace(".npy", ""))
     assert found(tmp_path) == expected
     other = tmp_path / "other.txt"
     for text, message in (
@@ -138,7 +144,7 @@ def test_features_have_mean_0_and_deviation_1_over_the_training_set():
     rng = np.random.default_rng(0)
     tables = [{"a": rng.normal(9, 4, (n, 2)), "b": np.array(["u", "v", "w"])[rng.integers(0, 3, n)],
                "c": np.full(n, 7.0)} for n in (5, 40, 30)]  # fmt: skip
-    table = Table.fit(tables, None, "x")
+    table = Table.fit(tables, None, "xyz")
     x = torch.cat([table.encode(t, len(t["c"]), "x") for t in tables]).double()
     assert x.shape == (75, 6)
     assert torch.allclose(x.mean(0), torch.zeros(6, dtype=torch.float64), atol=1e-6)
@@ -153,4 +159,4 @@ def test_features_have_mean_0_and_deviation_1_over_the_training_set():
         with pytest.raises(ValueError, match=message):
             table.encode({**tables[0], **change}, 5, "x")
     with pytest.warns(UserWarning, match="d left out"):
-        Table.fit([tables[0], {**tables[1], "d": tables[1]["c"]}], None, "x")
+        Table.fit([tables[0], {**tables[1], "d": tables[1]["c"]}], None, "xy")

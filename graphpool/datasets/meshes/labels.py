@@ -63,8 +63,11 @@ def whole_labels(values: np.ndarray, path: Path) -> np.ndarray:
     """Numbers as labels ``[N]``, or a ``ValueError``: votes are counted by label."""
     if not values.size:
         return np.zeros(0, dtype=np.int64)
-    if values.ndim != 1 or (values != np.rint(values)).any():
+    if values.ndim != 1:
         raise ValueError(f"{path}: expected one integer per line; got shape {values.shape}.")
+    if (broken := values != np.rint(values)).any():
+        bad = int(broken.argmax())
+        raise ValueError(f"{path}: labels must be integers; number {bad} is {values[bad]:g}.")
     if not np.abs(values).max() < 2**16:
         raise ValueError(f"{path}: labels must lie in (-65536, 65536); got {values.max():g}.")
     return values.astype(np.int64)

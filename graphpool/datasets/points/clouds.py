@@ -157,7 +157,9 @@ class HDF5PointClouds(PointClouds):
         clouds, labels, xs = [], [], []
         left_out: dict[str, np.ndarray] = {}
         for file in files:
-            points, label, fields = _read_clouds(file, num_points)
+            points, label, fields = read_h5_clouds(file, num_points)
+            if label is None:
+                raise ValueError(f"{file} must hold 'data' and 'label'; it has no 'label'.")
             clouds += [torch.from_numpy(cloud) for cloud in points]
             labels.append(torch.from_numpy(label.astype(np.int64)))
             if features:
@@ -174,9 +176,8 @@ class HDF5PointClouds(PointClouds):
             )
         y = torch.cat(labels) if labels else torch.empty(0, dtype=torch.long)
         top = int(y.max()) if len(y) else -1
-        beside = files[0].parent / "shape_names.txt" if files else Path()
-        if classes is None and beside.is_file():
-            classes = read_text(beside, "utf-8").split()
+        if classes is None and files:
+            classes = shape_names(files[0])
         names = [str(i) for i in range(top + 1)] if classes is None else list(classes)
         if top >= len(names) or (len(y) and int(y.min()) < 0):
             raise ValueError(
@@ -184,6 +185,12 @@ class HDF5PointClouds(PointClouds):
                 f"got {int(y.min())} to {top}."
             )
         super().__init__(clouds, y, names, transform, **({"x": xs} if xs else {}))
+
+
+def shape_names(path: Path) -> list[str] | None:
+    """The lines of ``shape_names.txt`` beside a file, if there is one."""
+    beside = path.parent / "shape_names.txt"
+    return read_text(beside, "utf-8").split() if beside.is_file() else None
 
 
 def _check_shapes(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:
@@ -203,15 +210,19 @@ def _check_values(path: str | os.PathLike[str], points: np.ndarray, num_points: 
         raise ValueError(f"`num_points` must lie in [1, {points.shape[1]}]; got {num_points}.")
 
 
-def _read_clouds(
-    path: Path, num_points: int | None
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def read_h5_clouds(
+    path: Path, num_points: int | None = None
+) -> tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]:
+    """Clouds ``[n, N, 3]`` of an ``.h5`` file, their labels ``[n]`` if it has any, and what else it says of
+    every point. See :class:`HDF5PointClouds`."""
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     arrays = load_h5(path)
-    if not {"data", "label"} <= set(arrays):
+    if "data" not in arrays:
         raise ValueError(f"{path} must hold 'data' and 'label'; it has {', '.join(arrays)}.")
-    points, labels = arrays.pop("data"), arrays.pop("label")
+    points = arrays.pop("data")
+    lone = "label" not in arrays
+    labels = np.zeros(len(points), np.int64) if lone else arrays.pop("label")
     if labels.shape == (len(points), 1):
         labels = labels[:, 0]
     _check_shapes(path, data=points, label=labels)
@@ -227,4 +238,4 @@ def _read_clouds(
         for name, values in arrays.items()
         if values.ndim in (2, 3) and values.shape[:2] == points.shape[:2]
     }
-    return points[:, :num_points], labels, fields
+    return points[:, :num_points], None if lone else labels, fields
