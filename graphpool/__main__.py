@@ -282,6 +282,8 @@ def _predict(args: argparse.Namespace) -> None:
         if args.pictures is not None:
             shown += items[: 12 - len(shown)]
     _write(found, args.out, files)
+    if args.out is not None:
+        print(f"{len(found)} items: {args.out}")
     if args.pictures is not None:
         args.pictures.parent.mkdir(parents=True, exist_ok=True)
         of = found[: len(shown)]

@@ -32,6 +32,8 @@ from graphpool.points import transforms
 _DRAWN_FROM_MESHES = 4
 #: Radii that differ by more are said: metres and centimetres differ by 100, inches and metres by 39.
 _OTHER_UNIT = 20
+#: A cloud with so many times fewer points than any of training is said.
+_FEWER = 4
 
 
 @savable
@@ -60,7 +62,9 @@ class PointFiles(Files):
     columns: str | None = None
     size: str = "unit"
     block: float | None = None
-    # Found out of the training set, where sizes count: the smallest radius and the largest.
+    # Found out of the training set: the points of the smallest cloud and, where sizes count, the smallest and
+    # the largest radius.
+    fewest: int | None = None
     radii: tuple[float, float] | None = None
 
     kind: ClassVar[str] = "points"
@@ -135,17 +139,20 @@ class PointFiles(Files):
         return Item(name, data, fields, found, shape=(cloud.points, None))
 
     def fit(self, items: Sequence[Item]) -> Files:
-        if self.size == "unit" or self.block is not None:
-            return super().fit(items)
-        radii = {item.name: _radius(item) for item in items}
-        small, large = min(radii, key=radii.__getitem__), max(radii, key=radii.__getitem__)
-        if radii[large] > _OTHER_UNIT * radii[small]:
-            warnings.warn(
-                f"{large} has the radius {radii[large]:.4g}, {small} {radii[small]:.4g}; with `size` 'keep' "
-                f"all units must be the same.",
-                stacklevel=2,
-            )
-        return replace(super().fit(items), radii=(radii[small], radii[large]))
+        more: dict[str, Any] = {}
+        if self.labels is None:
+            more["fewest"] = min(len(item.raw.pos) for item in items)
+        if self.size == "keep" and self.block is None:
+            radii = {item.name: _radius(item) for item in items}
+            small, large = min(radii, key=radii.__getitem__), max(radii, key=radii.__getitem__)
+            more["radii"] = radii[small], radii[large]
+            if radii[large] > _OTHER_UNIT * radii[small]:
+                warnings.warn(
+                    f"{large} has the radius {radii[large]:.4g}, {small} {radii[small]:.4g}; with `size` "
+                    f"'keep' all units must be the same.",
+                    stacklevel=2,
+                )
+        return replace(super().fit(items), **more)
 
     def data(self, item: Item) -> Data:
         if self.radii is not None:
@@ -156,6 +163,13 @@ class PointFiles(Files):
                     f"{large:.4g}: are the units the same?",
                     stacklevel=2,
                 )
+        count = len(item.raw.pos)
+        if self.fewest is not None and _FEWER * count < min(self.fewest, self.num_points):
+            warnings.warn(
+                f"{item.name} has {count} points, no cloud of training less than {self.fewest}: to the "
+                f"network it looks unlike these.",
+                stacklevel=2,
+            )
         return super().data(item)
 
     def network(self, name: str, classes: int, example: Data, pool: Any, more: dict) -> nn.Module:

@@ -90,8 +90,9 @@ class Table:
         x = torch.cat(rows)
         mean, std = x.mean(0), x.std(0, correction=0)
         std = std.masked_fill(std <= 1e-6 * mean.abs(), 1.0)
-        found = {"mean": mean, "std": std, "low": x.amin(0), "high": x.amax(0)}
-        return replace(made, **{name: tuple(value.tolist()) for name, value in found.items()})
+        of = {"mean": mean, "std": std, "low": x.amin(0), "high": x.amax(0)}
+        found: dict[str, Any] = {name: tuple(value.tolist()) for name, value in of.items()}
+        return replace(made, **found)
 
     def raw(self, columns: Columns, where: str) -> Tensor:
         """The columns side by side ``[N, C]``, in float64.

@@ -207,7 +207,7 @@ def train_files(
     except TypeError as error:
         raise ValueError(f"`set` and `pool` must fit the network: {error}") from None
     model.to(settings.device)
-    about = {"trained on": len(train), "seed": settings.seed}
+    about: dict[str, Any] = {"trained on": len(train), "seed": settings.seed}
     about["seen"] = [fingerprint(item) for item in train + parts["val"]]
     predictor = Predictor(model, files, classes, about)
     if hasattr(model, "remember"):

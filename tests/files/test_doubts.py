@@ -89,6 +89,24 @@ def test_where_sizes_count_other_sizes_are_said(tmp_path):
         train_files(parts, files, settings)
 
 
+def test_a_cloud_of_few_points_is_said(tmp_path, recwarn):
+    files, settings = PointFiles(num_points=32), Settings(model="point-nn", arguments={"k": 8})
+    found = train_files(
+        read_splits(lay_clouds(tmp_path / "a", [1] * 8), files, settings), files, settings
+    )
+    for count, said in ((8, False), (7, True)):
+        np.save(tmp_path / f"{count}.npy", np.random.default_rng(0).normal(size=(count, 3)))
+        recwarn.clear()
+        found.predict(tmp_path / f"{count}.npy")
+        assert (
+            any(
+                f"{count} points, no cloud of training less than 40" in str(w.message)
+                for w in recwarn
+            )
+            == said
+        )
+
+
 def test_many_files_in_two_splits_are_counted(tmp_path):
     root = lay_bags(tmp_path / "train")
     for file in root.rglob("*.npy"):
