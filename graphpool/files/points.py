@@ -95,9 +95,10 @@ class PointFiles(Files):
 
     def _set(self, path: Path) -> list[tuple[CloudArrays, FoundLabels | None]] | None:
         """The clouds of a file of many with their classes, or ``None`` if it holds one."""
-        if load_h5(path).get("data", np.zeros(0)).ndim != 3:
+        arrays = load_h5(path)
+        if arrays.get("data", np.zeros(0)).ndim != 3:
             return None
-        points, labels, fields = read_h5_clouds(path)
+        points, labels, fields = read_h5_clouds(path, arrays=arrays)
         names, clouds = shape_names(path), []
         for i, own in enumerate(points):
             held, found = {name: values[i] for name, values in fields.items()}, None

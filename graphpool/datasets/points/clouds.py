@@ -211,13 +211,13 @@ def _check_values(path: str | os.PathLike[str], points: np.ndarray, num_points: 
 
 
 def read_h5_clouds(
-    path: Path, num_points: int | None = None
+    path: Path, num_points: int | None = None, arrays: dict[str, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, dict[str, np.ndarray]]:
     """Clouds ``[n, N, 3]`` of an ``.h5`` file, their labels ``[n]`` if it has any, and what else it says of
-    every point. See :class:`HDF5PointClouds`."""
+    every point; ``arrays`` are those of the file, if it was read. See :class:`HDF5PointClouds`."""
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
-    arrays = load_h5(path)
+    arrays = load_h5(path) if arrays is None else dict(arrays)
     if "data" not in arrays:
         raise ValueError(f"{path} must hold 'data' and 'label'; it has {', '.join(arrays)}.")
     points = arrays.pop("data")
