@@ -54,22 +54,10 @@ def list_files(root: Path, files: Files, table: Path | None = None) -> list[Loca
     if not root.exists():
         raise FileNotFoundError(f"There is no folder {root}.")
     if table is not None or (root / TABLE).is_file():
-        listed = _of_table(root, table or root / TABLE)
+        table = table or root / TABLE
+        listed = _of_table(root, files, table)
         if root.is_dir():
-            named = {entry.file.resolve() for entry in listed}
-            others = [
-                e.file for e in _walk(root, files, None, None) if e.file.resolve() not in named
-            ]
-            # What names the files is none of them.
-            others = [
-                path for path in others if path.resolve() != (table or root / TABLE).resolve()
-            ]
-            if others:
-                warnings.warn(
-                    f"{len(others)} files of {files.kind} are not in {table or root / TABLE} and left out: "
-                    f"{', '.join(path.name for path in others[:3])}{', ...' * (len(others) > 3)}.",
-                    stacklevel=2,
-                )
+            _say_what_is_left_out(root, files, table, listed)
         return listed
     if root.is_file() or (
         files.kind == "graphs" and [*root.glob("*_A.txt"), *root.glob("raw/*_A.txt")]
@@ -102,13 +90,32 @@ def _walk(folder: Path, files: Files, label: str | None, split: str | None) -> I
         warnings.warn(f"Left alone in {folder}: {', '.join(sorted(skipped))}.", stacklevel=2)
 
 
-def _of_table(root: Path, table: Path) -> list[Located]:
+def _say_what_is_left_out(root: Path, files: Files, table: Path, listed: list[Located]) -> None:
+    named = {table.resolve(), *(entry.file.resolve() for entry in listed)}
+    with warnings.catch_warnings():
+        # What is no file of this kind, a table for one, is nobody's loss here.
+        warnings.simplefilter("ignore")
+        others = [e.file for e in _walk(root, files, None, None) if e.file.resolve() not in named]
+    if others:
+        some = ", ".join(path.name for path in others[:3])
+        warnings.warn(
+            f"{len(others)} files of {files.kind} are not in {table} and left out: {some}"
+            f"{', ...' * (len(others) > 3)}.",
+            stacklevel=3,
+        )
+
+
+def _of_table(root: Path, files: Files, table: Path) -> list[Located]:
     found = []
     for row in read_records(table):
         path, split = root / row.get("file", ""), row.get("split") or None
         if "file" in row and not path.is_file():
             # Without its suffix, if only one file can be meant.
-            alike = [file for file in path.parent.glob(f"{escape(path.name)}.*") if file.is_file()]
+            alike = [
+                file
+                for file in path.parent.glob(f"{escape(path.name)}.*")
+                if file.suffix.lower() in files.suffixes and not file.name.endswith(files.beside)
+            ]
             path = alike[0] if len(alike) == 1 else path
         if "file" not in row or (split is not None and split.lower() not in _SPLITS):
             raise ValueError(
@@ -127,7 +134,8 @@ def read_all(entries: Sequence[Located], files: Files) -> tuple[list[Item], list
     items, splits = [], []
     for file, label, split in tqdm(entries, "reading", leave=False):
         found = files.read(file)
-        if len(found) > 1 and split is None:
+        # A lone file is divided, whatever it is called.
+        if len(found) > 1 and len(entries) > 1 and split is None:
             split = _split_of_name(file)
         for item in found:
             if label is not None and files.labels is None:

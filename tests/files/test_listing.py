@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from graphpool.files import BagFiles, GraphFiles, Settings, read_splits
+from graphpool.files import BagFiles, GraphFiles, MeshFiles, Settings, read_splits
 from graphpool.files.listing import draw_splits, list_files
 from graphpool.files.reader import Table, classes_among, targets
 from graphpool.files.runs import doubts
@@ -160,3 +160,23 @@ def test_features_have_mean_0_and_deviation_1_over_the_training_set():
             table.encode({**tables[0], **change}, 5, "x")
     with pytest.warns(UserWarning, match="d left out"):
         Table.fit([tables[0], {**tables[1], "d": tables[1]["c"]}], None, "xy")
+
+
+def test_lists_of_graphs_are_splits_by_their_names_and_a_lone_one_is_divided(tmp_path):
+    for name, count in (("train_graphs", 8), ("graphs-test", 3)):
+        edges = torch.tensor([[0, 1], [1, 2]])
+        graphs = [{"edge_index": edges, "y": torch.tensor([i % 2])} for i in range(count)]
+        torch.save(graphs, tmp_path / f"{name}.pt")
+    files = GraphFiles()
+    both = read_splits(tmp_path, files, Settings(val=0))
+    assert [len(part) for part in both.values()] == [8, 0, 3]
+    lone = read_splits(tmp_path / "train_graphs.pt", files, Settings(val=0, test=0.25))
+    assert [len(part) for part in lone.values()] == [6, 0, 2]
+
+
+def test_a_table_of_meshes_beside_them_is_not_said_to_be_left_out(tmp_path, recwarn):
+    for name in ("a.obj", "b.obj"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "a.mtl").write_text("")
+    (tmp_path / "labels.csv").write_text("file,label\na,x\nb.obj,y\n")
+    assert len(list_files(tmp_path, MeshFiles())) == 2 and not recwarn.list
