@@ -34,6 +34,7 @@ CONTENTS = {
         "hierarchies",
         "links",
         "over-squashing",
+        "weight-spaces",
         "points",
         "meshes",
         "relational",

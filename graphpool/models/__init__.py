@@ -11,9 +11,12 @@ from graphpool.models.points.edge_conv import EdgeConvClassifier
 from graphpool.models.points.point_nn import PointNNClassifier
 from graphpool.models.points.point_pn import PointPN
 from graphpool.models.points.pointnet2 import PointNet2Classifier, PointNet2Segmenter
+from graphpool.models.weight_space import DWSLayer, DWSNet, Perceptrons, WeightTable
 
 __all__ = [
     "NCN",
+    "DWSLayer",
+    "DWSNet",
     "EdgeConvClassifier",
     "FaceMLP",
     "GraphModel",
@@ -26,4 +29,6 @@ __all__ = [
     "PointNet2Classifier",
     "PointNet2Segmenter",
     "PointPN",
+    "Perceptrons",
+    "WeightTable",
 ]
