@@ -29,7 +29,7 @@ from _scripts import run
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from graphpool.models import DWSNet, Perceptrons, WeightTable
+from graphpool.models.weight_space import DWSNet, Perceptrons, WeightTable
 from graphpool.models.weight_space.layers import RoleNorm, num_roles
 from graphpool.nn import perceptron
 from graphpool.ops import segment_mean

@@ -11,11 +11,10 @@ from graphpool.models.points.edge_conv import EdgeConvClassifier
 from graphpool.models.points.point_nn import PointNNClassifier
 from graphpool.models.points.point_pn import PointPN
 from graphpool.models.points.pointnet2 import PointNet2Classifier, PointNet2Segmenter
-from graphpool.models.weight_space import DWSLayer, DWSNet, Perceptrons, WeightTable
+from graphpool.models.weight_space import DWSNet
 
 __all__ = [
     "NCN",
-    "DWSLayer",
     "DWSNet",
     "EdgeConvClassifier",
     "FaceMLP",
@@ -29,6 +28,4 @@ __all__ = [
     "PointNet2Classifier",
     "PointNet2Segmenter",
     "PointPN",
-    "Perceptrons",
-    "WeightTable",
 ]

@@ -25,7 +25,7 @@ class Perceptrons:
 
     Raises:
         TypeError: The vectors are no floating point tensors.
-        ValueError: Widths and vectors do not fit.
+        ValueError: Widths, vectors and numbers do not fit.
 
     Example:
         >>> small = [nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 1)) for _ in range(2)]
@@ -60,6 +60,14 @@ class Perceptrons:
         if numbers is None:
             numbers = torch.arange(len(self)).split([len(rows) for rows in self.vectors])
         self.numbers = tuple(numbers)
+        held = torch.cat(self.numbers).sort().values
+        if [len(n) for n in self.numbers] != [len(v) for v in self.vectors] or not torch.equal(
+            held, torch.arange(len(self))
+        ):
+            raise ValueError(
+                f"`numbers` must give each of the {len(self)} networks a number of its own from 0 on; got "
+                f"{held.numel()} from {held[:1].tolist()} to {held[-1:].tolist()}."
+            )
 
     @classmethod
     def of(cls, modules: Sequence[nn.Module]) -> Perceptrons:

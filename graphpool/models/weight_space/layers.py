@@ -94,7 +94,7 @@ class DWSLayer(nn.Module):
         ValueError: An argument is not one of those above; the message names it.
 
     Example:
-        >>> from graphpool.models import Perceptrons, WeightTable
+        >>> from graphpool.models.weight_space import Perceptrons, WeightTable
         >>> small = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
         >>> table = WeightTable(Perceptrons.of([small]), 2, 1, 2)
         >>> DWSLayer(1, 8, 2, 1, 2)(table.x, table).shape
@@ -118,10 +118,11 @@ class DWSLayer(nn.Module):
         depth = as_count(num_layers, "num_layers", least=2) - 1
         ins, outs = as_count(in_features, "in_features"), as_count(out_features, "out_features")
         self.summary = Summary(
-            before, ins, outs, depth + 1, pool=_own(pool), pool_kwargs=pool_kwargs
+            before, ins, outs, depth + 1, pool=copy.deepcopy(pool), pool_kwargs=pool_kwargs
         )
         self.arriving, self.leaving = (
-            resolve_pool(_own(pool), channels=before, **(pool_kwargs or {})) for _ in range(2)
+            resolve_pool(copy.deepcopy(pool), channels=before, **(pool_kwargs or {}))
+            for _ in range(2)
         )
         self.slots, width = 1 + ins + outs, pooled_width(self.arriving, before)
         self.neuron = _PerLayer(depth, self.slots * before + 2 * width, (self.slots + 2) * after)
@@ -211,8 +212,3 @@ class _PerLayer(nn.Module):
     def forward(self, x: Tensor, counts: list[int]) -> Tensor:
         parts = zip(x.split(counts) if counts else (), self.weight, self.bias, strict=True)
         return torch.cat([x.new_zeros(0, self.weight.size(1)), *(linear(*part) for part in parts)])
-
-
-def _own(pool: Any) -> Any:
-    """A pool for one place: a module is copied, so that no two places share its parameters."""
-    return copy.deepcopy(pool) if isinstance(pool, nn.Module) else pool

@@ -42,7 +42,7 @@ class DWSNet(nn.Module):
         ValueError: An argument is not one of those above; the message names it.
 
     Example:
-        >>> from graphpool.models import Perceptrons
+        >>> from graphpool.models.weight_space import Perceptrons
         >>> def network(width):
         ...     return nn.Sequential(nn.Linear(2, width), nn.Tanh(), nn.Linear(width, 1))
         >>> networks = Perceptrons.of([network(4), network(8)])
@@ -71,7 +71,8 @@ class DWSNet(nn.Module):
             raise ValueError(f"`dropout` must lie in [0, 1); got {dropout}.")
         check_one_of(norm, "norm", ("batch", None))
         sizes = (in_features, out_features, num_layers)
-        widths = [1] + as_count(num_blocks, "num_blocks") * [hidden_channels]
+        hidden = as_count(hidden_channels, "hidden_channels")
+        widths = [1] + as_count(num_blocks, "num_blocks") * [hidden]
         if per_entry:
             widths[-1] = out_channels
         given: dict[str, Any] = {"pool": pool, "pool_kwargs": pool_kwargs}

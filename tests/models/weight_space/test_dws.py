@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from graphpool.models import DWSLayer, DWSNet, Perceptrons, WeightTable
+import graphpool
+from graphpool.models.weight_space import DWSLayer, DWSNet, Perceptrons, WeightTable
 from graphpool.models.weight_space.layers import RoleNorm, num_roles
 
 POOLS = {"max": lambda x: x.amax(0), "mean": lambda x: x.mean(0), "sum": lambda x: x.sum(0)}
@@ -252,6 +253,8 @@ def test_what_cannot_be_read_is_refused_by_name():
         Perceptrons([(1, 1, 1)], [torch.zeros(2, 4, dtype=torch.long)])
     with pytest.raises(ValueError, match="one matrix for each"):
         Perceptrons([], [])
+    with pytest.raises(ValueError, match="`numbers` must give each"):
+        Perceptrons([(1, 1, 1)], [torch.zeros(2, 4)], [torch.tensor([0, 0])])
     with pytest.raises(ValueError, match="`num_layers` must be at least 4"):
         DWSNet(2, 2, 3, 4, 1)(Perceptrons.of([perceptron(2, 3, 3, 3, 1)]))
     with pytest.raises(ValueError, match="`networks` must be a table for"):
@@ -261,3 +264,10 @@ def test_what_cannot_be_read_is_refused_by_name():
     for wrong in ({"dropout": 1.0}, {"norm": "layer"}, {"num_blocks": 0}):
         with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must"):
             DWSNet(2, 1, 2, 4, 1, **wrong)
+
+
+def test_a_reader_of_networks_can_be_saved(tmp_path):
+    networks = Perceptrons.of([perceptron(2, 3, 1)]).to("cpu")
+    model = DWSNet(2, 1, 2, 4, 3, ["sum", "gnp"], num_blocks=2).double().eval()
+    graphpool.save(model, tmp_path / "model.pt")
+    assert torch.equal(graphpool.load(tmp_path / "model.pt").model(networks), model(networks))
