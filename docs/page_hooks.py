@@ -29,6 +29,7 @@ CONTENTS = {
         "choosing-a-readout",
         "what-a-pool-forgets",
         "graph-tasks",
+        "spurious-companions",
         "multiple-instances",
         "writing-your-own",
         "hierarchies",
