@@ -22,6 +22,11 @@ REFERENCE = [
     ("graphpool.points", "Point clouds", "Layers, the training-free encoder and transforms."),
     ("graphpool.mesh", "Meshes", "Primal-dual graphs, features, convolution and pooling."),
     ("graphpool.models", "Models", "Whole networks in which every pool is one argument."),
+    (
+        "graphpool.models.weight_space",
+        "Networks as data",
+        "Networks that read the weights of networks.",
+    ),
     ("graphpool.datasets", "Data sets", "Generators and loaders of torch_geometric data."),
     ("graphpool.io", "Files", "Readers and writers: files in, arrays out."),
     ("graphpool.files", "Your own files", "From folders of files to checkpoints and predictions."),
