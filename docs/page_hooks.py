@@ -34,6 +34,7 @@ CONTENTS = {
         "hierarchies",
         "links",
         "over-squashing",
+        "finding-bags",
         "points",
         "meshes",
         "relational",

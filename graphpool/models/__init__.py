@@ -11,12 +11,14 @@ from graphpool.models.points.edge_conv import EdgeConvClassifier
 from graphpool.models.points.point_nn import PointNNClassifier
 from graphpool.models.points.point_pn import PointPN
 from graphpool.models.points.pointnet2 import PointNet2Classifier, PointNet2Segmenter
+from graphpool.models.tracks import HyperTrack
 
 __all__ = [
     "NCN",
     "EdgeConvClassifier",
     "FaceMLP",
     "GraphModel",
+    "HyperTrack",
     "MeshCNNClassifier",
     "MeshCNNSegmenter",
     "MeshClassifier",
