@@ -1,5 +1,6 @@
 """Whole networks, in which every pool is a word."""
 
+from graphpool.models.deconvolution import GraphDeconvolution, Wedges, wedges
 from graphpool.models.graph import GraphModel
 from graphpool.models.links import NCN
 from graphpool.models.meshes.classifier import MeshClassifier
@@ -17,6 +18,7 @@ __all__ = [
     "NCN",
     "EdgeConvClassifier",
     "FaceMLP",
+    "GraphDeconvolution",
     "GraphModel",
     "HyperTrack",
     "MeshCNNClassifier",
@@ -28,4 +30,6 @@ __all__ = [
     "PointNet2Classifier",
     "PointNet2Segmenter",
     "PointPN",
+    "Wedges",
+    "wedges",
 ]
