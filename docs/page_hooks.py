@@ -36,6 +36,7 @@ CONTENTS = {
         "links",
         "over-squashing",
         "weight-spaces",
+        "finding-bags",
         "points",
         "meshes",
         "relational",

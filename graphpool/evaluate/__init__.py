@@ -18,6 +18,7 @@ from graphpool.evaluate.paired import (
     hotelling,
     statistical_threshold,
 )
+from graphpool.evaluate.partitions import MatchedBags, double_majority
 from graphpool.evaluate.sampling import SampledSeparation, separate_pairs_by_sampling
 from graphpool.evaluate.squashing import (
     by_distance,
@@ -33,6 +34,7 @@ from graphpool.evaluate.undistinguished import (
 
 __all__ = [
     "Counterexample",
+    "MatchedBags",
     "PairedResult",
     "SampledSeparation",
     "Separation",
@@ -41,6 +43,7 @@ __all__ = [
     "compare_pair",
     "copies_block",
     "counterexample",
+    "double_majority",
     "effective_resistance",
     "embed",
     "hits_at",

@@ -1,5 +1,6 @@
 """Whole networks, in which every pool is a word."""
 
+from graphpool.models.deconvolution import GraphDeconvolution, Wedges, wedges
 from graphpool.models.graph import GraphModel
 from graphpool.models.links import NCN
 from graphpool.models.meshes.classifier import MeshClassifier
@@ -12,13 +13,16 @@ from graphpool.models.points.point_nn import PointNNClassifier
 from graphpool.models.points.point_pn import PointPN
 from graphpool.models.points.pointnet2 import PointNet2Classifier, PointNet2Segmenter
 from graphpool.models.weight_space import DWSNet
+from graphpool.models.tracks import HyperTrack
 
 __all__ = [
     "NCN",
     "DWSNet",
     "EdgeConvClassifier",
     "FaceMLP",
+    "GraphDeconvolution",
     "GraphModel",
+    "HyperTrack",
     "MeshCNNClassifier",
     "MeshCNNSegmenter",
     "MeshClassifier",
@@ -28,4 +32,6 @@ __all__ = [
     "PointNet2Classifier",
     "PointNet2Segmenter",
     "PointPN",
+    "Wedges",
+    "wedges",
 ]
