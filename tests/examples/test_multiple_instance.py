@@ -109,7 +109,7 @@ def test_an_instance_adds_what_is_missing_without_it(example, networks):
     with torch.no_grad():
         y = model(x, one_bag)[0][0, 0].log_softmax(0)
     # Behind a sum the log-odds are linear: the parts and the bias of the head add up to them.
-    bias = float(model.head.bias[0, 0, 1] - model.head.bias[0, 0, 0])
+    bias = float((model.head.bias[0, 0, 1] - model.head.bias[0, 0, 0]).detach())
     total = sum(example.effects(model, x)) + bias
     assert total == pytest.approx(float(y[1] - y[0]), abs=1e-5)
 
