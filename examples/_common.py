@@ -9,13 +9,34 @@ from pathlib import Path
 import torch
 from _scripts import ScriptParser
 
+from graphpool import aggr
 from graphpool.files.report import format_table
 from graphpool.files.runs import seed_everything
 
 __all__ = [
-    "check_classes", "format_table", "make_parser", "mean_and_spread", "out_dir", "recall_per_class",
-    "seed_everything",
+    "check_classes", "format_table", "make_parser", "make_pool", "mean_and_spread", "out_dir",
+    "recall_per_class", "seed_everything", "width_of",
 ]  # fmt: skip
+
+# Where a pool has no default. The rest have their own.
+_SETTINGS: dict[str, dict[str, object]] = {
+    "compact_bilinear": {"out_channels": 64},
+    "ggem": {"groups": 4},
+    "otke": {"num_references": 4},
+    "multi": {"members": ["sum", "mean", "max"]},
+}
+
+
+def make_pool(name: str, channels: int) -> aggr.Aggregation:
+    """A pool from its name; ``+`` joins several."""
+    if "+" in name:
+        return aggr.resolve(name.split("+"), channels=channels)
+    return aggr.resolve(name, channels=channels, **_SETTINGS.get(name, {}))
+
+
+def width_of(pool: aggr.Aggregation, channels: int) -> int:
+    """How many channels come out."""
+    return pool.out_channels or pool(torch.zeros(2, channels)).size(1)
 
 
 def make_parser(description: str | None) -> ScriptParser:

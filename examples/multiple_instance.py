@@ -4,32 +4,38 @@ A bag has one label, and some of its instances are the reason for it. A perceptr
 a linear map. The protocol is the same for all pools: repeated stratified 10-fold cross-validation over bags;
 features are scaled by the bags of training alone; of these a tenth is held out, and its loss says which epoch
 counts. Test bags are looked at once, with the threshold at 1/2. "picked" takes in each fold the pool with the
-smallest held-out loss: what one gets who tries all pools and chooses honestly.
+smallest held-out loss: what one gets who tries all pools and chooses honestly. "mean first" is no pool of
+instances: a perceptron of the mean of their features, the least there is.
 
     python examples/multiple_instance.py                              # MUSK1, needs the package mil
-    python examples/multiple_instance.py --data elephant --pools mean max gated_attention
-    python examples/multiple_instance.py --data slides/features --labels slides.csv --bag slide_id
+    python examples/multiple_instance.py --data musk1 musk2 elephant ucsb_breast_cancer --pools all --jobs 2
+    python examples/multiple_instance.py --data slides/features --labels slides.csv --at-once 20
+
+The ten networks of a repetition are trained side by side, and every finished repetition of a pool is a line
+of a file in --out: what was broken off goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
+from _bag_networks import MEAN_FIRST, Networks, Scaled, train
 from _common import format_table, make_parser, out_dir, seed_everything
 from _scripts import run as run_script
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from graphpool import Segments, aggr
 from graphpool.datasets import BagFolder, Bags, MultipleInstances
 from graphpool.datasets.bags import NAMES
-from graphpool.train import GraphBatches, MiniBatch
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -44,34 +50,10 @@ POOLS = [
     "dsmil",
     "conjunctive",
     "pma",
-    "set2set",
 ]
-POOLS += ["fsw", "pna"]
-
-
-class Model(torch.nn.Module):
-    """Instances through a perceptron, a pool, a linear map to classes."""
-
-    def __init__(self, features: int, classes: int, pool: str, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.trunk = torch.nn.Sequential(
-            torch.nn.Linear(features, hidden), torch.nn.ReLU(), torch.nn.Dropout(dropout),
-            torch.nn.Linear(hidden, hidden), torch.nn.ReLU(),
-        )  # fmt: skip
-        self.pool = aggr.resolve(pool.split("+") if "+" in pool else pool, channels=hidden)
-        self.head = torch.nn.Linear(self.pool.out_channels, classes)
-
-    def forward(self, x: Tensor, bags: Segments) -> Tensor:
-        return self.head(self.pool(self.trunk(x), bags))
-
-    def loss(self, batch: MiniBatch) -> Tensor:
-        h, y = self.trunk(batch.x), batch.y
-        loss = F.cross_entropy(self.head(self.pool(h, batch.nodes)), y)
-        if isinstance(self.pool, aggr.DSMIL):
-            # Its scores choose an instance; only this half of the loss trains them.
-            score = self.pool.bag_scores(h, batch.nodes).squeeze(-1)
-            loss = (loss + F.binary_cross_entropy_with_logits(score, (y > 0).float())) / 2
-        return loss
+POOLS += ["set2set", "fsw", "pna", MEAN_FIRST]
+SHOWN = ("mean", "max", "gated_attention", "dsmil", "gnp", "fsw")
+Record = dict[str, Any]
 
 
 def generated(seed: int) -> Bags:
@@ -84,12 +66,12 @@ def generated(seed: int) -> Bags:
     return Bags(x, (torch.arange(60) % 2 == 0).long(), ["negative", "positive"])
 
 
-def load(args: argparse.Namespace) -> Bags:
-    if args.data == "generated":
+def load(name: str, args: argparse.Namespace) -> Bags:
+    if name == "generated":
         return generated(args.seed)
-    if args.data in NAMES:
-        return MultipleInstances(args.data, args.root)
-    return BagFolder(args.data, args.labels, bag=args.bag, label=args.label)
+    if name in NAMES:
+        return MultipleInstances(name, args.root)
+    return BagFolder(name, args.labels, bag=args.bag, label=args.label)
 
 
 def folds(y: Tensor, count: int, seed: int) -> list[Tensor]:
@@ -100,40 +82,52 @@ def folds(y: Tensor, count: int, seed: int) -> list[Tensor]:
     return [order[start::count] for start in range(count)]
 
 
-def scaled(data: Bags, train: Tensor) -> Bags:
-    """All bags, less the mean of the instances of the training bags and over their deviation."""
-    seen = torch.cat([data[i].x for i in train.tolist()])
-    mean, deviation = seen.mean(0), seen.std(0) + 1e-6
-    x = [((data[i].x - mean) / deviation).clamp(-10, 10) for i in range(len(data))]
-    return Bags(x, data.y, data.classes)
+def parts(y: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which bags train each network, which choose its epoch, and which test it: ``[count, B]`` each."""
+    test, held = torch.zeros(2, count, len(y), dtype=torch.bool)
+    for k, own in enumerate(folds(y, count, seed)):
+        test[k, own] = True
+        rest = (~test[k]).nonzero().flatten()
+        # A tenth of each class, at least one bag.
+        held[k, rest[folds(y[rest], 10, seed)[0]]] = True
+    return ~(test | held), held, test
 
 
-def train(
-    data: Bags, parts: tuple[Tensor, Tensor], pool: str, args: argparse.Namespace, seed: int
-) -> tuple[Model, float]:
-    """A network at the epoch with the least held-out loss, and that loss."""
-    seed_everything(seed)
-    model = Model(data.num_features, len(data.classes), pool, args.hidden, args.dropout).to(
-        args.device
+def repetition(name: str, number: int, pool: str, args: argparse.Namespace) -> Record:
+    """All folds of one repetition for one pool."""
+    begin = time.perf_counter()
+    data = load(name, args)
+    y = data._data.y
+    fit, held, test = (part.to(args.device) for part in parts(y, args.folds, args.seed + number))
+    seed_everything(args.seed + number)
+    shape = (args.folds, data.num_features, len(data.classes))
+    networks = Networks(*shape, pool, args.hidden).to(args.device)
+    bags = Scaled(data, fit, args.at_once or len(y), args.device)
+    score, value, state = train(
+        networks, bags, fit, held, epochs=args.epochs, lr=args.lr, weight_decay=args.weight_decay
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
-    random = torch.Generator().manual_seed(seed)
-    shown = GraphBatches(data, args.batch, True, random, parts[0], args.device)
-    held = GraphBatches(data, len(parts[1]), indices=parts[1], device=args.device)
-    best, state = torch.inf, None
-    for _ in range(args.epochs):
-        model.train()
-        for batch in shown:
-            optimizer.zero_grad()
-            model.loss(batch).backward()
-            optimizer.step()
-        model.eval()
-        with torch.no_grad():
-            value = float(model.loss(next(iter(held))))
-        if state is None or value < best:
-            best, state = value, copy.deepcopy(model.state_dict())
-    model.load_state_dict(state)
-    return model.eval(), best
+    right = ((score.argmax(2) == y.to(args.device)) & test).sum(1)
+    alone, positive = score[test].cpu(), (y == len(data.classes) - 1).expand(test.shape)[test.cpu()]
+    found = {
+        "data": name, "repetition": number, "pool": pool, "settings": settings(args),
+        "right": right.tolist(), "bags": test.sum(1).tolist(), "held": value.tolist(),
+        "auc": area(alone[:, -1], positive),
+    }  # fmt: skip
+    if number == 0 and pool in args.shown:
+        networks.load_state_dict(state)
+        drawn = [i for i in test[0].nonzero().flatten().tolist() if y[i] == y.max()]
+        drawn = [i for i in drawn if 1 < len(data[i].x) <= 60][:5]
+        found["effects"] = {
+            i: effects(networks, bags.scale(data[i].x.to(args.device))) for i in drawn
+        }
+    return {**found, "seconds": round(time.perf_counter() - begin, 1)}
+
+
+def settings(args: argparse.Namespace) -> Record:
+    """What a result depends on, but for the bags, the pool and the repetition."""
+    return {
+        k: getattr(args, k) for k in ("folds", "epochs", "hidden", "lr", "weight_decay", "seed")
+    }
 
 
 def area(score: Tensor, positive: Tensor) -> float:
@@ -143,43 +137,155 @@ def area(score: Tensor, positive: Tensor) -> float:
 
 
 @torch.no_grad()
-def effects(model: Model, x: Tensor) -> Tensor:
-    """How much the log-odds of the positive class fall when each instance is left out, ``[n]``."""
-    n = len(x)
-    without = torch.arange(n).repeat(n, 1)[~torch.eye(n, dtype=torch.bool)]
-    bags = Segments.from_counts(torch.tensor([n, *[n - 1] * n]))
-    y = model(torch.cat([x, x[without]]), bags).log_softmax(1)
+def effects(networks: Networks, x: Tensor) -> list[float]:
+    """How much the log-odds of the last class fall in the first network when each instance is left out.
+
+    ``x`` ``[count, n, F]`` is one bag as the networks see it.
+    """
+    n = x.size(1)
+    without = torch.arange(n, device=x.device).repeat(n, 1)[~torch.eye(n, dtype=torch.bool)]
+    bags = Segments.from_counts(torch.tensor([n, *[n - 1] * n])).to(x.device)
+    y = networks(torch.cat([x, x[:, without]], 1), bags)[0][0].log_softmax(1)
     odds = y[:, -1] - y[:, :-1].logsumexp(1)
-    return odds[0] - odds[1:]
+    return (odds[0] - odds[1:]).tolist()
 
 
-def picture(shown: dict[str, list[Tensor]], labels: list[str], path: Path) -> None:
-    figure, axes = plt.subplots(
-        len(shown),
-        len(labels),
-        figsize=(2 * len(labels), 1.1 * len(shown)),
-        squeeze=False,
-        sharex="col",
-    )
+def picture(shown: dict[str, dict[str, list[float]]], path: Path) -> None:
+    labels = list(next(iter(shown.values())))
+    size = (2 * len(labels), 1.1 * len(shown))
+    figure, axes = plt.subplots(len(shown), len(labels), figsize=size, squeeze=False, sharex="col")
     for row, (pool, found) in zip(axes, shown.items(), strict=True):
-        for axis, effect, label in zip(row, found, labels, strict=True):
-            axis.bar(
-                range(len(effect)), effect, color=["C3" if v > 0 else "C0" for v in effect.tolist()]
-            )
+        for axis, label in zip(row, labels, strict=True):
+            effect = found[label]
+            axis.bar(range(len(effect)), effect, color=["C3" if v > 0 else "C0" for v in effect])
             axis.axhline(0, color="black", linewidth=0.5)
             axis.tick_params(labelsize=6)
+            axis.xaxis.get_major_locator().set_params(integer=True)
             if axis in axes[0]:
-                axis.set_title(label, fontsize=8)
+                axis.set_title(f"bag {label}", fontsize=8)
         row[0].set_ylabel(pool, fontsize=7)
     figure.supxlabel("instance of the bag", fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def picked(records: list[Record]) -> list[Record]:
+    """In each fold of each repetition the pool with the smallest held-out loss."""
+    found = []
+    for number in sorted({r["repetition"] for r in records}):
+        own = [r for r in records if r["repetition"] == number]
+        best = torch.tensor([r["held"] for r in own]).nan_to_num(torch.inf).argmin(0).tolist()
+        right = [own[i]["right"][k] for k, i in enumerate(best)]
+        found.append({**own[0], "pool": "picked", "right": right, "auc": torch.nan})
+    return found
+
+
+def _spread(v: Tensor) -> str:
+    """Mean and deviation over repetitions, where there are several; nothing for the area of "picked"."""
+    if v.isnan().any():
+        return ""
+    return f"{v.mean():.1f}" + (f" +- {v.std(correction=0):.1f}" if len(v) > 1 else "")
+
+
+def table(records: list[Record]) -> str:
+    """Of each pool accuracy and area, mean and deviation over repetitions, best first; and how far it is from
+    the mean, with the standard error of Nadeau and Bengio (2003) for folds that share training bags."""
+    shares = torch.tensor(records[0]["bags"])
+    others = 1 / (len(shares) - 1)
+
+    def of(pool: str) -> list[Record]:
+        return sorted((r for r in records if r["pool"] == pool), key=lambda r: r["repetition"])
+
+    records = records + picked(records)
+    rows = []
+    for pool in dict.fromkeys(r["pool"] for r in records):
+        own = of(pool)
+        right = torch.tensor([r["right"] for r in own])
+        accuracy = 100 * right.sum(1) / shares.sum()
+        auc = 100 * torch.tensor([r["auc"] for r in own])
+        cells = [_spread(v) for v in (accuracy, auc)]
+        paired = {r["repetition"]: r for r in of("mean")}
+        both = [
+            100 * (torch.tensor(r["right"]) - torch.tensor(paired[r["repetition"]]["right"])) / shares
+            for r in own if r["repetition"] in paired
+        ]  # fmt: skip
+        if both and pool != "mean":
+            gap = torch.cat(both)
+            error = ((1 / len(gap) + others) * gap.var()).sqrt()
+            cells.append(f"{gap.mean():+.1f} +- {error:.1f}")
+        else:
+            cells.append("")
+        rows.append((float(accuracy.mean()), [f"`{pool}`", str(len(own)), *cells]))
+    rows.sort(key=lambda row: -row[0])
+    header = [
+        "pool",
+        "repetitions",
+        "accuracy, %",
+        "area under the ROC curve, %",
+        "accuracy beyond mean",
+    ]
+    return format_table([cells for _, cells in rows], header)
+
+
+def accuracies(records: list[Record]) -> dict[str, dict[str, float]]:
+    """Of each pool, best first by the mean over all sets, the accuracy in percent on each."""
+    found: dict[str, dict[str, float]] = {}
+    for data in dict.fromkeys(r["data"] for r in records):
+        own = [r for r in records if r["data"] == data]
+        for record in own + picked(own):
+            right = 100 * sum(record["right"]) / sum(record["bags"])
+            times = sum(r["pool"] == record["pool"] for r in own + picked(own))
+            row = found.setdefault(record["pool"], {})
+            row[data] = row.get(data, 0.0) + right / times
+    order = sorted(found, key=lambda pool: -sum(found[pool].values()) / len(found[pool]))
+    return {pool: found[pool] for pool in order}
+
+
+def overview(found: dict[str, dict[str, float]], path: Path) -> None:
+    """A dot for each pool and set, by how far it is from the mean of all pools there."""
+    sets = list(next(iter(found.values())))
+    pools = [pool for pool in found if len(found[pool]) == len(sets)]
+    figure, axes = plt.subplots(
+        1, len(sets) + 1, figsize=(2 * len(sets) + 3, 0.17 * len(pools) + 1), sharey=True
+    )
+    for axis, name in zip(axes, [*sets, "mean of all"], strict=True):
+        values = [found[p].get(name, sum(found[p].values()) / len(sets)) for p in pools]
+        for i, (pool, value) in enumerate(zip(pools, values, strict=True)):
+            special = {"mean": "C3", MEAN_FIRST: "C1", "picked": "black"}
+            axis.plot(value, -i, "o", ms=4, color=special.get(pool, "C0"))
+        axis.axvline(
+            values[pools.index("mean")] if "mean" in pools else values[0], color="C3", lw=0.6
+        )
+        axis.set_title(name, fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.grid(axis="x", color="#eeeeee")
+    axes[0].set_yticks([-i for i in range(len(pools))], pools, fontsize=6)
+    axes[0].set_ylim(-len(pools), 1)
+    figure.supxlabel("accuracy, %; the line is the mean", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def all_pools() -> list[str]:
+    """Every pool that gives one vector for each bag and asks for no positions."""
+    classes = {name: aggr.lookup(name) for name in aggr.names()}
+    plain = [name for name, cls in classes.items() if not (cls.ragged or cls.needs_positions)]
+    return [*plain, "mean+max", MEAN_FIRST]
+
+
+def one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument(
-        "--data", default="musk1", help=f"{', '.join(NAMES)}, generated, or a folder of bags"
+        "--data",
+        nargs="+",
+        default=["musk1"],
+        help=f"{', '.join(NAMES)}, generated, or folders of bags",
     )
     parser.add_argument(
         "--root", help="folder of the tables, where the package mil is not installed"
@@ -187,73 +293,76 @@ def main() -> None:
     parser.add_argument("--labels", help="table of labels of a folder of bags")
     parser.add_argument("--bag", default="bag", help="its column of names")
     parser.add_argument("--label", default="label", help="its column of labels")
-    parser.add_argument("--pools", nargs="+", default=POOLS)
+    parser.add_argument("--pools", nargs="+", default=POOLS, help="names, + joins several; or all")
+    parser.add_argument(
+        "--shown", nargs="*", default=SHOWN, help="pools in the picture of instances"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folds", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--hidden", type=int, default=64)
-    parser.add_argument("--dropout", type=float, default=0.25)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--epochs", type=int, default=30, help="one step on all bags each")
+    parser.add_argument("--at-once", type=int, help="bags in memory at a time; all if left out")
+    parser.add_argument("--hidden", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=0.03)
     parser.add_argument("--weight-decay", type=float, default=1e-2)
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
     args = parser.parse_args()
     if args.quick:
-        args.data = "generated" if args.data == "musk1" else args.data
+        args.data = ["generated"] if args.data == ["musk1"] else args.data
         args.repeats, args.folds, args.epochs, args.pools = 1, 3, 8, args.pools[:3]
-    data, out = load(args), out_dir(args)
-    y = data.y
-    counts = torch.bincount(y).tolist()
-    if min(counts) < args.folds:
-        parser.error(f"--folds {args.folds}: the rarest class has {min(counts)} bags")
-    score = {pool: torch.zeros(args.repeats, len(y), len(data.classes)) for pool in args.pools}
-    held_loss = torch.zeros(len(args.pools), args.repeats, args.folds)
-    shown: dict[str, list[Tensor]] = {}
-    drawn = [int(i) for i in folds(y, args.folds, args.seed)[0] if y[i] == len(data.classes) - 1][
-        :5
-    ]
-    bar = tqdm(total=args.repeats * args.folds * len(args.pools), desc=args.data, disable=None)
-    where = torch.zeros(args.repeats, len(y), dtype=torch.long)
-    for repeat in range(args.repeats):
-        parts = folds(y, args.folds, args.seed + repeat)
-        for k, test in enumerate(parts):
-            where[repeat, test] = k
-            rest = torch.cat([part for i, part in enumerate(parts) if i != k])
-            # A tenth of each class, at least one bag.
-            inner = folds(y[rest], 10, args.seed + repeat)[0]
-            held = rest[inner]
-            fit = rest[~torch.isin(torch.arange(len(rest)), inner)]
-            part = scaled(data, fit)
-            for i, pool in enumerate(args.pools):
-                model, held_loss[i, repeat, k] = train(
-                    part, (fit, held), pool, args, 1000 * repeat + k
-                )
-                batch = next(iter(GraphBatches(part, len(test), indices=test, device=args.device)))
-                with torch.no_grad():
-                    score[pool][repeat, test] = model(batch.x, batch.nodes).softmax(1).cpu()
-                if repeat == k == 0:
-                    shown[pool] = [effects(model, part[j].x) for j in drawn if len(part[j].x) > 1]
-                bar.update()
+    if args.pools == ["all"]:
+        args.pools = all_pools()
+    for name in args.data:
+        counts = torch.bincount(load(name, args)._data.y).tolist()
+        if min(counts) < args.folds:
+            parser.error(f"--folds {args.folds}: the rarest class of {name} has {min(counts)} bags")
+        print(f"{name}: {counts} bags of each class, one is {100 / sum(counts):.2f} points; "
+              f"guessing: {100 * max(counts) / sum(counts):.1f} %")  # fmt: skip
+    out = out_dir(args)
+    file = out / "multiple_instance.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    done = [r for r in map(json.loads, lines) if r["settings"] == settings(args)]
+    known = {(r["data"], r["repetition"], r["pool"]) for r in done}
+    wanted = [(d, r, p) for r in range(args.repeats) for d in args.data for p in args.pools]
+    records = [r for r in done if (r["data"], r["repetition"], r["pool"]) in set(wanted)]
+    bar = tqdm(total=len(wanted), initial=len(records), disable=None)
+
+    def keep(record: Record) -> None:
+        records.append(record)
+        with file.open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
+        bar.update()
+
+    left = [job for job in wanted if job not in known]
+    if args.jobs > 1:
+        with ProcessPoolExecutor(args.jobs, get_context("spawn"), one_thread) as workers:
+            for future in as_completed([workers.submit(repetition, *job, args) for job in left]):
+                keep(future.result())
+    else:
+        for job in left:
+            keep(repetition(*job, args))
     bar.close()
-    best = held_loss.argmin(0).gather(1, where)
-    every = torch.stack(list(score.values()))
-    score["picked"] = every.gather(0, best[None, :, :, None].expand(1, -1, -1, every.size(-1)))[0]
-    rows, results = [], {}
-    for pool, found in score.items():
-        right = 100 * (found.argmax(2) == y).float().mean(1)
-        auc = torch.tensor([100 * area(run[:, -1], y == len(data.classes) - 1) for run in found])
-        results[pool] = {"accuracy": right.tolist(), "auc": auc.tolist()}
-        rows.append([pool, *(f"{v.mean():.1f} +- {v.std(correction=0):.1f}" for v in (right, auc))])
-    print(f"{len(y)} bags, {counts} of each class; guessing: {100 * max(counts) / len(y):.1f} %")
-    print(
-        f"{args.repeats} x {args.folds} folds, mean and deviation; a bag is {100 / len(y):.2f} points"
-    )
-    print(format_table(rows, ["pool", "accuracy, %", "area under the ROC curve, %"]))
-    (out / f"multiple_instance_{Path(args.data).name}.json").write_text(
-        json.dumps(results, indent=1)
-    )
-    file = out / f"multiple_instance_{Path(args.data).name}.png"
-    picture(shown, [f"bag {j}" for j in drawn if len(data[j].x) > 1], file)
-    print(f"wrote {file}: what each instance of some test bags adds to the log-odds")
+    for name in args.data:
+        own = [r for r in records if r["data"] == name]
+        text = table(own)
+        print(
+            f"\n{name}, {args.folds} folds, {sum(r['seconds'] for r in own):.0f} s in all\n\n{text}"
+        )
+        stem = f"multiple_instance_{Path(name).name}"
+        (out / f"{stem}.md").write_text(text + "\n")
+        if shown := {r["pool"]: r["effects"] for r in own if r.get("effects")}:
+            picture(shown, out / f"{stem}.png")
+            print(f"\n{out / stem}.png: what each instance of some test bags adds to the log-odds")
+    found = accuracies(records)
+    if len(args.data) > 1:
+        rows = [
+            [f"`{pool}`", *(f"{row[d]:.1f}" if d in row else "" for d in args.data)]
+            + [f"{sum(row.values()) / len(row):.1f}" if len(row) == len(args.data) else ""]
+            for pool, row in found.items()
+        ]  # fmt: skip
+        text = format_table(rows, ["pool", *args.data, "mean"])
+        (out / "multiple_instance.md").write_text(text + "\n")
+        print(f"\naccuracy, %\n\n{text}")
+        overview(found, out / "multiple_instance.png")
 
 
 if __name__ == "__main__":

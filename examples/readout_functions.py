@@ -18,12 +18,12 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from _common import format_table, make_parser, out_dir, seed_everything
+from _common import format_table, make_parser, make_pool, out_dir, seed_everything, width_of
 from _scripts import run as run_script
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from graphpool import Segments, aggr, ops
+from graphpool import Segments, ops
 from graphpool.plot.colors import HUES
 
 matplotlib.use("Agg")
@@ -71,9 +71,8 @@ class Network(nn.Module):
         self.elements = nn.Sequential(
             nn.Linear(1, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         )
-        names = readout.split("+")
-        self.pool = aggr.resolve(names if len(names) > 1 else readout, channels=width)
-        self.head = nn.Linear(width * len(names), 1)
+        self.pool = make_pool(readout, width)
+        self.head = nn.Linear(width_of(self.pool, width), 1)
 
     def forward(self, x: Tensor, segments: Segments) -> Tensor:
         return self.head(self.pool(self.elements(x), segments))
@@ -184,6 +183,7 @@ def main() -> None:
                     runs.append(errors(name, function, seed, args))
                     bar.update()
                 row.append([statistics.median(values) for values in zip(*runs, strict=True)])
+            (folder / "readout_functions.json").write_text(json.dumps(found, indent=1))
     cells = []
     for name, row in found.items():
         pairs = (near_and_far(values) for values in row)
@@ -193,7 +193,6 @@ def main() -> None:
         f"error in %, on larger sets / on sets as in training (median of {args.seeds})\n\n{text}\n"
     )
     (folder / "readout_functions.md").write_text(text + "\n")
-    (folder / "readout_functions.json").write_text(json.dumps(found, indent=1))
     draw_map(found, folder / "readout_functions.png")
     draw_curves(found, folder / "readout_functions_curves.png")
 

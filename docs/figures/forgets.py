@@ -43,6 +43,22 @@ def apply(pool: torch.nn.Module, x: torch.Tensor, bags: Segments) -> torch.Tenso
     return pool(x, bags)
 
 
+def curve(pool: torch.nn.Module, channels: int, separations: torch.Tensor) -> list[float]:
+    """For each separation the worst of all bags, over the median of random pairs."""
+    random = torch.Generator().manual_seed(1)
+    x, y = torch.randn(2, PAIRS, SIZE, channels, generator=random, dtype=torch.double)
+    direction = torch.nn.functional.normalize(y[:, 0], dim=1)
+    together = x.clone()
+    together[:, 1] = together[:, 0]
+    found = []
+    for d in separations:
+        parted = together.clone()
+        parted[:, 0] += d * direction
+        parted[:, 1] -= d * direction
+        found.append(float(ratios(pool, together, parted).min() / ratios(pool, x, y).median()))
+    return found
+
+
 def ratios(pool: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Distance of outputs over that of bags, for pairs of bags ``[PAIRS, SIZE, CHANNELS]``."""
     bags = Segments.from_counts(torch.full((PAIRS,), SIZE))
@@ -53,25 +69,14 @@ def ratios(pool: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Ten
 
 @torch.no_grad()
 def main() -> None:
-    random = torch.Generator().manual_seed(1)
-    x, y = torch.randn(2, PAIRS, SIZE, CHANNELS, generator=random, dtype=torch.double)
-    direction = torch.nn.functional.normalize(y[:, 0], dim=1)
     figure, axes = plt.subplots(figsize=(5.5, 3.4))
     for name, pool in pools().items():
-        typical = ratios(pool, x, y).median()
-        together = x.clone()
-        together[:, 1] = together[:, 0]
-        curve = []
-        for d in SEPARATIONS:
-            parted = together.clone()
-            parted[:, 0] += d * direction
-            parted[:, 1] -= d * direction
-            curve.append(float(ratios(pool, together, parted).min() / typical))
+        found = curve(pool, CHANNELS, SEPARATIONS)
         # What is 0 has no logarithm.
-        floor = torch.tensor(curve).clamp_min(1e-6)
+        floor = torch.tensor(found).clamp_min(1e-6)
         style = "--" if name == "max" else "-"
         axes.loglog(SEPARATIONS, floor, style, color=COLOURS[name], label=name, lw=2)
-        print(f"{name}: {curve[0]:.3g} at a separation of 1, {curve[-1]:.3g} at 1e-4")
+        print(f"{name}: {found[0]:.3g} at a separation of 1, {found[-1]:.3g} at 1e-4")
     axes.invert_xaxis()
     axes.set_ylim(5e-7, 5)
     axes.set_xlabel("how far two equal elements are pulled apart")

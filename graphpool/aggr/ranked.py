@@ -14,20 +14,21 @@ TIES = "equal elements take up different parts of the order, so their derivative
 
 def ranked(
     x: Tensor, segments: Segments, weight: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor, Segments]:
-    """The elements sorted per channel, the share of the bag that each takes up and where that ends, and the
-    bags in whose order they come.
+) -> tuple[Tensor, Tensor, Segments]:
+    """The elements sorted per channel, where the share of the bag that each takes up ends, and the bags in
+    whose order they come.
 
     With the weights of a bag divided by their sum, element ``i`` of the sorted bag reaches from
-    ``w_1 + ... + w_(i-1)`` to ``w_1 + ... + w_i``: the integral of a function of the quantiles is a sum over
-    these. Shares are float64, ``[E, 1]`` without weights, which the order does not matter to.
+    ``w_1 + ... + w_(i-1)`` (:func:`begins`) to ``w_1 + ... + w_i``: the integral of a function of the
+    quantiles is a sum over these. Ends are float64, ``[E, 1]`` without weights, which the order does not
+    matter to.
 
     Example:
         >>> segments = Segments(ptr=torch.tensor([0, 2]))
         >>> x, weight = torch.tensor([[5.0], [1.0]]), torch.tensor([1, 3])
-        >>> values, share, end, _ = ranked(x, segments, weight)
-        >>> values.T, share.T, end.T
-        (tensor([[1., 5.]]), tensor([[0.7500, 0.2500]], dtype=torch.float64),
+        >>> values, end, bags = ranked(x, segments, weight)
+        >>> values.T, begins(end, bags).T, end.T
+        (tensor([[1., 5.]]), tensor([[0.0000, 0.7500]], dtype=torch.float64),
          tensor([[0.7500, 1.0000]], dtype=torch.float64))
     """
     values, order = segment_sort(x, segments)
@@ -35,24 +36,32 @@ def ranked(
     if weight is None:
         place = align(torch.arange(x.size(0), device=x.device) - bags.ptr[bags.index], x)
         size = align(bags.counts[bags.index], x)
-        return values, 1 / size.double(), (place + 1) / size.double(), bags
+        return values, (place + 1) / size.double(), bags
     w = weight.double()
     total = segment_sum(w, segments)
     total = torch.where(total == 0, 1, total)
     # Whole numbers are added exactly, so that a weight is the same as so many copies to the last bit.
     if w.requires_grad or _debug.being_traced() or _debug.inside_transform():
-        own = w[order]
+        own = w.index_select(0, order.flatten()).view_as(order)
         end = segment_cumsum(own, bags)
     else:
         # In fixed point, each bag with the step that befits its total, one sum runs through all bags: what
         # came before is subtracted without rounding, even where the sum has wrapped.
         step = torch.exp2(total.log2().ceil() - 60)
-        own = (w / segment_gather(step, segments)).round().long()[order]
-        end = own.cumsum(0)
-        before = torch.cat([end.new_zeros(1, *end.shape[1:]), end])[bags.ptr[:-1]]
-        end, total = end - before[bags.index], total / step
+        own = (w / segment_gather(step, segments)).round().long()
+        own = own.index_select(0, order.flatten()).view_as(order)
+        end, total = own.cumsum(0), total / step
+        # In place: what is as large as the elements costs more to allocate than to compute.
+        before = torch.sub(end, own, out=own).index_select(0, bags.ptr[bags.index])
+        end = end.sub_(before).double()
     total = align(segment_gather(total, bags), x)
-    return values, own / total, end / total, bags
+    return values, end / total, bags
+
+
+def begins(end: Tensor, bags: Segments) -> Tensor:
+    """Where the share of each element begins: where that of the one before it in the bag ends, or at 0."""
+    first = torch.arange(end.size(0), device=end.device) == bags.ptr[bags.index]
+    return torch.where(align(first, end), 0, torch.cat([end[:1], end[:-1]]))
 
 
 def tabulated(segments: Segments, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -74,9 +83,8 @@ def tabulated(segments: Segments, x: Tensor) -> tuple[Tensor, Tensor, Tensor | N
 def weighted_median(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
     """The middle of each bag and channel, ``[S, ...]``: half of the weight lies on either side. Where an
     element ends exactly there, the mean of it and the next, so that a bag and its mirror image agree."""
-    values, _, end, bags = ranked(x, segments, weight)
-    first = torch.arange(x.size(0), device=x.device) == bags.ptr[bags.index]
-    begin = torch.where(align(first, x), 0, torch.cat([end[:1], end[:-1]]))
+    values, end, bags = ranked(x, segments, weight)
+    begin = begins(end, bags)
     lower = (begin < 0.5) & (end >= 0.5)
     upper = (begin <= 0.5) & (end > 0.5)
     return share_sum(values, (lower.to(x.dtype) + upper) / 2, bags)

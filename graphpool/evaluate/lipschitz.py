@@ -17,16 +17,16 @@ _NONE = math.inf
 
 class _Row(NamedTuple):
     """The constants of a pool for bags of any sizes, and for the 1-Wasserstein distance of two bags of
-    one."""
+    one; ``None`` where nobody has said."""
 
-    of_one_size: float
+    of_one_size: float | None
     matching: float = _NONE
     wasserstein: float = _NONE
     wasserstein2: float = _NONE
     hausdorff: float = _NONE
 
 
-_Rule = Callable[[aggr.Aggregation, int, int], _Row]
+_Rule = Callable[[aggr.Aggregation, int, int], _Row | None]
 
 
 def _quantile(pool: aggr.Aggregation, n: int, d: int) -> _Row:
@@ -58,6 +58,36 @@ def _fsw(pool: aggr.Aggregation, n: int, d: int) -> _Row:
     return _Row(few, wasserstein=bound, wasserstein2=bound)
 
 
+def _pna(pool: aggr.Aggregation, n: int, d: int) -> _Row | None:
+    if set(pool.scalers) == {"identity"}:  # type: ignore[arg-type]
+        return None
+    # The squared derivative of each statistic by one element, which is not the least and the largest at once.
+    squares = {"sum": 1, "mean": n**-2, "std": (n - 1) / n**2, "var": _NONE, "min": 1, "max": 1}
+    total = sum(squares[name] for name in pool.statistics)  # type: ignore[union-attr]
+    if n > 1 and {"min", "max"} <= set(pool.statistics):  # type: ignore[arg-type]
+        total -= 1
+    log = math.log1p(n) / float(pool.delta)  # type: ignore[arg-type]
+    scales = {"identity": 1.0, "amplification": log**2, "attenuation": log**-2}
+    return _Row(n * (total * sum(scales[name] for name in pool.scalers)) ** 0.5)  # type: ignore[union-attr]
+
+
+def _gnp(pool: aggr.Aggregation, n: int, d: int) -> _Row | None:
+    if isinstance(pool, aggr.PaperGNP):
+        return None
+    p, growth = pool.p.detach().double().flatten(), float(pool.g.detach())  # type: ignore[operator, union-attr]
+    # No derivative by an element is more than these, of the three means (see GNP).
+    most = [3 * n ** float(growth - 1 / p[0]), 3 * n ** float(growth - 1 / p[1]), n ** (growth - 1)]
+    shares = pool.shares.detach().double().abs()  # type: ignore[operator]
+    return _Row(n * float((shares * shares.new_tensor(most)[:, None]).sum(0).max()))
+
+
+def _moments(pool: aggr.Aggregation, n: int, d: int) -> _Row:
+    # The gradients of mean and deviation are at right angles, and of one length.
+    if pool.order == 1:
+        return _Row(1, wasserstein=1, wasserstein2=1)
+    return _Row(n**0.5, wasserstein2=1) if pool.order == 2 else _Row(None)
+
+
 def softmax_slope(n: int) -> float:
     r"""The largest derivative of a softmax pool of ``n`` elements by one of them, at any temperature:
     :math:`\max_w w (1 + (1 - w) \log((n - 1) w / (1 - w)))`.
@@ -85,10 +115,20 @@ _RULES: dict[type, _Rule] = {
     aggr.LogSumExp: lambda pool, n, d: _Row(n),
     aggr.SoftPool: lambda pool, n, d: _Row(n * softmax_slope(n)),
     aggr.FSW: _fsw,
+    aggr.KMax: lambda pool, n, d: _Row(n),
+    aggr.PNA: _pna,
+    aggr.GNP: _gnp,
+    aggr.Moments: _moments,
+    # Half of a bag at one place and half at another: the median jumps.
+    aggr.GeometricMedian: lambda pool, n, d: _Row(None),
+    aggr.SoftMedian: lambda pool, n, d: _Row(None),
     **dict.fromkeys(
         (
             aggr.Var,
-            aggr.PNA,
+            aggr.Bilinear,
+            aggr.CompactBilinear,
+            aggr.Conjunctive,
+            aggr.OTKE,
             aggr.AttSets,
             aggr.PMA,
             aggr.GatedAttention,
@@ -128,7 +168,8 @@ def lipschitz(
         channels: Number of channels, where the pool does not know it.
 
     Raises:
-        ValueError: The distance is unknown, nothing is known about the pool, or ``channels`` is missing.
+        ValueError: The distance is unknown, nothing is known about the pool (or of bags of one size), or
+            ``channels`` is missing.
 
     Example:
         >>> lipschitz(aggr.Mean(), "wasserstein"), lipschitz(aggr.Sum(), "wasserstein")
@@ -139,8 +180,6 @@ def lipschitz(
     if distance not in DISTANCES:
         raise ValueError(f"`distance` must be one of {DISTANCES}; got {distance!r}.")
     rule = next((_RULES[cls] for cls in type(pool).__mro__ if cls in _RULES), None)
-    if rule is None:
-        raise ValueError(f"No constant of {type(pool).__name__} is known, nor that there is none.")
     channels = channels or pool.channels
     if channels is None or channels < 1:
         channels = None if distance == "hausdorff" else 1
@@ -149,8 +188,15 @@ def lipschitz(
             "`channels` must be given for 'hausdorff' where the pool does not know it."
         )
     n = 1 if size is None else as_count(size, "size")
-    row = rule(pool, n, channels)
+    row = None if rule is None else rule(pool, n, channels)
+    if row is None:
+        raise ValueError(f"No constant of {type(pool).__name__} is known, nor that there is none.")
     anyhow = float(getattr(row, distance))
     if size is None or distance == "hausdorff":
         return anyhow
+    if row.of_one_size is None:
+        raise ValueError(
+            f"No constant of {type(pool).__name__} is known for bags of one `size`, nor that there is none; "
+            "leave it out for bags of any sizes."
+        )
     return min(anyhow, row.of_one_size / (n if distance == "matching" else 1.0))

@@ -27,6 +27,10 @@ POOLS = {
     "gem": aggr.GeM(p=3.0),
     "logsumexp": aggr.LogSumExp(tau=0.2),
     "softmax": aggr.SoftPool(t=2.0),
+    "kmax": aggr.KMax(k=2),
+    "pna": aggr.PNA(delta=1.3),
+    "gnp": aggr.GNP(D),
+    "mean and deviation": aggr.Moments(order=2),
     "fsw": aggr.FSW(D, out_channels=9),
     "fsw, the measure alone": aggr.FSW(D, out_channels=9, total=None),
 }
@@ -46,7 +50,7 @@ def distances(x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def attack(pool: torch.nn.Module, distance: str, steps: int = 150, pairs: int = 80) -> float:
+def attack(pool: torch.nn.Module, distance: str, steps: int = 150, pairs: int = 667) -> float:
     """The largest ratio that ``steps * pairs`` random steps of climbing find."""
     generator = torch.Generator().manual_seed(0)
     bags = torch.arange(pairs).repeat_interleave(N)
@@ -115,6 +119,7 @@ def test_constants_that_are_known():
         ((aggr.Sum(), "euclidean"), "`distance` must be one of"),
         ((aggr.Max(), "hausdorff"), "`channels` must be given"),
         ((aggr.Pyramid(4, pos_dim=2), "matching"), "No constant of Pyramid is known"),
+        ((aggr.GNP(4, form="paper"), "matching"), "No constant of PaperGNP is known"),
     ):
         with pytest.raises(ValueError, match=message):
             lipschitz(*arguments)

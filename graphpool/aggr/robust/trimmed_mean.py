@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.ranked import TIES, ranked, share_sum
+from graphpool.aggr.ranked import TIES, begins, ranked, share_sum
 from graphpool.aggr.registry import register
 from graphpool.ops import working
 from graphpool.segments import Segments
@@ -48,7 +48,7 @@ class TrimmedMean(Aggregation):
         self.trim = float(trim)
 
     def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        values, share, end, bags = ranked(working(x), segments, weight)
+        values, end, bags = ranked(working(x), segments, weight)
         kept = (self.trim, 1 - self.trim)
-        inside = end.clamp(*kept) - (end - share).clamp(*kept)
+        inside = end.clamp(*kept) - begins(end, bags).clamp(*kept)
         return share_sum(values, (inside / (kept[1] - kept[0])).to(values.dtype), bags).to(x.dtype)

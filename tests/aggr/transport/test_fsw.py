@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 
 import pytest
@@ -137,6 +138,55 @@ def test_two_that_part_are_seen_however_close():
         distance = (2 * d * d / 4) ** 0.5  # W2 of bags of 4
         found = (pool(base) - pool(base + d * shift)).norm() / 33**0.5 / distance
         assert 0.3 < found < 1.1
+
+
+ORDERS = torch.tensor(list(itertools.permutations(range(4))))
+
+
+def ratio(pool, x, y):
+    """Distance of the outputs over the 2-Wasserstein distance of bags of 4, ``[B, 4, 2]``."""
+    bags = Segments.from_counts(torch.full((len(x),), 4))
+    moved = (pool(x.flatten(0, 1), bags) - pool(y.flatten(0, 1), bags)).norm(dim=1)
+    apart = (x[:, :, None] - y[:, None]).square().sum(-1)[:, torch.arange(4), ORDERS]
+    return moved / apart.mean(2).amin(1).sqrt()
+
+
+def adversarial(pairs, seed):
+    """Random pairs, and as many in which two equal elements part, by 1 down to 1e-4."""
+    generator = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(2, pairs, 4, 2, generator=generator, dtype=DOUBLE)
+    length = 10 ** (-4 * torch.rand(pairs // 2, 1, generator=generator, dtype=DOUBLE))
+    step = length * torch.nn.functional.normalize(y[: pairs // 2, 3], dim=1)
+    x[: pairs // 2, 1] = x[: pairs // 2, 0]
+    y[: pairs // 2] = x[: pairs // 2]
+    y[: pairs // 2, 0] += step
+    y[: pairs // 2, 1] -= step
+    return x, y, length
+
+
+@pytest.mark.slow
+def test_no_pair_of_many_is_told_apart_half_as_well_as_random_ones():
+    pool = make(2, out_channels=257)
+    x, y, length = adversarial(10_000, seed=1)
+    typical = ratio(pool, x[5000:], y[5000:]).median()
+    assert ratio(pool, x, y).min() > 0.5 * typical
+    sums = torch.nn.Sequential(torch.nn.Linear(2, 257), torch.nn.Tanh()).double()
+    usual = ratio(lambda x, bags: aggr.Sum()(sums(x), bags), x, y)
+    assert usual.min() < 1e-3 * usual[5000:].median()
+
+    # Down the gradient from 500 of them. A sliced distance is not the distance: there is something to find.
+    x, y = x[4750:5250].clone(), y[4750:5250].clone()
+    rate = torch.full((500, 1), 0.03, dtype=DOUBLE)
+    rate[:250] *= length[4750:]
+    least = torch.inf
+    for step in range(40):
+        x, y = x.detach().requires_grad_(), y.detach().requires_grad_()
+        found = ratio(pool, x, y)
+        least = min(least, float(found.min()))
+        for bag, grad in zip((x, y), torch.autograd.grad(found.log().sum(), (x, y)), strict=True):
+            way = torch.nn.functional.normalize(grad.flatten(1), dim=1)
+            bag.data -= (rate * (1 - step / 40) * way).view_as(bag)
+    assert 0.4 < least / typical < 0.64
 
 
 def test_enormous_neighbours_in_float32():
