@@ -12,8 +12,8 @@ from graphpool.models.points.edge_conv import EdgeConvClassifier
 from graphpool.models.points.point_nn import PointNNClassifier
 from graphpool.models.points.point_pn import PointPN
 from graphpool.models.points.pointnet2 import PointNet2Classifier, PointNet2Segmenter
-from graphpool.models.weight_space import DWSNet
 from graphpool.models.tracks import HyperTrack
+from graphpool.models.weight_space import DWSNet
 
 __all__ = [
     "NCN",
