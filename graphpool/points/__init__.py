@@ -6,6 +6,7 @@ from graphpool.points.hierarchy import Level, build_levels
 from graphpool.points.memory import GAMMAS, MemoryBank
 from graphpool.points.point_nn import PointNN
 from graphpool.points.pooling import Pool
+from graphpool.points.scene_flow import SceneFlow, chamfer_distance, scene_flow
 from graphpool.points.segmentation import PartMemory, PointNNSegmenter, part_iou
 from graphpool.points.set_abstraction import FeaturePropagation, GlobalAbstraction, SetAbstraction
 from graphpool.points.voxel_pool import Pooled, VoxelPool
@@ -21,13 +22,16 @@ __all__ = [
     "PointNNSegmenter",
     "Pool",
     "Pooled",
+    "SceneFlow",
     "SetAbstraction",
     "VoxelPool",
     "build_levels",
+    "chamfer_distance",
     "encoding_matrix",
     "frequencies",
     "fuse",
     "part_iou",
     "position_encoding",
+    "scene_flow",
     "tune_fusion",
 ]
