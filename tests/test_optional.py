@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -42,6 +43,7 @@ def test_submodule_is_returned():
 @pytest.mark.parametrize("name", sorted(_optional.PACKAGES))
 def test_absent_package_names_purpose_and_command(monkeypatch, name):
     _make_import_fail(monkeypatch, ModuleNotFoundError(f"No module named {name!r}", name=name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not _optional.has(name)
     with pytest.raises(ImportError) as caught:
         _optional.require(name, purpose="drawing a bunny")

@@ -25,6 +25,7 @@ from graphpool.datasets.meshes.folders import (
     MeshSegmentationFolder,
 )
 from graphpool.datasets.meshes.generated import GeneratedMeshes, LabelledMesh, generate_mesh
+from graphpool.datasets.molecules import QM9
 from graphpool.datasets.points.clouds import HDF5PointClouds, PackedPointClouds, PointClouds
 from graphpool.datasets.points.drawing import load_cloud
 from graphpool.datasets.points.folders import PointCloudFolder, model_net
@@ -60,6 +61,7 @@ __all__ = [
     "PackedPointClouds",
     "PointCloudFolder",
     "PointClouds",
+    "QM9",
     "SR25",
     "SetStatistics",
     "ShortestPath",

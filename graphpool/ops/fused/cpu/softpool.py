@@ -207,13 +207,16 @@ def backward(
 
 @kernel
 def logsumexp_bags(  # type: ignore[no-untyped-def]
-    tau, size, present, mean_of, out, lacks, kept, lse, slope, slot, first, last
+    tau, size, present, mean_of, lse, slope, kept, slot, first, last
 ):
-    """``tau log sum exp(x / tau)`` of each bag from what :func:`softpool_forward` finds, and its derivative
-    by ``tau``; ``mean_of`` takes the mean of the exponentials instead of their sum."""
+    """``tau log sum exp(x / tau)`` of each bag, and its derivative by ``tau``, in the place of the weighted
+    mean and what that lacks; ``mean_of`` takes the mean of the exponentials instead of their sum."""
     rest = np.empty(tau.shape[0], np.float64)
+    off = np.empty(tau.shape[0], np.float64)
     for n in range(first, last):
         less = np.log(size[n]) if mean_of and present[n] else 0.0
+        for c in range(tau.shape[0]):
+            off[c] = np.float64(lse[n, c]) - kept[n, 0, c] + slope[n, c]
         for c in range(tau.shape[0]):
             lse[n, c] = 0.0
             slope[n, c] = 0.0
@@ -225,9 +228,8 @@ def logsumexp_bags(  # type: ignore[no-untyped-def]
             y = kept[n, 0, c] - tau[c] * rest[c]
             lse[n, c] = tau[c] * -np.inf if kept[n, 1, c] == 0 else y
         for c in range(tau.shape[0]):
-            off = np.float64(out[n, c]) - kept[n, 0, c] + lacks[n, c]
             # Nothing moves an infinite result.
-            slope[n, c] = 0.0 if abs(lse[n, c]) == np.inf else -rest[c] - off / tau[c]
+            slope[n, c] = 0.0 if abs(lse[n, c]) == np.inf else -rest[c] - off[c] / tau[c]
 
 
 @kernel
@@ -252,15 +254,10 @@ def logsumexp_forward(
     kept: np.ndarray,
 ) -> None:
     """Fills ``lse``, its derivative ``slope`` by ``tau``, and ``kept`` as :func:`forward`."""
-    out, lacks = fresh(lse.shape, lse), fresh(lse.shape, lse)
-    forward(x, 1 / tau, at, out, lacks, kept)
+    forward(x, 1 / tau, at, lse, slope, kept)
     bags = at.ptr[:-1], at.ptr[1:]
     of_bags = (at.sizes(*bags), at.present(*bags), over == "mean")
-    run(
-        logsumexp_bags,
-        (tau, *of_bags, out, lacks, kept, lse, slope),
-        row_chunks(len(lse), lse.size),
-    )
+    run(logsumexp_bags, (tau, *of_bags, lse, slope, kept), row_chunks(len(lse), lse.size))
 
 
 def logsumexp_backward(
