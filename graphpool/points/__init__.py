@@ -1,5 +1,6 @@
 """Point clouds: the layers of networks and the training-free encoder, with any pool."""
 
+from graphpool.points.dsvt import DSVT, Partition, SetAttention, voxel_partition, voxel_sets
 from graphpool.points.encoding import (
     encoding_matrix,
     frequencies,
@@ -17,18 +18,21 @@ from graphpool.points.set_abstraction import FeaturePropagation, GlobalAbstracti
 from graphpool.points.voxel_pool import Pooled, VoxelPool
 
 __all__ = [
+    "DSVT",
     "GAMMAS",
     "FeaturePropagation",
     "GlobalAbstraction",
     "Level",
     "MemoryBank",
     "PartMemory",
+    "Partition",
     "PointNN",
     "PointNNSegmenter",
     "Pool",
     "Pooled",
     "SceneFlow",
     "SetAbstraction",
+    "SetAttention",
     "VoxelPool",
     "build_levels",
     "chamfer_distance",
@@ -40,4 +44,6 @@ __all__ = [
     "position_encoding",
     "scene_flow",
     "tune_fusion",
+    "voxel_partition",
+    "voxel_sets",
 ]
