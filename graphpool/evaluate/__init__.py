@@ -8,6 +8,7 @@ from graphpool.evaluate.expressiveness import (
     separate_pairs,
     separate_pairs_by_part,
 )
+from graphpool.evaluate.flow import FlowErrors, flow_errors
 from graphpool.evaluate.forgetting import Counterexample, counterexample, matching_distance
 from graphpool.evaluate.links import adamic_adar, hits_at, topological_concentration
 from graphpool.evaluate.lipschitz import lipschitz
@@ -35,6 +36,7 @@ from graphpool.evaluate.undistinguished import (
 __all__ = [
     "Counterexample",
     "MatchedBags",
+    "FlowErrors",
     "PairedResult",
     "SampledSeparation",
     "Separation",
@@ -46,6 +48,7 @@ __all__ = [
     "double_majority",
     "effective_resistance",
     "embed",
+    "flow_errors",
     "hits_at",
     "hotelling",
     "jacobian_bound",

@@ -1,5 +1,6 @@
 """Point clouds: the layers of networks and the training-free encoder, with any pool."""
 
+from graphpool.points.dsvt import DSVT, Partition, SetAttention, voxel_partition, voxel_sets
 from graphpool.points.encoding import (
     encoding_matrix,
     frequencies,
@@ -11,29 +12,38 @@ from graphpool.points.hierarchy import Level, build_levels
 from graphpool.points.memory import GAMMAS, MemoryBank
 from graphpool.points.point_nn import PointNN
 from graphpool.points.pooling import Pool
+from graphpool.points.scene_flow import SceneFlow, chamfer_distance, scene_flow
 from graphpool.points.segmentation import PartMemory, PointNNSegmenter, part_iou
 from graphpool.points.set_abstraction import FeaturePropagation, GlobalAbstraction, SetAbstraction
 from graphpool.points.voxel_pool import Pooled, VoxelPool
 
 __all__ = [
+    "DSVT",
     "GAMMAS",
     "FeaturePropagation",
     "GlobalAbstraction",
     "Level",
     "MemoryBank",
     "PartMemory",
+    "Partition",
     "PointNN",
     "PointNNSegmenter",
     "Pool",
     "Pooled",
+    "SceneFlow",
     "SetAbstraction",
+    "SetAttention",
     "VoxelPool",
     "build_levels",
+    "chamfer_distance",
     "encoding_matrix",
     "frequencies",
     "fuse",
     "gaussian_encoding",
     "part_iou",
     "position_encoding",
+    "scene_flow",
     "tune_fusion",
+    "voxel_partition",
+    "voxel_sets",
 ]
