@@ -269,7 +269,7 @@ class Exponential(Mergeable):
         score, top = self.score(seen), at["top"]
         t = score - _LOG2 * _finite(top)
         # Only what is absent, of weight 0, lies far above the largest: 0 * inf.
-        e = torch.where((t > _FAR) & (top < math.inf), -math.inf, t).exp()
+        e = torch.where((t > _FAR) | (top == math.inf), -math.inf, t).exp()
         if bool((top == math.inf).any()):
             ones = with_value(score, torch.ones_like(score))
             e = torch.where(top < math.inf, e, torch.where(score == math.inf, ones, 0))
