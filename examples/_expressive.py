@@ -15,7 +15,7 @@ from torch_geometric.nn import GIN
 
 from graphpool import Segments
 from graphpool.aggr import Aggregation, resolve
-from graphpool.datasets import CEXP, CSL, EXP, SR25, cfi_pair
+from graphpool.datasets import BREC, CEXP, CSL, EXP, SR25, brec_ranges, cfi_pair
 from graphpool.relational import Distance, LabelPooling, RelationalPooling
 
 WIDTH = 16
@@ -164,3 +164,27 @@ def pair_sets(folder: Path, limit: int | None) -> tuple[list[PairSet], list[str]
         used, pairs = torch.unique(pairs, return_inverse=True)
         found.append(PairSet(name, [data[i] for i in used.tolist()], pairs, layers))
     return found, missing
+
+
+#: Depth at which the networks tell apart about what deeper ones do.
+_BREC_LAYERS = {
+    "basic": 6,
+    "regular": 6,
+    "strongly_regular": 3,
+    "extension": 6,
+    "cfi": 10,
+    "four_vertex_condition": 3,
+    "distance_regular": 4,
+}
+
+
+def brec_sets(folder: Path, limit: int | None) -> list[PairSet]:
+    """The pairs of BREC by their kind; ``limit`` caps each."""
+    found = []
+    for kind in brec_ranges():
+        data = BREC(folder, (kind,))
+        count = min(len(data) // 2, limit or len(data))
+        graphs = [data[i] for i in range(2 * count)]
+        name = kind.replace("_", " ")
+        found.append(PairSet(name, graphs, torch.arange(2 * count).view(-1, 2), _BREC_LAYERS[kind]))
+    return found

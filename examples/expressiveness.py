@@ -7,6 +7,7 @@ trained on). EXP, CEXP and SR25 need their files (--data); the other sets are ge
 
     python examples/expressiveness.py            # a part of everything
     python examples/expressiveness.py --full     # all pairs, all folds, all models
+    python examples/expressiveness.py --full --tables pairs --brec BREC/raw --only "GIN + one label"
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from _expressive import (
     Model,
     Orders,
     PairSet,
+    brec_sets,
     default_data,
     pair_sets,
     pools_at_once,
@@ -77,6 +79,9 @@ def parse() -> argparse.Namespace:
         "--full", action="store_true", help="everything; an hour or two on one core"
     )
     parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
+    parser.add_argument(
+        "--brec", type=Path, help="folder of BREC: its 400 pairs in the table of pairs"
+    )
     parser.add_argument("--sets", nargs="+", help="names of the sets of pairs; all where not given")
     parser.add_argument(
         "--train",
@@ -289,7 +294,11 @@ def main() -> None:
     out = out_dir(args)
     text = []
     if "pairs" in args.tables:
-        sets, missing = pair_sets(args.data, None if args.full else 3 if args.quick else 15)
+        limit = None if args.full else 3 if args.quick else 15
+        if args.brec:
+            sets, missing = brec_sets(args.brec, limit), []
+        else:
+            sets, missing = pair_sets(args.data, limit)
         for line in missing:
             print(line)
         sets = [data for data in sets if not args.sets or data.name in args.sets]

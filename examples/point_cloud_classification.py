@@ -41,6 +41,12 @@ from graphpool.points.transforms import Jitter, Normalize, Sample, Scale, Shift
 from graphpool.train import class_weights
 
 MODELS = ("point-nn", "point-pn", "pointnet2", "edgeconv")
+#: Point-NN, Point-GN and NPNet as published: first width, neighbours, width of the bells, descriptor.
+PUBLISHED = {
+    "fourier": (72, 90, 0.4, "last"),
+    "gaussian": (27, 120, 0.4, "stages"),
+    "adaptive": (35, 110, 0.232, "stages"),
+}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -68,6 +74,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--votes", type=int, default=1, help="test passes over drawn points")
     parser.add_argument("--statistics", choices=("cloud", "batch"), default="cloud")
     parser.add_argument("--start", choices=("first", "centroid"), default="first")
+    parser.add_argument(
+        "--encoding",
+        choices=tuple(PUBLISHED),
+        default="fourier",
+        help="of point-nn, point-gn, npnet",
+    )
+    parser.add_argument("--sigma", type=float, help="width of the bells of the other encodings")
     parser.add_argument("--few-shot", nargs=2, type=int, metavar=("WAYS", "SHOTS"), action="append")
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument(
@@ -176,10 +189,15 @@ def few_shot(
 def run_point_nn(
     args: argparse.Namespace, train_set: Any, test_set: Any
 ) -> tuple[Tensor, Tensor, list]:
+    channels, k, sigma, descriptor = PUBLISHED[args.encoding]
     encoder = PointNN(
-        k=args.k or (24 if args.quick else 90),
+        channels,
+        k=args.k or (24 if args.quick else k),
         statistics=args.statistics,
         start=0 if args.start == "first" else "centroid",
+        encoding=args.encoding,
+        sigma=args.sigma or sigma,
+        descriptor=descriptor,
     )
     begin = time.perf_counter()
     keys, labels = describe(encoder, train_set, args, "train")
@@ -188,7 +206,7 @@ def run_point_nn(
     bank = MemoryBank().fit(keys, labels, len(train_set.classes))
     scores = bank.scores(queries)
     rows = [
-        ["statistics, start", f"{args.statistics}, {args.start}"],
+        ["encoding, statistics, start", f"{args.encoding}, {args.statistics}, {args.start}"],
         ["gamma (leave-one-out)", f"{float(bank.gamma):g}"],
         ["leave-one-out accuracy", f"{100 * float(bank.leave_one_out().max()):.1f}"],
         ["seconds to encode", f"{spent:.1f} for {len(keys) + len(queries)} clouds"],

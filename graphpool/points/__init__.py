@@ -1,6 +1,11 @@
 """Point clouds: the layers of networks and the training-free encoder, with any pool."""
 
-from graphpool.points.encoding import encoding_matrix, frequencies, position_encoding
+from graphpool.points.encoding import (
+    encoding_matrix,
+    frequencies,
+    gaussian_encoding,
+    position_encoding,
+)
 from graphpool.points.fusion import fuse, tune_fusion
 from graphpool.points.hierarchy import Level, build_levels
 from graphpool.points.memory import GAMMAS, MemoryBank
@@ -27,6 +32,7 @@ __all__ = [
     "encoding_matrix",
     "frequencies",
     "fuse",
+    "gaussian_encoding",
     "part_iou",
     "position_encoding",
     "tune_fusion",

@@ -1,14 +1,15 @@
-"""The trigonometric position encoding of Point-NN."""
+"""Encodings of positions without parameters: sines of Point-NN, bells of Point-GN and NPNet."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from graphpool._arguments import check_one_of
+from graphpool._arguments import as_count, check_one_of
 from graphpool.ops.neighbors.clouds import full_precision
 
 _LAYOUTS = ("interleaved", "blocked")
+_EPS = 1e-6
 
 
 def frequencies(channels: int, alpha: float = 1000.0, beta: float = 100.0) -> Tensor:
@@ -97,3 +98,62 @@ def position_encoding(
             2 * torch.pi
         )
         return (turns.sub_(turns.detach().round()).to(u.dtype) * (2 * torch.pi)).sin_()
+
+
+def anchors(channels: int) -> tuple[Tensor, Tensor]:
+    """The axis of each channel, and its anchor ``v_j = -1 + 2 j / (F + 1)``, ``F = ceil(channels / 3)``.
+
+    Channels of one axis lie together. Where ``3 F`` exceeds ``channels``, those of
+    ``floor(linspace(0, 3 F - 1, channels))`` are kept.
+    """
+    count = -(-as_count(channels, "channels") // 3)
+    at = -1 + 2 * torch.arange(1, count + 1, dtype=torch.float64) / (count + 1)
+    axis = torch.arange(3).repeat_interleave(count)
+    kept = torch.linspace(0, 3 * count - 1, channels, dtype=torch.float64).floor().long()
+    return axis[kept], at.repeat(3)[kept]
+
+
+def gaussian_encoding(
+    u: Tensor, channels: int, sigma: float | Tensor = 0.4, blend: float | Tensor = 1.0
+) -> Tensor:
+    r"""How close the coordinates are to anchors (Mohammadi and Salarpour, *Point-GN*, WACV 2025).
+
+    .. math:: e_{a, j} = \lambda\, \exp\Bigl(-\frac{(u_a - v_j)^2}{2 \sigma^2}\Bigr)
+              + (1 - \lambda) \cos\frac{u_a - v_j}{\sigma}
+
+    with ``ceil(channels / 3)`` anchors between -1 and 1 for each axis; the cosine is that of NPNet (Saeid et
+    al., IEEE IV 2026).
+
+    Args:
+        u: Vectors ``[..., 3]``, floating point.
+        channels: Width of the encoding.
+        sigma: Width of the bells, > 0; a tensor goes with ``u[..., :1]``.
+        blend: :math:`\lambda` in [0, 1], likewise.
+
+    Returns:
+        ``[..., channels]``, the channels of one axis together.
+
+    Raises:
+        ValueError: The last dimension is not 3, or an argument is out of range.
+
+    Example:
+        >>> gaussian_encoding(torch.tensor([1 / 3, 0.0, 0.0]), 6, sigma=1.0).round(decimals=4)
+        tensor([0.8007, 1.0000, 0.9460, 0.9460, 0.9460, 0.9460])
+    """
+    if u.size(-1) != 3:
+        raise ValueError(f"`u` must have shape [..., 3]; got {tuple(u.shape)}.")
+    if not isinstance(sigma, Tensor) and not sigma > 0:
+        raise ValueError(f"`sigma` must be > 0; got {sigma}.")
+    if not isinstance(blend, Tensor) and not 0 <= blend <= 1:
+        raise ValueError(f"`blend` must be in [0, 1]; got {blend}.")
+    axis, at = anchors(channels)
+    off = (u.index_select(-1, axis.to(u.device)) - at.to(u)) / sigma
+    bell = off.square().mul(-0.5).exp()
+    if not isinstance(blend, Tensor) and blend == 1:
+        return bell
+    return blend * bell + (1 - blend) * off.cos()
+
+
+def adapted(spread: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Width and blend of NPNet for points of this standard deviation (the mean of the three axes)."""
+    return sigma * (1 + spread) + _EPS, torch.sigmoid(10 * (spread - 0.1))

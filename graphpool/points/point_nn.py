@@ -10,13 +10,16 @@ from torch import Tensor
 from graphpool import ops
 from graphpool._arguments import as_count, check_one_of
 from graphpool._recorded import savable
-from graphpool.points.encoding import position_encoding
+from graphpool.ops.neighbors.clouds import full_precision
+from graphpool.points.encoding import adapted, gaussian_encoding, position_encoding
 from graphpool.points.hierarchy import Level, build_levels
 from graphpool.points.inputs import absolute, sorted_clouds
-from graphpool.points.stages import apart, run_stage, together
+from graphpool.points.stages import apart, composed_stage, run_stage, spread_of_axes, together
 from graphpool.segments import Segments
 
 _STATISTICS = ("cloud", "batch")
+_ENCODINGS = ("fourier", "gaussian", "adaptive")
+_DESCRIPTORS = ("last", "stages")
 # Clouds are encoded in portions of about so many points, which bounds the memory.
 _PORTION = 1 << 15
 
@@ -40,8 +43,17 @@ class PointNN(torch.nn.Module):
     encodings to memory. On other devices, in float64, and where a derivative with respect to the
     coordinates is asked for, it is composed from PyTorch operations.
 
+    **Bells instead of sines.** ``encoding="gaussian"`` is that of Point-GN (Mohammadi and Salarpour, WACV
+    2025), ``"adaptive"`` that of NPNet (Saeid et al., IEEE IV 2026), which takes the width of the bells and
+    their share of a cosine from the spread of the points; see :func:`gaussian_encoding`. Their networks are
+    ``PointNN(27, k=120, encoding="gaussian", sigma=0.4, descriptor="stages")`` and ``PointNN(35, k=110,
+    encoding="adaptive", sigma=0.232, descriptor="stages")``, but for the scales: the released codes divide
+    differences by a deviation for each rank of a neighbour, over a batch, which depends on the order in which
+    neighbours come and on the other clouds; here it is one scalar as above. The division by
+    :math:`\sqrt{1 + 10^{-5}}` is Point-NN's alone. Bells are composed from PyTorch operations everywhere.
+
     Args:
-        channels: Width of the first encoding, a multiple of 6. The descriptor has
+        channels: Width of the first encoding, with sines a multiple of 6. The descriptor has
             ``channels * 2 ** stages`` entries.
         stages: Number of stages.
         k: Neighbours per centre. A level with fewer points uses all of them.
@@ -51,10 +63,14 @@ class PointNN(torch.nn.Module):
             independent of the other clouds in the batch; ``"batch"`` is what the released code does.
         start: First pick of the sampling in each cloud: 0 as in the released code, or ``"centroid"``,
             which makes the descriptor independent of the order of the points.
+        encoding: ``"fourier"``, ``"gaussian"`` or ``"adaptive"``.
+        sigma: Width of the bells; with sines it is not used.
+        descriptor: ``"last"``: maximum plus mean over the points of the last level; ``"stages"``: both of
+            every level side by side, ``channels * (2 ** (stages + 2) - 4)`` entries.
 
     Shape:
         ``pos`` ``[N, 3]`` with either ``batch`` ``[N]`` in any order or ``ptr`` ``[B + 1]``, or neither
-        for one cloud. Result ``[B, channels * 2 ** stages]``; an empty cloud gives zeros.
+        for one cloud. Result ``[B, out_channels]``; an empty cloud gives zeros.
 
     Raises:
         TypeError: ``pos`` is not a floating point tensor.
@@ -75,17 +91,27 @@ class PointNN(torch.nn.Module):
         beta: float = 100.0,
         statistics: str = "cloud",
         start: int | str = 0,
+        encoding: str = "fourier",
+        sigma: float = 0.4,
+        descriptor: str = "last",
     ) -> None:
         super().__init__()
-        if as_count(channels, "channels") % 6:
+        check_one_of(encoding, "encoding", _ENCODINGS)
+        check_one_of(descriptor, "descriptor", _DESCRIPTORS)
+        if as_count(channels, "channels") % 6 and encoding == "fourier":
             raise ValueError(f"`channels` must be a multiple of 6; got {channels}.")
+        if not sigma > 0:
+            raise ValueError(f"`sigma` must be > 0; got {sigma}.")
         check_one_of(statistics, "statistics", _STATISTICS)
         self.channels = channels
         self.stages = as_count(stages, "stages")
         self.k = as_count(k, "k")
         self.alpha, self.beta = alpha, beta
         self.statistics, self.start = statistics, start
-        self.out_channels = channels * 2**stages
+        self.encoding, self.sigma, self.descriptor = encoding, sigma, descriptor
+        self.out_channels = channels * (
+            2**stages if descriptor == "last" else 2 ** (stages + 2) - 4
+        )
 
     def forward(
         self,
@@ -117,28 +143,84 @@ class PointNN(torch.nn.Module):
         return torch.cat(rows)
 
     def _describe(self, pos: Tensor, segments: Segments) -> Tensor:
-        x, level = self.encode_levels(pos, segments)[-1]
+        levels = self.encode_levels(pos, segments)
+        if self.descriptor == "stages":
+            return torch.cat(
+                [
+                    self.in_order(pool(x, level.centre_segments))
+                    for x, level in levels
+                    for pool in (ops.segment_max, ops.segment_mean)
+                ],
+                1,
+            )
+        x, level = levels[-1]
         clouds = level.centre_segments
-        return together(ops.segment_max(x, clouds) + ops.segment_mean(x, clouds))
+        return self.in_order(ops.segment_max(x, clouds) + ops.segment_mean(x, clouds))
+
+    def in_order(self, x: Tensor) -> Tensor:
+        """What :meth:`encode_levels` gives, with the channels in order."""
+        return together(x) if self.encoding == "fourier" else x
 
     def encode_levels(self, pos: Tensor, segments: Segments) -> list[tuple[Tensor, Level]]:
-        """The features of the centres of every level (channels apart by parity), finest level first."""
+        """The features of the centres of every level, finest level first; channels apart by parity if the
+        encoding is that of Point-NN."""
         levels = build_levels(pos, segments, self.stages, self.k, self.start)
-        x = apart(self.embed(absolute(pos, segments, pos.dtype)))
+        shared, places = self.statistics == "batch", absolute(pos, segments, pos.dtype)
         out = []
+        if self.encoding == "fourier":
+            x = apart(self.embed(places, segments))
+            for level in levels:
+                x = run_stage(x, level, self.alpha, self.beta, shared)
+                # The released code has a batch normalisation here, in its initial state: a division.
+                x = torch.nn.functional.gelu(x / math.sqrt(1 + 1e-5))
+                out.append((x, level))
+            return out
+        x = self.embed(places, segments)
         for level in levels:
-            x = run_stage(x, level, self.alpha, self.beta, self.statistics == "batch")
-            # The released code has a batch normalisation here, in its initial state: a division.
-            x = torch.nn.functional.gelu(x / math.sqrt(1 + 1e-5))
+            x = torch.nn.functional.gelu(self._bell_stage(x, level, shared))
             out.append((x, level))
         return out
 
-    def embed(self, pos: Tensor) -> Tensor:
-        """The encoding of the raw coordinates, ``[N, channels]``."""
-        return position_encoding(pos, self.channels, self.alpha, self.beta)
+    def embed(self, pos: Tensor, segments: Segments | None = None) -> Tensor:
+        """The encoding of the raw coordinates of the clouds (of one, if absent), ``[N, channels]``."""
+        if self.encoding == "fourier":
+            return position_encoding(pos, self.channels, self.alpha, self.beta)
+        if segments is None:
+            segments = Segments(ptr=torch.tensor([0, len(pos)], device=pos.device))
+        spread = _spread(pos, segments, self.statistics == "batch")
+        return self._bells(pos, self.channels, spread[segments.index])
+
+    def _bells(self, u: Tensor, channels: int, spread: Tensor) -> Tensor:
+        """Encodings of ``u`` ``[m, ..., 3]`` out of clouds with these standard deviations ``[m]``."""
+        if self.encoding == "gaussian":
+            return gaussian_encoding(u, channels, self.sigma)
+        spread = spread.to(u.dtype).view(-1, *(1,) * (u.dim() - 1))
+        return gaussian_encoding(u, channels, *adapted(spread, self.sigma))
+
+    def _bell_stage(self, x: Tensor, level: Level, shared: bool) -> Tensor:
+        cloud = level.centre_segments.index
+        spread = level.pos.new_zeros(len(cloud))
+        if self.encoding == "adaptive":
+            spread = spread_of_axes(level, shared)[cloud]
+
+        def encode(u: Tensor, rows: slice) -> Tensor:
+            return self._bells(u, 2 * x.size(1), spread[rows])
+
+        with full_precision(x):
+            return composed_stage(x, level, encode, shared)
 
     def extra_repr(self) -> str:
+        waves = f"alpha={self.alpha:g}, beta={self.beta:g}"
         return (
-            f"channels={self.channels}, stages={self.stages}, k={self.k}, alpha={self.alpha:g}, "
-            f"beta={self.beta:g}, statistics={self.statistics!r}, start={self.start!r}"
+            f"channels={self.channels}, stages={self.stages}, k={self.k}, encoding={self.encoding!r}, "
+            f"{waves if self.encoding == 'fourier' else f'sigma={self.sigma:g}'}, "
+            f"statistics={self.statistics!r}, start={self.start!r}, descriptor={self.descriptor!r}"
         )
+
+
+def _spread(pos: Tensor, segments: Segments, shared: bool) -> Tensor:
+    """The standard deviation of the points of each cloud, the mean of the three axes, ``[B]``."""
+    count = segments.counts.clamp_min(2).to(pos.dtype)[:, None]
+    deviation = ops.segment_var(pos, segments) * (count / (count - 1))
+    spread = ops.standard_deviation(deviation).mean(1)
+    return spread.mean().expand_as(spread) if shared and len(spread) else spread

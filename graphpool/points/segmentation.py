@@ -15,7 +15,6 @@ from graphpool.ops.neighbors.interpolation import interpolate
 from graphpool.points.inputs import check_per_point, sorted_clouds
 from graphpool.points.memory import MemoryBank
 from graphpool.points.point_nn import PointNN
-from graphpool.points.stages import together
 from graphpool.segments import Segments
 
 
@@ -43,6 +42,8 @@ class PointNNSegmenter(PointNN):
 
     def __init__(self, channels: int = 144, neighbors: int = 6, **kwargs: object) -> None:
         super().__init__(channels, **kwargs)  # type: ignore[arg-type]
+        if self.descriptor != "last":
+            raise ValueError("`descriptor` is of clouds; the features of points have none.")
         self.neighbors = neighbors
         self.out_channels = channels * (2 ** (self.stages + 1) - 1)
 
@@ -56,8 +57,8 @@ class PointNNSegmenter(PointNN):
         pos, segments, perm = sorted_clouds(pos, batch, ptr, batch_size)
         encoded = self.encode_levels(pos, segments)
         x, level = encoded[-1]
-        x = together(x)
-        skips = [self.embed(pos), *(together(skip) for skip, _ in encoded[:-1])]
+        x = self.in_order(x)
+        skips = [self.embed(pos, segments), *(self.in_order(skip) for skip, _ in encoded[:-1])]
         for skip, (_, level) in zip(reversed(skips), reversed(encoded), strict=True):
             carried = interpolate(
                 x, level.centre_pos, level.pos, level.centre_segments, level.segments,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -45,8 +46,11 @@ def run_stage(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) 
     """
     if stage_is_fused(level.pos, x):
         return _fused(x, level, alpha, beta, shared)
+    matrix, phase = (v.to(x) for v in encoding_matrix(2 * x.size(1), alpha, beta))
     with full_precision(x):
-        return apart(_composed(together(x), level, alpha, beta, shared))
+        return apart(
+            composed_stage(together(x), level, lambda u, _: torch.sin(u @ matrix + phase), shared)
+        )
 
 
 def apart(x: Tensor) -> Tensor:
@@ -126,8 +130,25 @@ def chunks_of(level: Level, channels: int) -> list[slice]:
     return [slice(low, min(low + step, count)) for low in range(0, count, step)]
 
 
-def _composed(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> Tensor:
-    matrix, phase = (v.to(x) for v in encoding_matrix(2 * x.size(1), alpha, beta))
+def spread_of_axes(level: Level, shared: bool) -> Tensor:
+    """The standard deviation of the scaled differences of points, the mean of the three axes, ``[B]``."""
+    clouds = level.centre_segments
+    scale = scales(level.pos, level, shared).index_select(0, clouds.index)
+    sums = level.pos.new_zeros(clouds.num_segments, 7, dtype=torch.float64)
+    for rows in chunks_of(level, 3):
+        difference, found = differences(level.pos, level, rows)
+        difference = difference.double() * (found * scale[rows, None])[..., None]
+        flat = [found.sum(1, keepdim=True), difference.sum(1), difference.square().sum(1)]
+        sums = sums.index_add(0, clouds.index[rows], torch.cat(flat, 1).double())
+    axes = [1 / _scale(sums[:, 0], sums[:, a], sums[:, a + 3], shared) - EPS for a in (1, 2, 3)]
+    return torch.stack(axes).mean(0)
+
+
+def composed_stage(
+    x: Tensor, level: Level, encode: Callable[[Tensor, slice], Tensor], shared: bool
+) -> Tensor:
+    """A stage by plain operations, channels in order; ``encode(u, rows)`` gives the encodings ``[m, k, 2 C]``
+    of the scaled differences ``[m, k, 3]`` of some centres."""
     cloud = level.centre_segments.index
     scale_x = scales(x, level, shared).to(x.dtype).index_select(0, cloud)
     scale_pos = scales(level.pos, level, shared).to(x.dtype).index_select(0, cloud)
@@ -135,7 +156,7 @@ def _composed(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) 
     for rows in chunks_of(level, 2 * x.size(1)):
         dx, found = differences(x, level, rows)
         du, _ = differences(level.pos, level, rows)
-        e = torch.sin((du * scale_pos[rows, None, None]) @ matrix + phase)
+        e = encode(du * scale_pos[rows, None, None], rows)
         own = x.index_select(0, level.centre[rows])[:, None].expand_as(dx)
         w = (torch.cat([dx * scale_x[rows, None, None], own], 2) + e) * e
         missing = ~found[..., None]

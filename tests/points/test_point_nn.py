@@ -6,12 +6,22 @@ import pytest
 import torch
 
 from graphpool import Segments, use_backend
-from graphpool.points import MemoryBank, PointNN, PointNNSegmenter, position_encoding
+from graphpool.points import (
+    MemoryBank,
+    PointNN,
+    PointNNSegmenter,
+    gaussian_encoding,
+    position_encoding,
+)
 
 
-def dense(pos: torch.Tensor, channels: int, stages: int, k: int) -> torch.Tensor:
-    """The method on one cloud as it is written down: float64, loops, nothing shared between stages."""
-    p, x = pos.double(), position_encoding(pos.double(), channels)
+def dense(pos: torch.Tensor, channels: int, stages: int, k: int, bells=None) -> torch.Tensor:
+    """The method on one cloud as it is written down: float64, loops, nothing shared between stages.
+
+    ``bells``, an encoding of vectors, takes the place of sines, and every stage is described.
+    """
+    encode = bells or position_encoding
+    p, x, described = pos.double(), encode(pos.double(), channels), []
     for _ in range(stages):
         centre, nearest = [0], torch.full((len(p),), math.inf, dtype=torch.float64)
         while len(centre) < len(p) // 2:
@@ -22,11 +32,67 @@ def dense(pos: torch.Tensor, channels: int, stages: int, k: int) -> torch.Tensor
         dx, dp = x[neighbor] - x[centre][:, None], p[neighbor] - p[centre][:, None]
         dx, dp = dx / (dx.std() + 1e-5), dp / (dp.std() + 1e-5)
         f = torch.cat([dx, x[centre][:, None].expand_as(dx)], 2)
-        e = position_encoding(dp, f.size(2))
+        e = encode(dp, f.size(2))
         w = (f + e) * e
-        x = torch.nn.functional.gelu((w.amax(1) + w.mean(1)) / math.sqrt(1 + 1e-5))
+        x = w.amax(1) + w.mean(1)
+        x = torch.nn.functional.gelu(x if bells else x / math.sqrt(1 + 1e-5))
         p = p[centre]
-    return x.amax(0) + x.mean(0)
+        described += [x.amax(0), x.mean(0)]
+    return torch.cat(described) if bells else x.amax(0) + x.mean(0)
+
+
+def bell(u: torch.Tensor, channels: int, sigma: float, adapt: bool) -> torch.Tensor:
+    """Channel by channel, as the papers write it."""
+    count = math.ceil(channels / 3)
+    blend = 1.0
+    if adapt:
+        spread = float(torch.stack([u[..., a].std() for a in range(3)]).mean())
+        sigma, blend = sigma * (1 + spread) + 1e-6, 1 / (1 + math.exp(-10 * (spread - 0.1)))
+    out = []
+    for place in [math.floor(v) for v in torch.linspace(0, 3 * count - 1, channels).tolist()]:
+        axis, j = place // count, place % count + 1
+        off = (u[..., axis] - (-1 + 2 * j / (count + 1))) / sigma
+        out.append(blend * torch.exp(-off * off / 2) + (1 - blend) * torch.cos(off))
+    return torch.stack(out, -1)
+
+
+@pytest.mark.parametrize("encoding", ["gaussian", "adaptive"])
+@pytest.mark.parametrize(("count", "k", "channels"), [(128, 20, 27), (61, 30, 35)])
+def test_bells_equal_the_dense_formulation(encoding, count, k, channels):
+    pos = torch.randn(count, 3, dtype=torch.float64) * 0.2
+    encoder = PointNN(channels, 2, k, encoding=encoding, sigma=0.3, descriptor="stages")
+    expected = dense(pos, channels, 2, k, lambda u, c: bell(u, c, 0.3, encoding == "adaptive"))
+    assert encoder.out_channels == len(expected) == channels * 12
+    assert close(encoder(pos)[0], expected) < 1e-9
+    assert close(encoder(pos.float())[0], expected) < 1e-4
+
+
+def test_bells_of_a_batch_and_of_any_order():
+    sizes = [100, 1, 0, 3, 90]
+    pos, ptr = torch.randn(sum(sizes), 3), torch.tensor([0, *sizes]).cumsum(0)
+    encoder = PointNN(27, 2, 12, start="centroid", encoding="adaptive", descriptor="stages")
+    rows = [encoder(pos[a:b])[0] for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
+    assert close(encoder(pos, ptr=ptr), torch.stack(rows)) < 1e-6
+    assert close(encoder(pos[torch.randperm(100)]), rows[0]) < 1e-6
+    assert encoder(pos, ptr=ptr).isfinite().all() and (rows[2] == 0).all()
+    segmenter = PointNNSegmenter(9, stages=2, k=8, encoding="adaptive")
+    assert close(segmenter(pos[:100]), segmenter(pos, ptr=ptr)[:100]) < 1e-5
+
+
+def test_widths_of_the_published_networks_and_what_is_refused():
+    assert PointNN(27, encoding="gaussian", descriptor="stages").out_channels == 1620
+    assert PointNN(35, encoding="adaptive", descriptor="stages").out_channels == 2100
+    assert PointNN().out_channels == 1152
+    kept = [
+        k for k in range(36) if k != 34
+    ]  # of 36 channels 35 are kept, as the released code rounds
+    pos = torch.randn(5, 3)
+    assert torch.equal(gaussian_encoding(pos, 35), gaussian_encoding(pos, 36)[:, kept])
+    for wrong in ({"encoding": "sine"}, {"sigma": 0.0}, {"descriptor": "first"}, {"channels": 27}):
+        with pytest.raises(ValueError, match=f"`{next(iter(wrong))}`"):
+            PointNN(**wrong)
+    with pytest.raises(ValueError, match="`descriptor`"):
+        PointNNSegmenter(descriptor="stages")
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> float:
