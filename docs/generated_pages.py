@@ -1,7 +1,6 @@
 """Pages written from the library itself, so that they cannot fall behind it."""
 
 import importlib
-import importlib.util
 import re
 import types
 from pathlib import Path
@@ -34,6 +33,10 @@ REFERENCE = [
     ("graphpool.evaluate", "Evaluation", "Protocols that compare networks and readouts."),
     ("graphpool.plot", "Pictures", "Plots of what pools learn and what they see."),
     ("graphpool.testing", "Testing your own pool", "The assertions every member must pass."),
+    ("graphpool.adapters.sklearn", "In scikit-learn", "Estimators of bags and clouds."),
+    ("graphpool.adapters.chemprop", "In chemprop", "A pool over the atoms of a molecule."),
+    ("graphpool.adapters.sentence_transformers", "In sentence-transformers", "Pools over tokens."),
+    ("graphpool.adapters.graphgym", "In GraphGym", "A head whose pool is a word."),
     ("graphpool.info", "Environment report", "Versions, devices and settings for bug reports."),
 ]
 
@@ -49,7 +52,7 @@ def write_all(docs: Path) -> None:
     wanted = {}
     described: dict[type, str] = {}
     for number, (module, title, about) in enumerate(REFERENCE):
-        if importlib.util.find_spec(module) is not None:
+        if _there(module):
             page = f"{number:02d}-{module.rpartition('.')[2]}.md"
             wanted[page] = reference_page(module, title, about, described)
     for old in folder.glob("*.md"):
@@ -64,11 +67,32 @@ def write_all(docs: Path) -> None:
     write_if_changed(docs / "catalogue.md", catalogue.to_markdown())
 
 
+def _there(module: str) -> bool:
+    """Whether a module can be imported; adapters need the packages they are named after."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def public_names(module: types.ModuleType) -> list[str]:
+    """What a package says is public, or what a file defines without an underscore."""
+    own = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, (type, types.FunctionType))
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+    return sorted(getattr(module, "__all__", own), key=str.lower)
+
+
 def reference_page(module: str, title: str, about: str, described: dict[type, str]) -> str:
     """The page of a module: a table of its names, then each; a class stands on the first page that has it."""
     found = importlib.import_module(module)
     rows, bodies = [], []
-    for name in sorted(getattr(found, "__all__", ()), key=str.lower):
+    for name in public_names(found):
         value, full = getattr(found, name), f"{module}.{name}"
         if isinstance(value, types.ModuleType):
             full = value.__name__

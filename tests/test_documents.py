@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import pkgutil
 import re
 from pathlib import Path
 
@@ -137,3 +138,23 @@ def test_formulas_need_no_script():
     for page in PAGES:
         for formula in re.findall(r"(?<![\w$])\$([^$\n]+)\$(?![\w$])", prose(page)):
             assert hooks.mathml(formula).startswith("<math")
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    path = ROOT / "docs" / "generated_pages.py"
+    spec = importlib.util.spec_from_file_location("generated_pages", path)
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    listed = [module for module, _, _ in pages.REFERENCE]
+    adapters = sorted((ROOT / "graphpool" / "adapters").glob("[!_]*.py"))
+    assert {f"graphpool.adapters.{path.stem}" for path in adapters} <= set(listed)
+    there = [importlib.import_module(name) for name in listed if pages._there(name)]
+    shown = {id(getattr(module, name)) for module in there for name in pages.public_names(module)}
+    for package in pkgutil.walk_packages(ROOT_PACKAGE.__path__, "graphpool."):
+        if not package.ispkg or any(part.startswith("_") for part in package.name.split(".")):
+            continue
+        module = importlib.import_module(package.name)
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            told = inspect.isclass(value) or inspect.isfunction(value)
+            assert not told or id(value) in shown, f"{package.name}.{name} is on no page"

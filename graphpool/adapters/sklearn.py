@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from graphpool import _optional
+from graphpool._arguments import as_count
 from graphpool.models import GraphModel, PointNNClassifier
 from graphpool.points import PointNN
 from graphpool.segments import Segments
 
 _base: Any = _optional.require("sklearn.base", "graphpool.adapters.sklearn")
+_targets: Any = _optional.require("sklearn.utils.multiclass", "graphpool.adapters.sklearn")
+_utils: Any = _optional.require("sklearn.utils", "graphpool.adapters.sklearn")
 _checks: Any = _optional.require("sklearn.utils.validation", "graphpool.adapters.sklearn")
 
 
@@ -50,7 +53,16 @@ class _OfBags(_base.BaseEstimator):
         y = np.asarray(y)
         if y.ndim != 1 or len(y) != len(X):
             raise ValueError(f"`y` must have one entry for each of {len(X)} items; got {y.shape}.")
+        if y.dtype.kind == "f" and not np.isfinite(y).all():
+            raise ValueError(f"`y` must be finite; got {y[~np.isfinite(y)][0]}.")
         return y
+
+    def _classes(self, X: Any, y: Any) -> Tensor:
+        """The number of each label among ``classes_``."""
+        y = self._labels(X, y)
+        _targets.check_classification_targets(y)
+        self.classes_, target = np.unique(y, return_inverse=True)
+        return torch.from_numpy(target)
 
 
 class CloudFeatures(_base.TransformerMixin, _OfBags):
@@ -105,11 +117,11 @@ class CloudClassifier(_base.ClassifierMixin, _OfBags):
     def fit(self, X: Any, y: Any) -> CloudClassifier:
         """Remembers labelled clouds."""
         pos, clouds = self._bags(X, 3)
-        self.classes_, target = np.unique(self._labels(X, y), return_inverse=True)
+        target = self._classes(X, y)
         self.model_ = PointNNClassifier(
             len(self.classes_), self.gamma, channels=self.channels, stages=self.stages, k=self.k
         )
-        self.model_.remember(pos, torch.from_numpy(target), batch=clouds)
+        self.model_.remember(pos, target, batch=clouds)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -135,7 +147,7 @@ class _TrainedOnBags(_OfBags):
         epochs: int = 100,
         lr: float = 0.005,
         batch_size: int = 32,
-        random_state: int = 0,
+        random_state: Any = 0,
     ) -> None:
         self.pool, self.hidden_channels, self.num_layers = pool, hidden_channels, num_layers
         self.epochs, self.lr, self.batch_size = epochs, lr, batch_size
@@ -144,16 +156,20 @@ class _TrainedOnBags(_OfBags):
     def _train(self, X: Sequence[Any], target: Tensor, outputs: int, loss: Any) -> None:
         x, bags = self._bags(X, -1)
         self.mean_, self.scale_ = x.mean(0), x.std(0, correction=0).clamp(min=1e-6)
+        epochs, size = as_count(self.epochs, "epochs"), as_count(self.batch_size, "batch_size")
+        seed = self.random_state
+        if not isinstance(seed, (int, np.integer)):
+            seed = _utils.check_random_state(seed).randint(2**31)
         with torch.random.fork_rng([]):
-            torch.manual_seed(self.random_state)
+            torch.manual_seed(int(seed))
             pool = list(self.pool) if isinstance(self.pool, tuple) else self.pool
             self.model_: nn.Module = GraphModel(
                 x.size(1), self.hidden_channels, outputs, self.num_layers, readout=pool, head="mlp"
             )
             optimizer = torch.optim.Adam(self.model_.parameters(), lr=self.lr)
             self.model_.train()
-            for _ in range(self.epochs):
-                for part in torch.randperm(len(bags)).split(self.batch_size):
+            for _ in range(epochs):
+                for part in torch.randperm(len(bags)).split(size):
                     value = loss(self._output([X[i] for i in part.tolist()]), target[part])
                     optimizer.zero_grad()
                     value.backward()
@@ -170,7 +186,8 @@ class BagClassifier(_base.ClassifierMixin, _TrainedOnBags):
     """A network that classifies bags of vectors; its pool is one argument.
 
     The network is a :class:`graphpool.models.GraphModel` without edges: layers for each vector, the pool, a
-    perceptron. It is trained by Adam on the cross entropy, on the CPU.
+    perceptron. It is trained by Adam on the cross entropy, on the CPU. Columns are standardised by the
+    elements of the training set; scalers of tables do not take bags.
 
     Args:
         pool: What :func:`graphpool.aggr.resolve` takes; several in a tuple.
@@ -179,7 +196,8 @@ class BagClassifier(_base.ClassifierMixin, _TrainedOnBags):
         epochs: Passes over the training set.
         lr: Learning rate.
         batch_size: Bags per step.
-        random_state: Seed of weights and order; the same seed gives the same network.
+        random_state: Seed of weights and order; the same seed gives the same network. Or what else
+            scikit-learn takes, ``None`` for another network each time.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -191,9 +209,8 @@ class BagClassifier(_base.ClassifierMixin, _TrainedOnBags):
 
     def fit(self, X: Any, y: Any) -> BagClassifier:
         """Trains the network."""
-        self.classes_, target = np.unique(self._labels(X, y), return_inverse=True)
-        outputs = len(self.classes_)
-        self._train(X, torch.from_numpy(target), outputs, nn.functional.cross_entropy)
+        target = self._classes(X, y)
+        self._train(X, target, len(self.classes_), nn.functional.cross_entropy)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, what_came
 from graphpool.aggr.registry import one_vector_per_segment
 
 EQUAL = 1e-12
@@ -89,6 +89,7 @@ def counterexample(
         seed: Seed of the bags.
 
     Raises:
+        TypeError: ``pool`` is no module.
         ValueError: The pool does not give one vector for each bag, or a number is less than 1.
 
     Example:
@@ -100,6 +101,10 @@ def counterexample(
         False
     """
     starts, steps = as_count(starts, "starts"), as_count(steps, "steps")
+    if not isinstance(pool, torch.nn.Module):
+        raise TypeError(
+            f"`pool` must be a module, such as graphpool.aggr.resolve gives; got {what_came(pool)}."
+        )
     one_vector_per_segment(pool)
     pool = copy.deepcopy(pool).double().eval()
     known = getattr(pool, "channels", None)

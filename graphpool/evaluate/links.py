@@ -74,9 +74,10 @@ def topological_concentration(
 
     with :math:`w^k_{iu}` the number of walks of length ``k`` from ``i`` to ``u``. Between neighbours of one
     graph (no ``targets``) the term :math:`k = l = 1` below does not count ``j`` itself, so that a depth of 1
-    is the clustering coefficient. Nodes of a degree below 2 (or without a target) get 0. Wang et al., "A
-    Topological Perspective on Demystifying GNN-Based Link Prediction Performance", ICLR 2024; it is not
-    symmetric in the ends, and it is a description of the data, computed without derivatives.
+    is the clustering coefficient. Self-loops do not count. Nodes of a degree below 2 (or without a target)
+    get 0. Wang et al., "A Topological Perspective on Demystifying GNN-Based Link Prediction Performance",
+    ICLR 2024; it is not symmetric in the ends, and it is a description of the data, computed without
+    derivatives.
 
     Args:
         edge_index: ``[2, E]``, both directions of each edge.
@@ -96,6 +97,7 @@ def topological_concentration(
     """
     depth = as_count(depth, "depth")
     edges = checked_edges(edge_index, "edge_index", num_nodes).unique(dim=1).cpu()
+    edges = edges[:, edges[0] != edges[1]]
     asked = edges if targets is None else checked_edges(targets, "targets", num_nodes)
     asked = asked.unique(dim=1).cpu()
     step = incoming_matrix(edges, num_nodes)

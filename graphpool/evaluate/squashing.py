@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -26,7 +27,7 @@ def jacobian_norms(
         x: Where the derivative is taken.
         nodes: The outputs ``v`` that are looked at, ``[V]``; all if ``None``.
         p: The norm of the matrix ``[D, C]`` of one pair as a vector: 1 for the sum of absolute entries, 2 for
-            Frobenius' norm.
+            Frobenius' norm; at least 1 and finite.
 
     Returns:
         ``[V, N]``, row ``v``, column ``u``.
@@ -35,7 +36,8 @@ def jacobian_norms(
 
     Raises:
         TypeError: ``nodes`` does not hold integers.
-        ValueError: ``function`` does not give one row per node.
+        ValueError: ``function`` does not give one row per node, one of ``nodes`` is none, or ``p`` is out of
+            range.
 
     Example:
         >>> mixing = torch.tensor([[1.0, 0.0], [0.5, -2.0]])
@@ -43,6 +45,8 @@ def jacobian_norms(
         tensor([[3.0000, 0.0000],
                 [1.5000, 6.0000]])
     """
+    if not 1 <= p < math.inf:
+        raise ValueError(f"`p` must be at least 1 and finite; got {p}.")
     out, pull = torch.func.vjp(function, x)[:2]
     if out.dim() != 2 or out.size(0) != x.size(0):
         raise ValueError(
@@ -50,6 +54,8 @@ def jacobian_norms(
         )
     size, width = out.shape
     chosen = torch.arange(size) if nodes is None else as_indices(nodes, "nodes")
+    if chosen.numel() and not 0 <= int(chosen.min()) <= int(chosen.max()) < size:
+        raise ValueError(f"`nodes` must lie in [0, {size}); got {chosen.tolist()}.")
     chosen = chosen.to(out.device)
     rows = torch.zeros(chosen.numel(), size, dtype=out.dtype, device=out.device)
     rows[torch.arange(chosen.numel(), device=out.device), chosen] = 1.0
@@ -76,7 +82,7 @@ def jacobian_bound(
 
     .. math::
         \left\|\frac{\partial h^{(m)}_v}{\partial x_u}\right\|_1
-            \le c_\sigma^m\, w^m\, p^{m + 1}\, (S^m)_{vu}, \quad S = c_r I + c_a A
+            \le c_\sigma^m\, w^m\, p^{m + 1}\, (S^m)_{vu}, \quad S = |c_r| I + |c_a| |A|
 
     for ``m`` layers :math:`h' = \sigma(c_r W_r h + c_a W_a A h)` whose matrices ``[p, p]`` have entries of at
     most :math:`w` and whose activation has slopes of at most :math:`c_\sigma`. Theorem 3.2 of Di Giovanni et
@@ -89,16 +95,16 @@ def jacobian_bound(
         layers: m.
         width: p.
         largest: w.
-        edge_weight: Entries of A, ``[E]``; ones if ``None``.
+        edge_weight: Entries of A, ``[E]``, of either sign; those of repeated edges add up; ones if ``None``.
         self_weight: :math:`c_r`.
         neighbor_weight: :math:`c_a`.
         slope: :math:`c_\sigma`.
     """
-    step = neighbor_weight * incoming_matrix(edge_index, num_nodes, edge_weight)
-    step = step + self_weight * sparse.identity(num_nodes)
+    step = abs(neighbor_weight) * abs(incoming_matrix(edge_index, num_nodes, edge_weight))
+    step = step + abs(self_weight) * sparse.identity(num_nodes)
     reach = torch.from_numpy(np.linalg.matrix_power(step.toarray(), as_count(layers, "layers")))
     # One entry of a product of m matrices is a sum of p^(m-1) terms; the norm sums p^2 entries.
-    return (slope * largest) ** layers * width ** (layers + 1) * reach
+    return abs(slope * largest) ** layers * width ** (layers + 1) * reach
 
 
 def effective_resistance(edge_index: Tensor, num_nodes: int) -> Tensor:

@@ -45,6 +45,7 @@ from graphpool.ops.order import (
     segment_topk,
 )
 from graphpool.ops.power import segment_mixed_means, segment_power
+from graphpool.ops.primitives import with_value
 from graphpool.ops.product import segment_product
 from graphpool.ops.reference import standard_deviation
 from graphpool.ops.second_moment import segment_matmul, segment_outer, segment_second_moment
@@ -97,5 +98,6 @@ __all__ = [
     "segment_var",
     "standard_deviation",
     "use_backend",
+    "with_value",
     "working",
 ]

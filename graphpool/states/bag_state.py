@@ -12,7 +12,7 @@ from graphpool._arguments import as_count, what_came
 from graphpool.ops import align, check_elements, working
 from graphpool.segments import Segments
 from graphpool.states import numbers
-from graphpool.states.held import Held, bags_of
+from graphpool.states.held import Held, bags_of, check_dtype
 from graphpool.states.mergeable import Mergeable, Tensors, spread
 
 
@@ -40,7 +40,7 @@ class BagState(Held):
     Args:
         pool: A pool whose bags can be pooled in pieces.
         num_bags: The number of bags ``S``.
-        dtype: Precision of the sums; integers for pools that take them.
+        dtype: Precision of the sums, float64 or float32; integers for pools that take them.
         exact: Pool each piece in the precision of the sums, too. Without it a piece of float32 is pooled
             as the pool itself would, in a fraction of the time, and only merged in float64.
         compensated: Keep with each sum what rounding took from it.
@@ -79,6 +79,7 @@ class BagState(Held):
         waits = pool.mergeable and pool.channels == -1
         form: Mergeable | None = None if waits else pool.merging()
         sums_integers = pool.accepts_integers and form is not None and form.integers
+        check_dtype(dtype)
         if not dtype.is_floating_point and not sums_integers:
             raise ValueError(
                 f"`dtype` must be floating point for {type(pool).__name__}; got {dtype}."

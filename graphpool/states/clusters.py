@@ -10,6 +10,7 @@ import torch
 from graphpool import _optional
 from graphpool._arguments import as_count, what_came
 from graphpool.states.bag_state import BagState
+from graphpool.states.held import begin
 
 
 def from_dask(
@@ -31,8 +32,8 @@ def from_dask(
     Args:
         pool: A pool whose bags can be pooled in pieces.
         x: Elements ``[E, C]``, a Dask array in chunks of whole rows.
-        bag: The bag of each, ``[E]``; not needed of one bag.
-        weight: How often each element counts, ``[E]``.
+        bag: The bag of each, ``[E]``, a Dask array in any chunks, or an array; not needed of one bag.
+        weight: How often each element counts, ``[E]``, likewise.
         num_bags: The number of bags.
         split_every: How many states are merged by one task.
         **kind: Further arguments of ``pool.begin``.
@@ -43,10 +44,11 @@ def from_dask(
     Raises:
         ImportError: Dask is not installed.
         TypeError: ``x`` is no Dask array, or the pool must see a bag at once.
-        ValueError: Sizes do not fit, or rows are cut.
+        ValueError: Sizes do not fit or are not known, or rows are cut.
     """
     _optional.require("dask", purpose="states.from_dask")
     delayed = _optional.require("dask.delayed", purpose="states.from_dask").delayed
+    array = _optional.require("dask.array", purpose="states.from_dask")
     if not all(hasattr(x, name) for name in ("to_delayed", "chunks")):
         raise TypeError(f"`x` must be a Dask array [E, C]; got {what_came(x)}.")
     if x.ndim != 2 or x.numblocks[1] != 1:
@@ -55,12 +57,19 @@ def from_dask(
             f"got chunks {x.chunks}."
         )
     split_every = as_count(split_every, "split_every", least=2)
-    begun = pool.begin(num_bags, **kind)
+    begun = begin(pool, num_bags, kind)
     columns = [x.to_delayed().ravel()]
     for name, value in (("bag", bag), ("weight", weight)):
         if value is None:
             columns.append([None] * x.numblocks[0])
             continue
+        if np.isnan(x.shape[0]):
+            raise ValueError(
+                f"`x` must have chunks of known sizes where there is a `{name}`: call "
+                "`x.compute_chunk_sizes()` first."
+            )
+        if not hasattr(value, "to_delayed"):
+            value = array.from_array(np.asarray(value))
         if value.shape != x.shape[:1]:
             raise ValueError(f"`{name}` must have shape {x.shape[:1]}; got {value.shape}.")
         columns.append(value.rechunk((x.chunks[0],)).to_delayed().ravel())

@@ -18,10 +18,11 @@ from graphpool.ops import (
     segment_outer,
     segment_power,
     segment_topk,
+    with_value,
 )
 from graphpool.segments import Segments
 from graphpool.states.mergeable import Encoder, Mergeable, Tensors, as_is, size_of, spread
-from graphpool.states.numbers import sizes
+from graphpool.states.numbers import shares, sizes
 
 _LOG2 = math.log(2.0)
 _FAR = 80.0
@@ -81,7 +82,8 @@ class Central(Mergeable):
         x = seen["x"].detach()
         if not self.centred:
             return {"centre": x.new_zeros(segments.num_segments, *x.shape[1:])}
-        return {"centre": segment_mean(x, segments, None if weight is None else weight.detach())}
+        mean = segment_mean(x, segments, None if weight is None else weight.detach())
+        return {"centre": _finite(mean)}
 
     def join(self, a: Tensors, b: Tensors, size_a: Tensor, size_b: Tensor) -> Tensors:
         p, q = a["centre"], b["centre"]
@@ -111,9 +113,13 @@ class Central(Mergeable):
             return super().piece(seen, segments, weight)
         mean, var = segment_moments(seen["x"], segments, ("mean", "var"), weight)
         n = align(sizes(segments, weight).to(mean.dtype), mean)
-        return {"centre": mean}, {"d": torch.zeros_like(mean), "q": var * n}
+        # A centre is finite, and what is infinite one of the sums.
+        infinite = torch.where(mean.isfinite(), 0, mean)
+        return {"centre": _finite(mean)}, {"d": infinite, "q": var * n}
 
     def shift(self, sums: Tensors, old: Tensors, new: Tensors) -> Tensors:
+        if not self.centred:
+            return {}
         d, by = sums["d"], old["centre"] - new["centre"]
         moved = align(sums["n"].to(d.dtype), d) * by
         if not self.outer:
@@ -171,9 +177,7 @@ class Extremum(Mergeable):
         return torch.equal(self.join(reference, own, none, none)["top"], reference["top"])
 
     def terms(self, seen: Tensors, at: Tensors) -> Tensors:
-        x, hit = seen["x"], seen["x"] == at["top"]
-        # The second is 0 and has the derivative of the elements that attain the extremum.
-        return {"ties": hit.to(x.dtype), "rest": torch.where(hit, x - x.detach(), 0)}
+        return _attained(seen["x"], at["top"])
 
     def rebase(self, sums: Tensors, old: Tensors, new: Tensors) -> Tensors:
         kept = old["top"] == new["top"]
@@ -214,9 +218,7 @@ class Largest(Extremum):
         return bool((known | (values <= last)).all())
 
     def terms(self, seen: Tensors, at: Tensors) -> Tensors:
-        x = seen["x"].unsqueeze(1)
-        hit = x == at["values"]
-        return {"ties": hit.to(x.dtype), "rest": torch.where(hit, x - x.detach(), 0)}
+        return _attained(seen["x"].unsqueeze(1), at["values"])
 
     def rebase(self, sums: Tensors, old: Tensors, new: Tensors) -> Tensors:
         # What is among the largest of all was among those of its piece, with all that equal it.
@@ -237,7 +239,7 @@ class Exponential(Mergeable):
     :math:`v = \sum w e^{t - M} x`.
 
     ``M`` is the largest score, rounded up to a multiple of :math:`\log 2`: sums move from one to another
-    without rounding.
+    without rounding. Where a score is ``inf``, only those that are count.
 
     Args:
         finish: Makes the results of :math:`v / u` (1 without values), :math:`\log \sum w e^t`, and sums.
@@ -264,10 +266,14 @@ class Exponential(Mergeable):
     join, covers, largest = Extremum.join, Extremum.covers, True
 
     def terms(self, seen: Tensors, at: Tensors) -> Tensors:
-        t, top = self.score(seen) - _LOG2 * _finite(at["top"]), at["top"]
+        score, top = self.score(seen), at["top"]
+        t = score - _LOG2 * _finite(top)
         # Only what is absent, of weight 0, lies far above the largest: 0 * inf.
-        e = torch.where((t > _FAR) & (top < math.inf), -math.inf, t).exp()
-        return {"u": e} if self.value is None else {"u": e, "v": e * self.value(seen)}
+        e = torch.where((t > _FAR) | (top == math.inf), -math.inf, t).exp()
+        if bool((top == math.inf).any()):
+            ones = with_value(score, torch.ones_like(score))
+            e = torch.where(top < math.inf, e, torch.where(score == math.inf, ones, 0))
+        return {"u": e} if self.value is None else {"u": e, "v": shares(e, self.value(seen))}
 
     def piece(
         self, seen: Tensors, segments: Segments, weight: Tensor | None
@@ -275,7 +281,8 @@ class Exponential(Mergeable):
         # Small weights may leave the logarithm of the sum far below the largest score.
         known = self.value is None and weight is None
         log = self._log_sum(seen, segments) if known else None
-        if log is None:
+        # One that is infinite does not tell how many scores are.
+        if log is None or bool((log == math.inf).any()):
             return super().piece(seen, segments, weight)
         return self._of_log(log, segments)
 
@@ -291,15 +298,20 @@ class Exponential(Mergeable):
     def rebase(self, sums: Tensors, old: Tensors, new: Tensors) -> Tensors:
         # What an empty bag has is 0 at any reference.
         move = (old["top"] != new["top"]) & old["top"].isfinite()
-        factor = torch.exp2(torch.where(move, old["top"] - _finite(new["top"]), 0))
-        return {name: v if name == "n" else v * factor for name, v in sums.items()}
+        factor = torch.exp2(torch.where(move, old["top"] - new["top"], 0))
+        return {
+            name: v if name == "n" else torch.where(factor == 0, 0, v * factor)
+            for name, v in sums.items()
+        }
 
     def finish(self, sums: Tensors, reference: Tensors) -> Tensor:
         u = sums["u"]
         u = torch.where(align(sums["n"] == 0, u), 1, u)
         # A bag of scores -inf has no share to give, and the logarithm that it should have.
-        mean = sums.get("v", u) / torch.where(u == 0, 1, u)
-        return self._finish(mean, _LOG2 * _finite(reference["top"]) + u.log(), sums)
+        top, v = reference["top"], sums.get("v", u)
+        # An infinite mean is not moved by shares.
+        mean = v / torch.where(v.isinf(), u.detach(), torch.where(u == 0, 1, u))
+        return self._finish(mean, _LOG2 * torch.where(top == -math.inf, 0, top) + u.log(), sums)
 
 
 class Powers(Exponential):
@@ -334,8 +346,10 @@ class Powers(Exponential):
             a = side(x)
             limits = torch.finfo(x.dtype)
             # Zero is the limit of a small number, and its derivative the right-hand one.
-            a = a + (a.clamp(2 * limits.tiny, limits.max) - a).detach()
-            parts.append(p * a.log().unsqueeze(1))
+            log = with_value(a, a.clamp(2 * limits.tiny, limits.max)).log().unsqueeze(1)
+            # By an infinite one nothing is moved, the exponent neither.
+            infinite = (a == math.inf).unsqueeze(1)
+            parts.append(torch.where(infinite, p.detach() * math.inf, p * log))
         return torch.cat(parts, 1)
 
     def _log_sum(self, seen: Tensors, segments: Segments) -> Tensor | None:
@@ -352,16 +366,24 @@ class Powers(Exponential):
 
     def _powers(self, mean: Tensor, log: Tensor, sums: Tensors) -> Tensor:
         p, q = (torch.cat([v.to(log.dtype)] * len(self.sides)) for v in self.exponents(log))
-        y = (log / p - q * size_of(sums, log).log()).exp()
-        value, limits = y.detach(), torch.finfo(y.dtype)
+        infinite, limits = (log / p).detach() == math.inf, torch.finfo(log.dtype)
+        y = (torch.where(infinite, 0, log / p) - q * size_of(sums, log).log()).exp()
+        value = y.detach()
         value = torch.where(value < 2.0**40 * limits.tiny, 0, value)
-        value = torch.where(value > 0.99 * limits.max, math.inf, value)
-        return self._then(y + (value - y.detach()), sums)
+        value = torch.where(infinite | (value > 0.99 * limits.max), math.inf, value)
+        return self._then(with_value(torch.where(infinite, 0, y), value), sums)
 
 
 def magnitude(x: Tensor) -> Tensor:
     """``|x|``, with the derivative 1 at 0."""
     return torch.where(x < 0, -x, x)
+
+
+def _attained(x: Tensor, top: Tensor) -> Tensors:
+    """How many attain the extremum, and 0 with the derivative of those elements."""
+    hit = x == top
+    rest = torch.where(hit, with_value(x, torch.zeros_like(x)), 0)
+    return {"ties": hit.to(x.dtype), "rest": rest}
 
 
 def _finite(top: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphpool._arguments import as_indices, what_came
 from graphpool.segments import Segments
@@ -28,6 +28,7 @@ class Held:
     processes: int
     _lost: Tensors
     _like: torch.dtype | None
+    _width: int | None
     _leaves: Tensors | None
 
     def copy(self: _State) -> _State:
@@ -48,17 +49,26 @@ class Held:
         held = self if device is None else self.to(device)
         kinds = {"reference": held.reference, "sums": held.sums, "lost": held._lost}
         state = {f"{kind}.{k}": v for kind, tensors in kinds.items() for k, v in tensors.items()}
-        return {
-            **state,
-            **({} if self._like is None else {"like": torch.empty(0, dtype=self._like)}),
-        }
+        state["pool"] = torch.tensor(list(type(self.pool).__name__.encode()), dtype=torch.uint8)
+        if self._like is not None:
+            state["like"] = torch.empty(0, self._width or 0, dtype=self._like)
+        return state
 
     def load_state_dict(self: _State, state: dict[str, Any]) -> _State:
         """Takes what :meth:`state_dict` gave, into a state that was begun alike.
 
+        The parameters of the pool are not in it: load those beside it.
+
         Raises:
-            ValueError: It is of another number of bags.
+            ValueError: It is of another pool, number of bags or kind of numbers, or no state at all.
         """
+        named = state.get("pool")
+        name = None if named is None else bytes(named.tolist()).decode()
+        if name != type(self.pool).__name__:
+            raise ValueError(
+                f"`state` must be what state_dict() of a state of {type(self.pool).__name__} gave; got "
+                f"{'no state' if name is None else 'one of ' + name}."
+            )
         kinds: dict[str, Tensors] = {"reference": {}, "sums": {}, "lost": {}}
         for name, value in state.items():
             kind, _, key = name.partition(".")
@@ -68,9 +78,18 @@ class Held:
                     raise ValueError(
                         f"`state` is of {value.size(0)} bags; this one has num_bags={self.num_bags}."
                     )
+        sums = {key: v for key, v in kinds["sums"].items() if key != "n"}
+        dtype = self.dtype if self.bits is None else torch.int64
+        for v in sums.values():
+            if v.dtype != dtype or bool(kinds["lost"]) != self.compensated:
+                raise ValueError(
+                    f"`state` must hold sums as this one was begun, {dtype} and compensated="
+                    f"{self.compensated}; got {v.dtype} and compensated={bool(kinds['lost'])}."
+                )
         self._leaves = None
         self.reference, self.sums, self._lost = kinds["reference"], kinds["sums"], kinds["lost"]
-        self._like = state["like"].dtype if "like" in state else None
+        if "like" in state:
+            self._like, self._width = state["like"].dtype, state["like"].size(1) or self._width
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -94,7 +113,7 @@ class Held:
 
     def _copy(self, other: Held) -> None:
         self.reference, self.sums, self._lost = other.reference, other.sums, other._lost
-        self._like = self._like or other._like
+        self._like, self._width = self._like or other._like, self._width or other._width
 
     def _check_alike(self, other: Any) -> None:
         if not isinstance(other, Held):
@@ -108,6 +127,11 @@ class Held:
         ):
             if a != b:
                 raise ValueError(f"`other` must have the {what} of this state, {a}; got {b}.")
+        if self.pool is not other.pool and not _same(self.pool, other.pool):
+            raise ValueError(
+                f"`other` must be of a {type(self.pool).__name__} with the arguments and parameters of this "
+                "state's; what they pool cannot be merged."
+            )
 
     def _check_same_sums(self, other: Held) -> None:
         shapes, found = ({k: tuple(v.shape) for k, v in s.sums.items()} for s in (self, other))
@@ -118,6 +142,39 @@ class Held:
             not torch.equal(v, theirs[k]) for k, v in self.reference.items()
         ):
             raise ValueError("`other` must have the same reference where sums are in fixed point.")
+
+
+def begin(pool: Any, num_bags: int, kind: dict[str, Any]) -> Any:
+    """A new state of a pool.
+
+    Raises:
+        TypeError: ``pool`` is no pool that can be asked for one.
+    """
+    if not hasattr(pool, "begin"):
+        raise TypeError(
+            "`pool` must be a pool of graphpool, made once so that what it learns is kept, such as "
+            f"graphpool.aggr.resolve(['mean', 'std'], channels=64); got {what_came(pool)}."
+        )
+    return pool.begin(num_bags, **kind)
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raises unless sums can be kept in numbers of this kind."""
+    if not isinstance(dtype, torch.dtype) or dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(
+            "`dtype` must be torch.float64, torch.float32 or of integers, as sums of half precision stop "
+            f"growing (elements may be of it); got {dtype}."
+        )
+
+
+def _same(a: nn.Module, b: nn.Module) -> bool:
+    """Whether two pools have the same arguments and parameters."""
+    one, two = a.state_dict(), b.state_dict()
+    return (
+        repr(a) == repr(b)
+        and one.keys() == two.keys()
+        and all(torch.equal(v, two[k].to(v.device)) for k, v in one.items())
+    )
 
 
 def bags_of(x: Tensor, bag: Any, num_bags: int) -> Segments:

@@ -63,3 +63,12 @@ def total(value: Tensor, lost: Tensor | None, bits: int | None) -> Tensor:
     if bits is not None:
         return value.double() * 2.0**-bits
     return value if lost is None else value + lost
+
+
+def shares(share: Tensor, value: Tensor) -> Tensor:
+    """The product, in which what has no share is nothing, and what is infinite is not moved by shares."""
+    if bool(value.detach().sum().isfinite()):
+        return share * value
+    infinite = value.isinf()
+    there = torch.where(infinite & (share > 0), share.detach() * value, 0)
+    return share * torch.where(infinite | (share == 0), 0, value) + there

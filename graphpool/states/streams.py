@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from graphpool._arguments import what_came
 from graphpool.states.bag_state import BagState
+from graphpool.states.held import begin
 from graphpool.states.mergeable import Tensors
 
 Pieces = Iterable[Any] | Callable[[], Iterable[Any]]
@@ -56,7 +57,8 @@ def stream(
     Raises:
         TypeError: ``encoder`` is no module, or the pool must see a bag at once.
         ValueError: A batch norm of the encoder is in training mode; pieces can be gone through once only, or
-            were others in the second pass; elements require a gradient of their own.
+            were others in the second pass (or too large to tell, where training diverges); elements or
+            weights require a gradient of their own.
 
     Example:
         >>> import graphpool
@@ -76,8 +78,8 @@ def stream(
             "`pieces` can be gone through once, and gradients take two passes; give a function that makes "
             "the iterator."
         )
-    run = _Run(encoder, pool, pieces, progress)
-    state: BagState = pool.begin(num_bags, **kind)
+    state: BagState = begin(pool, num_bags, kind)
+    run = _Run(encoder, pieces, progress)
     with torch.no_grad():
         for elements, bag, weight in run.encoded("first pass"):
             state.add(elements, bag, weight)
@@ -96,10 +98,8 @@ def stream(
 class _Run:
     """What has to be the same in both passes."""
 
-    def __init__(
-        self, encoder: nn.Module | None, pool: nn.Module, pieces: Pieces, progress: bool
-    ) -> None:
-        self.encoder, self.pool, self.pieces, self.progress = encoder, pool, pieces, progress
+    def __init__(self, encoder: nn.Module | None, pieces: Pieces, progress: bool) -> None:
+        self.encoder, self.pieces, self.progress = encoder, pieces, progress
         self.seed = int(torch.randint(2**62, ()))
         self.size: Tensor | None = None
         tensors = [] if encoder is None else list(encoder.parameters())
@@ -120,11 +120,12 @@ class _Run:
             with self._drawing(number), torch.autocast(**self.cast):
                 arguments = given if isinstance(given, tuple) else (given,)
                 x = arguments[0] if self.encoder is None else self.encoder(*arguments)
-            if any(isinstance(v, Tensor) and v.requires_grad for v in arguments):
-                raise ValueError(
-                    "The elements of `pieces` require a gradient, for which nothing is kept; let the encoder "
-                    "hold what is learned."
-                )
+            for what, values in (("elements", arguments), ("weights", (weight,))):
+                if any(isinstance(v, Tensor) and v.requires_grad for v in values):
+                    raise ValueError(
+                        f"The {what} of `pieces` require a gradient, for which nothing is kept; let the "
+                        "encoder hold what is learned, or go over the pieces with BagState.backprop."
+                    )
             del given, arguments
             yield x, bag, weight
             del x, bag, weight
@@ -149,23 +150,29 @@ class _TwoPasses(torch.autograd.Function):
         ctx: Any, run: _Run, state: BagState, names: list[str], *learned: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.run, ctx.state, ctx.names, ctx.learned = run, state, names, learned
+        ctx.set_materialize_grads(False)
         return tuple(state.totals()[name].clone() for name in names)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Any, ...]:
         state, found = ctx.state, [torch.zeros_like(p) for p in ctx.learned]
-        given = dict(zip(ctx.names, (state.processes * g for g in slopes), strict=True))
+        given = {
+            name: state.processes * slope
+            for name, slope in zip(ctx.names, slopes, strict=True)
+            if slope is not None
+        }
         seen: Tensors = {}
         size: Tensors = {}
-        with torch.enable_grad():
+        # The pool learns from a piece under autocast, too, wherever `backward` is called.
+        with torch.enable_grad(), torch.autocast(**ctx.run.cast):
             for piece in ctx.run.encoded("second pass"):
                 sums = state.piece_sums(*piece)
                 for name, value in sums.items():
                     value = value.detach()
                     seen[name] = value + seen.get(name, 0)
                     size[name] = value.abs() + size.get(name, 0)
-                outputs = [name for name, value in sums.items() if value.requires_grad]
+                outputs = [name for name, v in sums.items() if v.requires_grad and name in given]
                 gradients = (
                     torch.autograd.grad(
                         [sums[name] for name in outputs],
@@ -198,10 +205,22 @@ def _check_same(state: BagState, own: Tensor | None, seen: Tensors, size: Tensor
             differs = bool((apart > eps**0.4 * size[name] + rounding).any())
         if differs:
             raise ValueError(
-                "`pieces` were others in the second pass, or the encoder gave something else for them: "
-                f"the sums {name!r} differ. Shuffle and augment before, not while they are gone through, and "
-                "change no parameter between the passes."
+                f"{_too_large(state)}`pieces` were others in the second pass, or the encoder gave something "
+                f"else for them: the sums {name!r} differ. Shuffle and augment before, not while they are "
+                "gone through, and change no parameter between the passes."
             )
+
+
+def _too_large(state: BagState) -> str:
+    """What to say first where scores or elements have outgrown the digits of the sums."""
+    found = [v.abs() for v in state.reference.values() if v.dtype.is_floating_point and v.numel()]
+    most = max((float(torch.where(v.isfinite(), v, 0).max()) for v in found), default=0.0)
+    if not found or most * torch.finfo(found[0].dtype).eps < 1e-6:
+        return ""
+    return (
+        f"What is pooled has grown to {most:.1e}, for which {state.dtype} has too few digits: has training "
+        "diverged? Take a smaller step or a norm before the pool. If not so, "
+    )
 
 
 def _parts(piece: Any) -> tuple[Any, Any, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from graphpool.states.bag_state import BagState
+from graphpool.states.held import begin
 
 
 class Window:
@@ -32,7 +33,7 @@ class Window:
     """
 
     def __init__(self, pool: Any, num_bags: int = 1, **kind: Any) -> None:
-        self._empty: BagState = pool.begin(num_bags, **kind)
+        self._empty: BagState = begin(pool, num_bags, kind)
         self._new: list[BagState] = []
         self._together = self._empty
         self._old: list[BagState] = []

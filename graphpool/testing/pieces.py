@@ -29,7 +29,7 @@ _WEIGHTS = (
 
 def assert_pieces_agree(aggr: torch.nn.Module, channels: int) -> None:
     """Pieces give what the whole does: any cuts, orders and trees of merging, empty pieces, weights, pickled
-    on the way, in half precision; a pool that needs whole bags refuses by name."""
+    on the way, in half precision, infinite elements; a pool that needs whole bags refuses by name."""
     if not getattr(aggr, "mergeable", False):
         _assert_refused(aggr)
         return
@@ -49,14 +49,24 @@ def assert_pieces_agree(aggr: torch.nn.Module, channels: int) -> None:
             for merged in (_tree(states, seed), one_by_one, pickle.loads(pickle.dumps(one_by_one))):
                 close(merged.result().detach(), expected, rtol=1e-9, atol=1e-11)
     x, segments = sample(channels, (3, 0, 1, 50, 400), torch.bfloat16)
-    state = aggr.float().begin(len(segments))
+    found = _in_pieces(aggr.float(), x, segments)
+    expected = pooled(aggr.double(), x.double(), segments)
+    if found.dtype != x.dtype:
+        raise AssertionError(f"{x.dtype} elements must give {x.dtype}; got {found.dtype}.")
+    scale = float(expected.detach().abs().max().clamp_min(1))
+    close(found.double(), expected, rtol=3e-2, atol=3e-2 * scale)
+    x, segments = sample(channels, (3, 0, 1, 9), torch.float32)
+    for value in (torch.inf, -torch.inf, torch.nan):
+        x[0, 0] = x[7, -1] = value
+        found, whole = _in_pieces(aggr.float(), x, segments), pooled(aggr, x, segments)
+        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def _in_pieces(aggr: Aggregation, x: Tensor, segments: Segments) -> Tensor:
+    state = aggr.begin(len(segments))
     for rows in _cuts(x.size(0), 0):
         state.add(x[rows], segments.index[rows])
-    expected = pooled(aggr.double(), x.double(), segments)
-    if state.result().dtype != x.dtype:
-        raise AssertionError(f"{x.dtype} elements must give {x.dtype}; got {state.result().dtype}.")
-    scale = float(expected.detach().abs().max().clamp_min(1))
-    close(state.result().double(), expected, rtol=3e-2, atol=3e-2 * scale)
+    return state.result()
 
 
 def assert_passes_differentiate(aggr: torch.nn.Module, channels: int) -> None:

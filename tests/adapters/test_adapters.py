@@ -49,6 +49,25 @@ def test_a_classifier_of_bags_is_an_estimator():
 
 
 @pytest.mark.needs("sklearn")
+def test_what_no_network_can_learn_from_is_refused():
+    from graphpool.adapters.sklearn import BagClassifier, BagRegressor
+
+    X, y = bags(8)
+    numbers = np.arange(8) / 3
+    with pytest.raises(ValueError, match="continuous"):
+        BagClassifier(epochs=1).fit(X, numbers)
+    numbers[3] = np.nan
+    for model in (BagClassifier(epochs=1), BagRegressor(epochs=1)):
+        with pytest.raises(ValueError, match="`y` must be finite; got nan"):
+            model.fit(X, numbers)
+    for wrong in ({"epochs": 0}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="must be an int of at least 1"):
+            BagClassifier(**wrong).fit(X, y)
+    for seed in (None, np.random.RandomState(0)):
+        assert BagClassifier(epochs=1, random_state=seed).fit(X, y).predict(X).shape == (8,)
+
+
+@pytest.mark.needs("sklearn")
 def test_a_regressor_of_bags():
     from sklearn.model_selection import cross_val_score
 

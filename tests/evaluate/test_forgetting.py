@@ -71,3 +71,8 @@ def test_what_cannot_be_compared_is_refused():
         counterexample(aggr.DynamicKMax())
     with pytest.raises(ValueError, match="`size` must be an int of at least 1"):
         counterexample(aggr.Sum(), size=0)
+
+
+def test_a_word_is_no_pool():
+    with pytest.raises(TypeError, match="`pool` must be a module, such as"):
+        counterexample("mean")

@@ -89,3 +89,10 @@ def test_what_cannot_be_ranked_is_refused():
         hits_at(torch.ones(2), torch.ones(2), k=3)
     with pytest.raises(ValueError, match="NaN"):
         hits_at(torch.ones(2), torch.tensor([1.0, float("nan")]), k=1)
+
+
+def test_a_loop_is_no_neighbour():
+    graph = nx.Graph([*nx.karate_club_graph().edges(), (0, 0), (5, 5)])
+    found = topological_concentration(from_networkx(graph).edge_index, 34)
+    wanted = nx.clustering(graph)
+    assert found.tolist() == pytest.approx([wanted[v] for v in graph])

@@ -88,3 +88,26 @@ def test_wrong_shapes_are_refused_by_name():
         jacobian_norms(lambda x: x.sum(0), torch.ones(3, 2))
     with pytest.raises(ValueError, match="`values` must have a row"):
         by_distance(torch.ones(2, 9), EDGES)
+
+
+def test_what_is_no_norm_and_no_node_is_refused():
+    x = torch.ones(3, 2)
+    for p in (0.0, -1.0, 0.5, float("inf")):
+        with pytest.raises(ValueError, match="`p` must be at least 1"):
+            jacobian_norms(lambda x: x, x, p=p)
+    for nodes in ([-1], [0, 3]):
+        with pytest.raises(ValueError, match="`nodes` must lie in"):
+            jacobian_norms(lambda x: x, x, nodes=torch.tensor(nodes))
+
+
+def test_the_bound_holds_for_weights_of_either_sign():
+    torch.manual_seed(0)
+    edges = torch.randint(6, (2, 14))
+    weight = torch.randn(14).double()
+    matrix = torch.zeros(6, 6).double().index_put((edges[1], edges[0]), weight, accumulate=True)
+    first, second = torch.empty(2, 3, 3).uniform_(-0.5, 0.5).double()
+    found = jacobian_norms(
+        lambda x: torch.relu(-0.7 * x @ first.T + matrix @ x @ second.T), torch.randn(6, 3).double()
+    )
+    bound = jacobian_bound(edges, 6, 1, 3, 0.5, edge_weight=weight, self_weight=-0.7)
+    assert (found <= bound + 1e-12).all() and bound.min() >= 0

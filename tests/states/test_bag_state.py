@@ -328,3 +328,27 @@ def test_a_window_is_what_its_pieces_are(name):
         window.pop()
     with pytest.raises(ValueError, match="no piece in the window"):
         window.pop()
+
+
+def test_states_of_other_pools_and_numbers_are_refused():
+    x = torch.ones(3, 2)
+    mean, pma = aggr.Mean().begin().add(x), aggr.PMA(2)
+    for dtype in (torch.float16, torch.bfloat16, "float32"):
+        with pytest.raises(ValueError, match="`dtype` must be torch.float64, torch.float32"):
+            aggr.Mean().begin(dtype=dtype)
+    with pytest.raises(ValueError, match="gave; got one of Mean"):
+        aggr.Max().begin().load_state_dict(mean.state_dict())
+    with pytest.raises(ValueError, match="gave; got no state"):
+        aggr.Mean().begin().load_state_dict({"weight": x})
+    for kind in ({"dtype": torch.float32}, {"compensated": True}):
+        with pytest.raises(ValueError, match="`state` must hold sums as this one was begun"):
+            aggr.Mean().begin().load_state_dict(aggr.Mean().begin(**kind).add(x).state_dict())
+    loaded = aggr.Mean().begin().load_state_dict(mean.state_dict())
+    for state in (loaded, aggr.Mean().begin().merge(mean)):
+        with pytest.raises(ValueError, match="`x` must have 2 channels, as before; got 5"):
+            state.add(torch.ones(3, 5))
+    same = pickle.loads(pickle.dumps(pma.begin().add(x)))
+    assert pma.begin().add(x).merge(same).pieces == 2
+    for other in (aggr.PMA(2), aggr.PMA(2, heads=2)):
+        with pytest.raises(ValueError, match="arguments and parameters"):
+            pma.begin().add(x).merge(other.begin().add(x))

@@ -69,3 +69,14 @@ def test_what_does_not_fit_is_refused():
         from_dask(aggr.Mean(), x, bag[:10])
     with pytest.raises(TypeError, match="Median cannot"):
         from_dask(aggr.Median(), x)
+
+
+def test_bags_from_arrays_and_rows_that_were_chosen():
+    x, bag, weight = (torch.from_numpy(v) for v in data())
+    lazy, pool = arrays()[0], aggr.Std()
+    whole = pool(x, bag, dim_size=3, weight=weight)
+    for b, w in ((bag, weight), data()[1:]):
+        state = from_dask(pool, lazy, b, w, num_bags=3).compute(scheduler="sync")
+        torch.testing.assert_close(state.result(), whole)
+    with pytest.raises(ValueError, match="compute_chunk_sizes"):
+        from_dask(pool, lazy[lazy[:, 0] > 0], bag, num_bags=3)

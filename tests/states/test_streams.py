@@ -190,3 +190,68 @@ def test_a_second_derivative_is_refused():
     (slope,) = torch.autograd.grad(y.square().sum(), net[0].weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["pma", "std", "deepsets"])
+def test_backward_outside_of_autocast_sees_what_the_first_pass_saw(name):
+    torch.manual_seed(0)
+    net, x = nn.Linear(3, 8), torch.randn(60, 3)
+    pool = aggr.resolve(name, channels=8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = graphpool.stream(net, pool, x.split(7)).float().square().sum()
+        whole = pool(net(x)).float().square().sum()
+    wanted = torch.autograd.grad(whole, [net.weight])[0]
+    loss.backward()
+    torch.testing.assert_close(
+        net.weight.grad, wanted, rtol=0.1, atol=0.05 * wanted.abs().max().item()
+    )
+
+
+def test_learned_weights_and_words_for_pools_are_refused():
+    x, weight = torch.ones(4, 3), torch.ones(4, requires_grad=True)
+    with pytest.raises(ValueError, match="weights of `pieces` require a gradient"):
+        graphpool.stream(None, aggr.Mean(), [(x, None, weight)])
+    for pool in ("mean", ["mean", "std"], torch_mean()):
+        for make in (
+            lambda pool: graphpool.stream(None, pool, [x]),
+            lambda pool: graphpool.states.Window(pool),
+        ):
+            with pytest.raises(TypeError, match="`pool` must be a pool of graphpool, made once"):
+                make(pool)
+
+
+def torch_mean():
+    from torch_geometric.nn import MeanAggregation
+
+    return MeanAggregation()
+
+
+def test_a_training_that_diverges_is_told_so():
+    """Scores of 1e19 have no digit left that tells one element from another."""
+    torch.manual_seed(0)
+    net, x = nn.Linear(3, 8), torch.randn(400, 3)
+    with torch.no_grad():
+        net.weight.mul_(1e19)
+    pool = aggr.LogSumExp()
+    with pytest.raises(ValueError, match="has grown to .*has training diverged"):
+        graphpool.stream(net, pool, x.split(100)).sum().backward()
+
+
+@pytest.mark.parametrize("name", ["max", "mean", "softmax", "attsets", "gated_attention", "gnp"])
+def test_an_infinite_element_spoils_its_own_channel_alone(name):
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.by = nn.Parameter(torch.zeros(3))
+
+        def forward(self, x):
+            return x + self.by
+
+    torch.manual_seed(0)
+    x, net, pool = torch.randn(40, 3), Shift(), aggr.resolve(name, channels=3)
+    x[7, 1] = torch.inf
+    whole, streamed = pool(net(x)), graphpool.stream(net, pool, x.split(10))
+    torch.testing.assert_close(streamed, whole, rtol=1e-4, atol=1e-5, equal_nan=True)
+    there = whole.isfinite()
+    wanted = slopes(whole[there].sum(), net)
+    torch.testing.assert_close(slopes(streamed[there].sum(), net), wanted, rtol=1e-3, atol=1e-4)

@@ -75,7 +75,8 @@ class Conjunctive(MatrixAggregation):
 
     def _judged(self, mean: Tensor) -> Tensor:
         # The map is linear: it is applied to bags, beside which the elements are many.
-        return mean[:, :-1] @ self.judge.weight.mT + mean[:, -1:] * self.judge.bias
+        weight, bias = self.judge.weight.to(mean.dtype), self.judge.bias.to(mean.dtype)
+        return mean[:, :-1] @ weight.mT + mean[:, -1:] * bias
 
     def merging(self) -> Mergeable:
         def encode(x: Tensor) -> Tensors:

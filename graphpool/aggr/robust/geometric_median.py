@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from graphpool._arguments import as_count
@@ -64,4 +65,7 @@ class GeometricMedian(MatrixAggregation):
         return y
 
     def _nearness(self, x: Tensor, y: Tensor) -> Tensor:
-        return -((x - y).square().sum(1) + self.eps**2).log() / 2
+        # What is infinitely far has no share, and a derivative of 0 by way of its distance.
+        most = torch.finfo(x.dtype).max
+        far = (x - y).clamp(-most, most)
+        return -(far.square().sum(1) + self.eps**2).log() / 2

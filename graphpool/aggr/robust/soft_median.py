@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from graphpool.aggr.matrix import MatrixAggregation
@@ -67,5 +68,8 @@ class SoftMedian(MatrixAggregation):
     def _scores(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         middle = weighted_median(x, segments, weight)
         far = (x - segment_gather(middle, segments)) / self.temperature
+        # What is infinitely far has no share, and a derivative of 0 by way of its distance.
+        most = torch.finfo(far.dtype).max
+        far = far.clamp(-most, most)
         # With derivative 0 for an element that is the median.
         return -standard_deviation(far.square().mean(1))

@@ -71,15 +71,15 @@ class Moments(Aggregation):
         x = x - segment_gather(mean, segments)
         # Far from 0 the mean is rounded by as much as small deviations are.
         x = x - segment_gather(segment_mean(x, segments, weight), segments)
-        found, power, variance = [mean], x, None
+        found, power, moment = [mean], x, mean
         for k in range(2, self.order + 1):
+            if k == 3:
+                # Powers of what is divided already stay within the range of numbers.
+                x = x / segment_gather((moment + self.eps).sqrt(), segments)
+                power = x * x
             power = power * x
             moment = segment_mean(power, segments, weight)
-            if variance is None:
-                variance = moment
-                found.append(standard_deviation(variance))
-            else:
-                found.append(moment * (variance + self.eps) ** (-k / 2))
+            found.append(standard_deviation(moment) if k == 2 else moment)
         return torch.cat(found, dim=-1).to(dtype)
 
 

@@ -27,7 +27,8 @@ class OTKE(MatrixAggregation):
 
     for ``K`` references :math:`z_k`, found by Sinkhorn's iterations, which end with the second condition.
     It is attention with ``K`` seeds of which none can be left without elements, and no element without a
-    seed. Weights are the other marginal: :math:`K w_e / \sum w`.
+    seed. Weights are the other marginal: :math:`K w_e / \sum w`. Cosines of vectors shorter than 1e-6 tend
+    to 0, as those of a vector without direction.
 
     Mialon, Chen, d'Aspremont, Mairal, "A trainable optimal transport embedding for feature aggregation and
     its relationship to attention", ICLR 2021 (whose formula has a factor :math:`1 / \sqrt K` that its code

@@ -112,3 +112,14 @@ def test_breakdown(pool, share):
         assert pool(x).norm() < 8
     x[: int(share * 50) + 5] = 1e6
     assert pool(x).max() > 1e3
+
+
+@pytest.mark.parametrize("name", ["soft_median", "geometric_median", "trimmed_mean"])
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), 1e30])
+def test_an_element_infinitely_far_away_has_a_derivative_and_leaves_that_of_others(name, value):
+    torch.manual_seed(0)
+    x, pool = torch.randn(12, 3), aggr.resolve(name, channels=3)
+    x[3, 1] = value
+    y = pool(x.requires_grad_())
+    (found,) = torch.autograd.grad(y.square().sum(), x)
+    assert y.isfinite().all() and found.isfinite().all() and found[4].abs().sum() > 0

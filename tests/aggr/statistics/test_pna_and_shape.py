@@ -80,3 +80,15 @@ def test_variance_is_preserved():
         assert float(y.var()) == pytest.approx(1, abs=5 * math.sqrt(2 / 600))
     y = aggr.VariancePreserving()(torch.tensor([3.0]), weight=torch.tensor([4]))
     assert y.tolist() == [6.0]
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e12, 1e17])
+def test_skewness_and_kurtosis_do_not_overflow(scale):
+    torch.manual_seed(0)
+    pool, found = aggr.Moments(eps=1e-30), []
+    wide = torch.randn(50, 2).double() * scale
+    for x in (wide.float(), wide):
+        y = pool(x.requires_grad_())[0, 4:]
+        found.append((y.double(), scale * torch.autograd.grad(y.sum(), x)[0].double()))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
