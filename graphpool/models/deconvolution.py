@@ -27,7 +27,7 @@ class GraphDeconvolution(nn.Module):
     .. math::
         S_{uv} \leftarrow \mathrm{ReLU}\big(N(\alpha S_{uv}
             + \beta\, \mathrm{pool}_w\{S_{uw} A_{wv} + A_{uw} S_{wv}\}
-            + \textstyle\sum_{p=1}^{P} c_p\, T_p(A_O)_{uv}) - \tau\big)
+            + \sum_{p=1}^{P} c_p\, T_p(A_O)_{uv}) - \tau\big)
 
     where ``N`` divides by the largest absolute value of a graph and channel, and :math:`T_p` are Chebyshev
     polynomials. The bag of a pair are its wedges u-w-v; ``pool="sum"`` is the original,
