@@ -29,7 +29,8 @@ from _scripts import run
 from torch import Tensor, nn
 from tqdm import trange
 
-from graphpool.models import GraphDeconvolution, wedges
+from graphpool.models import GraphDeconvolution
+from graphpool.overlap import wedges
 
 FAMILIES = ("random", "geometric", "preferential", "blocks")
 COVARIANCE, LASSO, NETWORK = "threshold", "graphical lasso", "network"

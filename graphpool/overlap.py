@@ -12,7 +12,15 @@ from graphpool._arguments import as_count, as_edges
 from graphpool.ragged import ragged_gather
 from graphpool.segments import Segments
 
-__all__ = ["Overlap", "PairBags", "joined", "neighborhood_overlap", "without_links"]
+__all__ = [
+    "Overlap",
+    "PairBags",
+    "Wedges",
+    "joined",
+    "neighborhood_overlap",
+    "wedges",
+    "without_links",
+]
 
 
 class PairBags(NamedTuple):
@@ -99,6 +107,54 @@ def joined(edge_index: Tensor, pairs: Tensor, num_nodes: int) -> Tensor:
     both = (checked_edges(edges, name, num_nodes) for edges, name in named)
     keys, other = (edges.amin(0) * num_nodes + edges.amax(0) for edges in both)
     return _among(keys, other.sort().values)
+
+
+class Wedges(NamedTuple):
+    """The ways over a third node: one bag for each of ``P`` pairs, and then for each of ``N`` nodes.
+
+    Attributes:
+        first: The pair ``(u, w)`` of each way u-w-v, ``[W]``; ``P + u`` stands for the node ``u`` itself.
+        second: The pair ``(w, v)``.
+        segments: The pair ``(u, v)``.
+    """
+
+    first: Tensor
+    second: Tensor
+    segments: Segments
+
+
+def wedges(pairs: Tensor, num_nodes: int) -> Wedges:
+    """The wedges of pairs, over pairs that are there and over nodes themselves.
+
+    Args:
+        pairs: ``[2, P]``, each once, in either order, without loops.
+        num_nodes: Number of nodes ``N``.
+
+    Raises:
+        TypeError: ``pairs`` does not hold integers.
+        ValueError: A pair repeats or is a loop, a node is not there, or the shape is wrong.
+
+    Example:
+        >>> found = wedges(torch.tensor([[0, 1], [1, 2]]), num_nodes=3)
+        >>> own = found.segments.index == 0  # from 0 to 1, over 0 itself and over 1 itself
+        >>> found.first[own].tolist(), found.second[own].tolist()
+        ([2, 0], [0, 3])
+    """
+    size = as_count(num_nodes, "num_nodes", least=0)
+    pairs = checked_edges(pairs, "pairs", size)
+    loops = torch.arange(size, device=pairs.device).expand(2, size)
+    entries = torch.cat([pairs, loops], 1)
+    keys, place = (entries.amin(0) * size + entries.amax(0)).sort()
+    if bool((keys[1:] == keys[:-1]).any()):
+        raise ValueError(
+            "`pairs` must name each pair of two nodes once, in one order; got one that repeats, or a loop."
+        )
+    edges = torch.cat([entries, pairs.flip(0)], 1)
+    middle, segments = neighborhood_overlap(edges, entries, size).common
+    ends = entries[:, segments.index]
+    asked = torch.minimum(ends, middle) * size + torch.maximum(ends, middle)
+    first, second = place[torch.searchsorted(keys, asked)]
+    return Wedges(first, second, segments)
 
 
 def checked_edges(edges: Tensor, name: str, num_nodes: int) -> Tensor:

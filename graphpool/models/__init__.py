@@ -1,6 +1,6 @@
 """Whole networks, in which every pool is a word."""
 
-from graphpool.models.deconvolution import GraphDeconvolution, Wedges, wedges
+from graphpool.models.deconvolution import GraphDeconvolution
 from graphpool.models.graph import GraphModel
 from graphpool.models.links import NCN
 from graphpool.models.meshes.classifier import MeshClassifier
@@ -32,6 +32,4 @@ __all__ = [
     "PointNet2Classifier",
     "PointNet2Segmenter",
     "PointPN",
-    "Wedges",
-    "wedges",
 ]

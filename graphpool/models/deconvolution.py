@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,56 +14,8 @@ from graphpool.aggr.pyg import pooled_width
 from graphpool.aggr.registry import resolve_pool
 from graphpool.nn import reset
 from graphpool.ops import segment_gather, segment_max, segment_sum
-from graphpool.overlap import checked_edges, neighborhood_overlap
+from graphpool.overlap import Wedges, wedges
 from graphpool.segments import Segments, graph_segments
-
-
-class Wedges(NamedTuple):
-    """The ways over a third node: one bag for each of ``P`` pairs, and then for each of ``N`` nodes.
-
-    Attributes:
-        first: The pair ``(u, w)`` of each way u-w-v, ``[W]``; ``P + u`` stands for the node ``u`` itself.
-        second: The pair ``(w, v)``.
-        segments: The pair ``(u, v)``.
-    """
-
-    first: Tensor
-    second: Tensor
-    segments: Segments
-
-
-def wedges(pairs: Tensor, num_nodes: int) -> Wedges:
-    """The wedges of pairs, over pairs that are there and over nodes themselves.
-
-    Args:
-        pairs: ``[2, P]``, each once, in either order, without loops.
-        num_nodes: Number of nodes ``N``.
-
-    Raises:
-        TypeError: ``pairs`` does not hold integers.
-        ValueError: A pair repeats or is a loop, a node is not there, or the shape is wrong.
-
-    Example:
-        >>> found = wedges(torch.tensor([[0, 1], [1, 2]]), num_nodes=3)
-        >>> own = found.segments.index == 0  # from 0 to 1, over 0 itself and over 1 itself
-        >>> found.first[own].tolist(), found.second[own].tolist()
-        ([2, 0], [0, 3])
-    """
-    size = as_count(num_nodes, "num_nodes", least=0)
-    pairs = checked_edges(pairs, "pairs", size)
-    loops = torch.arange(size, device=pairs.device).expand(2, size)
-    entries = torch.cat([pairs, loops], 1)
-    keys, place = (entries.amin(0) * size + entries.amax(0)).sort()
-    if bool((keys[1:] == keys[:-1]).any()):
-        raise ValueError(
-            "`pairs` must name each pair of two nodes once, in one order; got one that repeats, or a loop."
-        )
-    edges = torch.cat([entries, pairs.flip(0)], 1)
-    middle, segments = neighborhood_overlap(edges, entries, size).common
-    ends = entries[:, segments.index]
-    asked = torch.minimum(ends, middle) * size + torch.maximum(ends, middle)
-    first, second = place[torch.searchsorted(keys, asked)]
-    return Wedges(first, second, segments)
 
 
 @savable
@@ -75,7 +27,7 @@ class GraphDeconvolution(nn.Module):
     .. math::
         S_{uv} \leftarrow \mathrm{ReLU}\big(N(\alpha S_{uv}
             + \beta\, \mathrm{pool}_w\{S_{uw} A_{wv} + A_{uw} S_{wv}\}
-            + \textstyle\sum_{p=1}^{P} c_p\, T_p(A_O)_{uv}) - \tau\big)
+            + \sum_{p=1}^{P} c_p\, T_p(A_O)_{uv}) - \tau\big)
 
     where ``N`` divides by the largest absolute value of a graph and channel, and :math:`T_p` are Chebyshev
     polynomials. The bag of a pair are its wedges u-w-v; ``pool="sum"`` is the original,
@@ -145,7 +97,7 @@ class GraphDeconvolution(nn.Module):
             diagonal: :math:`A_O` of each node, ``[N]``; zeros if ``None``.
             prior: Where S begins, ``[P]``; zeros if ``None``.
             batch_size: Number of graphs.
-            ways: ``wedges(pairs, num_nodes)``, where they are at hand.
+            ways: ``graphpool.overlap.wedges(pairs, num_nodes)``, where they are at hand.
 
         Raises:
             TypeError: An argument has the wrong type.

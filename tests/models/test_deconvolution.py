@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from graphpool.models import GraphDeconvolution, wedges
+from graphpool.models import GraphDeconvolution
+from graphpool.overlap import wedges
 
 
 def model_of(**kwargs):
