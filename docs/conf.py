@@ -33,7 +33,11 @@ html_title = f"graphpool {release}"
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 
-autodoc_default_options = {"members": True}
+# What scikit-learn writes into every estimator leads to its own pages.
+autodoc_default_options = {
+    "exclude-members": "set_fit_request, set_score_request, set_transform_request",
+    "members": True,
+}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
