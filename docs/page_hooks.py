@@ -52,7 +52,7 @@ CONTENTS = {
         "streams",
         "reliability",
     ),
-    "Results": ("results/about", "results/safe_word", "results/*"),
+    "Results": ("results/index", "results/about", "results/safe_word", "results/*"),
     "Benchmarks": ("benchmarks/about", "benchmarks/*"),
     "Reference": ("reference/*",),
     "The project": ("architecture", "contributing", "changelog"),
