@@ -96,5 +96,5 @@ JOBS: dict[str, Callable[[int], dict]] = {
 if __name__ == "__main__":
     name, number = sys.argv[1:]
     # Kernels are loaded before the clock is started.
-    JOBS[name](100)
+    JOBS[name](ROWS)
     print(json.dumps({**JOBS[name](int(number)), "peak": peak_memory()}))

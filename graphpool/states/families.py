@@ -357,11 +357,19 @@ class Powers(Exponential):
         if self.negative is None:
             return super()._log_sum(seen, segments)
         p = self.exponents(x)[0].to(x.dtype)
+        n = align(segments.counts.to(x.dtype), x).unsqueeze(1)
+
+        def says(y: Tensor) -> bool:
+            """A norm that is 0 or infinite does not tell how many elements made it so."""
+            return not bool((((y == 0) | y.isinf()) & (n > 0)).any())
+
         y = segment_power(x, segments, p, 1 / p, negative=self.negative)
-        n = align(segments.counts.to(y.dtype), y)
-        # A norm that is 0 or infinite does not tell how many elements made it so.
-        if bool((((y == 0) | y.isinf()) & (n > 0)).any()):
-            return None
+        if not says(y):
+            # Among many elements one is 0: then by what the scores see in its place.
+            a = self.sides[0](x).clamp(min=2 * torch.finfo(x.dtype).tiny)
+            y = segment_power(a, segments, p, 1 / p)
+            if not says(y):
+                return None
         return p * torch.where(n > 0, y, 1).log() + n.clamp(min=1).log()
 
     def _powers(self, mean: Tensor, log: Tensor, sums: Tensors) -> Tensor:

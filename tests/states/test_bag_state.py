@@ -352,3 +352,22 @@ def test_states_of_other_pools_and_numbers_are_refused():
     for other in (aggr.PMA(2), aggr.PMA(2, heads=2)):
         with pytest.raises(ValueError, match="arguments and parameters"):
             pma.begin().add(x).merge(other.begin().add(x))
+
+
+def test_a_zero_among_many_elements_costs_no_more_than_others(monkeypatch):
+    """Norms with a negative exponent are 0 then, and do not tell how many zeros made them so."""
+    from graphpool.states.families import Exponential
+
+    def never(self, seen, at):
+        raise AssertionError("the terms of all elements were written down")
+
+    monkeypatch.setattr(Exponential, "terms", never)
+    pool = aggr.resolve("gnp", channels=4).double()
+    x, _ = data(500)
+    x[7, 2] = 0
+    x[13:15, 3] = 0
+    state = pool.begin(1, exact=False)
+    for piece in x.split(90):
+        state.add(piece)
+    expected = pool(x, torch.zeros(500, dtype=torch.long), dim_size=1)
+    torch.testing.assert_close(state.result(), expected)
