@@ -11,11 +11,10 @@ from graphpool.states.families import (
     Exponential,
     Extremum,
     Largest,
-    Powers,
     Sums,
-    magnitude,
 )
 from graphpool.states.mergeable import Mapped, Mergeable, Several, Tensors, size_of
+from graphpool.states.powers import Powers, magnitude
 from graphpool.states.processes import average_gradients
 from graphpool.states.streams import stream
 from graphpool.states.window import Window
