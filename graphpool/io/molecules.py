@@ -26,6 +26,7 @@ _COLUMNS = {
     "g": ("GibbsFreeEnergy_298K_au", HARTREE),
     "cv": ("Heatcapacity_Cv_cal_mol_K", 1.0),
 }
+_U0 = list(_COLUMNS).index("u0")
 #: U0 of free atoms, in hartree.
 _ATOMS = {1: -0.500273, 6: -37.846772, 7: -54.583861, 8: -75.064579, 9: -99.718730}
 TARGETS = (*_COLUMNS, "u0_atom")
@@ -74,7 +75,7 @@ def read_qm9(paths: Sequence[str | os.PathLike[str]], limit: int | None = None) 
                 except (ValueError, KeyError, TypeError) as error:
                     raise ValueError(f"{path}, line {rows.line_num}: {error}") from error
                 free = sum(_ATOMS[number] for number in atoms) * HARTREE
-                values.append(values[list(_COLUMNS).index("u0")] - free)
+                values.append(values[_U0] - free)
                 z += atoms
                 sizes.append(len(atoms))
                 y.append(values)

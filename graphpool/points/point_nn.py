@@ -187,7 +187,9 @@ class PointNN(torch.nn.Module):
             return position_encoding(pos, self.channels, self.alpha, self.beta)
         if segments is None:
             segments = Segments(ptr=torch.tensor([0, len(pos)], device=pos.device))
-        spread = _spread(pos, segments, self.statistics == "batch")
+        spread = pos.new_zeros(segments.num_segments)
+        if self.encoding == "adaptive":
+            spread = _spread(pos, segments, self.statistics == "batch")
         return self._bells(pos, self.channels, spread[segments.index])
 
     def _bells(self, u: Tensor, channels: int, spread: Tensor) -> Tensor:

@@ -133,15 +133,17 @@ def chunks_of(level: Level, channels: int) -> list[slice]:
 def spread_of_axes(level: Level, shared: bool) -> Tensor:
     """The standard deviation of the scaled differences of points, the mean of the three axes, ``[B]``."""
     clouds = level.centre_segments
-    scale = scales(level.pos, level, shared).index_select(0, clouds.index)
     sums = level.pos.new_zeros(clouds.num_segments, 7, dtype=torch.float64)
     for rows in chunks_of(level, 3):
         difference, found = differences(level.pos, level, rows)
-        difference = difference.double() * (found * scale[rows, None])[..., None]
+        difference = difference.double() * found[..., None]
         flat = [found.sum(1, keepdim=True), difference.sum(1), difference.square().sum(1)]
         sums = sums.index_add(0, clouds.index[rows], torch.cat(flat, 1).double())
-    axes = [1 / _scale(sums[:, 0], sums[:, a], sums[:, a + 3], shared) - EPS for a in (1, 2, 3)]
-    return torch.stack(axes).mean(0)
+    count, total, squares = sums.split([1, 3, 3], 1)
+    # The scale is that of all three axes together, which :func:`scales` finds, too.
+    scale = _scale(3 * count[:, 0], total.sum(1), squares.sum(1), shared)
+    axes = [1 / _scale(count[:, 0], total[:, a], squares[:, a], shared) - EPS for a in range(3)]
+    return torch.stack(axes).mean(0) * scale
 
 
 def composed_stage(
