@@ -157,3 +157,11 @@ def gaussian_encoding(
 def adapted(spread: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     """Width and blend of NPNet for points of this standard deviation (the mean of the three axes)."""
     return sigma * (1 + spread) + _EPS, torch.sigmoid(10 * (spread - 0.1))
+
+
+def bells(u: Tensor, channels: int, sigma: float, spread: Tensor | None) -> Tensor:
+    """Encodings of ``u`` ``[m, ..., 3]``: of Point-GN, or of NPNet if points have a ``spread`` ``[m]``."""
+    if spread is None:
+        return gaussian_encoding(u, channels, sigma)
+    spread = spread.to(u.dtype).view(-1, *(1,) * (u.dim() - 1))
+    return gaussian_encoding(u, channels, *adapted(spread, sigma))

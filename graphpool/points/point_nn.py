@@ -10,11 +10,10 @@ from torch import Tensor
 from graphpool import ops
 from graphpool._arguments import as_count, check_one_of
 from graphpool._recorded import savable
-from graphpool.ops.neighbors.clouds import full_precision
-from graphpool.points.encoding import adapted, gaussian_encoding, position_encoding
+from graphpool.points.encoding import bells, position_encoding
 from graphpool.points.hierarchy import Level, build_levels
 from graphpool.points.inputs import absolute, sorted_clouds
-from graphpool.points.stages import apart, composed_stage, run_stage, spread_of_axes, together
+from graphpool.points.stages import apart, run_bell_stage, run_stage, together
 from graphpool.segments import Segments
 
 _STATISTICS = ("cloud", "batch")
@@ -50,7 +49,7 @@ class PointNN(torch.nn.Module):
     encoding="adaptive", sigma=0.232, descriptor="stages")``, but for the scales: the released codes divide
     differences by a deviation for each rank of a neighbour, over a batch, which depends on the order in which
     neighbours come and on the other clouds; here it is one scalar as above. The division by
-    :math:`\sqrt{1 + 10^{-5}}` is Point-NN's alone. Bells are composed from PyTorch operations everywhere.
+    :math:`\sqrt{1 + 10^{-5}}` is Point-NN's alone.
 
     Args:
         channels: Width of the first encoding, with sines a multiple of 6. The descriptor has
@@ -177,7 +176,8 @@ class PointNN(torch.nn.Module):
             return out
         x = self.embed(places, segments)
         for level in levels:
-            x = torch.nn.functional.gelu(self._bell_stage(x, level, shared))
+            x = run_bell_stage(x, level, self.sigma, self.encoding == "adaptive", shared)
+            x = torch.nn.functional.gelu(x)
             out.append((x, level))
         return out
 
@@ -185,31 +185,12 @@ class PointNN(torch.nn.Module):
         """The encoding of the raw coordinates of the clouds (of one, if absent), ``[N, channels]``."""
         if self.encoding == "fourier":
             return position_encoding(pos, self.channels, self.alpha, self.beta)
+        if self.encoding == "gaussian":
+            return bells(pos, self.channels, self.sigma, None)
         if segments is None:
             segments = Segments(ptr=torch.tensor([0, len(pos)], device=pos.device))
-        spread = pos.new_zeros(segments.num_segments)
-        if self.encoding == "adaptive":
-            spread = _spread(pos, segments, self.statistics == "batch")
-        return self._bells(pos, self.channels, spread[segments.index])
-
-    def _bells(self, u: Tensor, channels: int, spread: Tensor) -> Tensor:
-        """Encodings of ``u`` ``[m, ..., 3]`` out of clouds with these standard deviations ``[m]``."""
-        if self.encoding == "gaussian":
-            return gaussian_encoding(u, channels, self.sigma)
-        spread = spread.to(u.dtype).view(-1, *(1,) * (u.dim() - 1))
-        return gaussian_encoding(u, channels, *adapted(spread, self.sigma))
-
-    def _bell_stage(self, x: Tensor, level: Level, shared: bool) -> Tensor:
-        cloud = level.centre_segments.index
-        spread = level.pos.new_zeros(len(cloud))
-        if self.encoding == "adaptive":
-            spread = spread_of_axes(level, shared)[cloud]
-
-        def encode(u: Tensor, rows: slice) -> Tensor:
-            return self._bells(u, 2 * x.size(1), spread[rows])
-
-        with full_precision(x):
-            return composed_stage(x, level, encode, shared)
+        spread = _spread(pos, segments, self.statistics == "batch")
+        return bells(pos, self.channels, self.sigma, spread[segments.index])
 
     def extra_repr(self) -> str:
         waves = f"alpha={self.alpha:g}, beta={self.beta:g}"

@@ -1,18 +1,24 @@
-"""The neighbour stage of Point-NN without the neighbours' encodings in memory.
+"""The neighbour stage of Point-NN without the neighbours' encodings in memory, with sines and with bells.
 
-The encoding of a difference comes from sines and cosines of the two points by the angle-difference
-identities, so the transcendental functions are called once per point instead of once per pair.
+The encoding of a difference by sines comes from sines and cosines of the two points by the angle-difference
+identities, so the transcendental functions are called once per point instead of once per pair. A bell has
+no such identity that stays clear of overflow: it is an exponential for each pair and channel, of vectors.
 
-Channels are kept apart by parity, all even ones before all odd ones: the even channels meet the sines
-and the odd ones the cosines, and every loop runs over contiguous memory. The layout of a stage's output
-is again of this kind.
+With sines channels are kept apart by parity, all even ones before all odd ones: the even channels meet the
+sines and the odd ones the cosines, and every loop runs over contiguous memory. The layout of a stage's
+output is again of this kind. With bells they are in order.
 """
+
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
 import numpy as np
 
 from graphpool._compiled import kernel
+from graphpool.ops.fused.cpu.core import FLAGS
+from graphpool.ops.fused.cpu.math import LN2, exp2
+from graphpool.ops.fused.cpu.vector import BYTES, load, pick, spread, store
 
 # Infinities stand for "nothing yet", so they must keep their meaning.
 # Lanes of a block, and what a block holds of a point: sines and cosines of both halves, features.
@@ -74,7 +80,8 @@ def _add_moments(a, b, moments):
 
 @kernel
 def moments(pos, x, centre_ptr, centre, neighbor, out, low, high):
-    """Per cloud: number of pairs, then sum and sum of squares of the differences of ``x`` and ``pos``."""
+    """Per cloud: number of pairs, then sum and sum of squares of the differences of ``x``, the sums of those
+    of ``pos`` along each axis, and their squares."""
     for cloud in range(low, high):
         row = out[cloud]
         row[:] = 0
@@ -86,7 +93,10 @@ def moments(pos, x, centre_ptr, centre, neighbor, out, low, high):
                     break
                 row[0] += 1
                 _add_moments(x[a], x[ci], row[1:3])
-                _add_moments(pos[a], pos[ci], row[3:5])
+                for axis in range(3):
+                    d = pos[a, axis] - pos[ci, axis]
+                    row[3 + axis] += d
+                    row[6 + axis] += d * d
 
 
 @kernel
@@ -185,3 +195,80 @@ def stage(pos, x, ptr, centre_ptr, centre, neighbor, scale_x, scale_pos, omega, 
                     out[i, part * half + q] = acc[o] + acc[o + 4 * _W] * inverse
                     o += _W
                     out[i, channels + part * half + q] = acc[o] + acc[o + 4 * _W] * inverse
+
+
+@kernel(fastmath=FLAGS)
+def bell_stage(
+    pos, x, ptr, centre_ptr, centre, neighbor, scale_x, scale_pos, axis, anchor, sigma, blend, out,
+    low, high,
+):  # fmt: skip
+    """:func:`stage` with bells of the width ``sigma[cloud]`` and, if ``blend`` has entries, a cosine.
+
+    A bell is ``2^(-t^2)`` of ``t = r (p_a - p_c) - r' v``. The cosine of the same argument over the width is
+    ``cos A cos B + sin A sin B`` of the angles of the neighbour and of the centre plus the anchor ``v``.
+    """
+    channels, lanes = x.shape[1], BYTES // x.itemsize
+    one, zero = np.float32(1), np.float32(0)
+    waves = blend.size > 0
+    parts = 3 if waves else 1
+    points = 0
+    for cloud in range(low, high):
+        points = max(points, ptr[cloud + 1] - ptr[cloud])
+    # Of each point the coordinate that every channel looks at, then cosine and sine of its angle.
+    table = np.empty((points * parts, 2 * channels), np.float32)
+    shift = np.empty((1, 2 * channels), np.float32)
+    angle = np.empty((2, 2 * channels), np.float32)
+    # Cosine and sine of the angles of the centre plus the anchor, times their share.
+    wave = np.empty((2, 2 * channels), np.float32)
+    omega, sines, cosines = np.empty(1), np.empty(3, np.float32), np.empty(3, np.float32)
+    for cloud in range(low, high):
+        first = ptr[cloud]
+        rate = np.sqrt(0.5 / LN2) / sigma[cloud]
+        omega[0] = 1.0 / sigma[cloud]
+        share = np.float32(blend[cloud]) if waves else one
+        for q in range(2 * channels):
+            shift[0, q] = anchor[q] * rate
+            angle[0, q] = np.cos(anchor[q] * omega[0]) if waves else 0.0
+            angle[1, q] = np.sin(anchor[q] * omega[0]) if waves else 0.0
+        for p in range(first, ptr[cloud + 1]):
+            at = (p - first) * parts
+            for q in range(2 * channels):
+                table[at, q] = pos[p, axis[q]]
+            if waves:
+                _sines(pos[p], scale_pos[cloud], omega, sines, cosines)
+                for q in range(2 * channels):
+                    table[at + 1, q] = cosines[axis[q]]
+                    table[at + 2, q] = sines[axis[q]]
+        slope, slope_x = np.float32(scale_pos[cloud] * rate), scale_x[cloud]
+        for i in range(centre_ptr[cloud], centre_ptr[cloud + 1]):
+            count = 0
+            while count < neighbor.shape[1] and neighbor[i, count] >= 0:
+                count += 1
+            inverse = one / np.float32(count)
+            ci, at = centre[i], (centre[i] - first) * parts
+            if waves:
+                rest = one - share
+                for q in range(2 * channels):
+                    c, s = table[at + 1, q], table[at + 2, q]
+                    wave[0, q] = rest * (c * angle[0, q] - s * angle[1, q])
+                    wave[1, q] = rest * (s * angle[0, q] + c * angle[1, q])
+            for c in range(0, channels, lanes):
+                own = load(x, ci, c, channels - c, zero)
+                for q in (c, channels + c):
+                    size = channels - c
+                    middle, off = load(table, at, q, size, zero), load(shift, 0, q, size, zero)
+                    cos, sin = load(wave, 0, q, size, zero), load(wave, 1, q, size, zero)
+                    top, total = spread(x, -np.inf), spread(x, zero)
+                    for j in range(count):
+                        a = neighbor[i, j]
+                        row = (a - first) * parts
+                        t = (load(table, row, q, size, zero) - middle) * slope - off
+                        e = exp2(t * (zero - t))
+                        if waves:
+                            near = load(table, row + 1, q, size, zero) * cos
+                            e = e * share + near + load(table, row + 2, q, size, zero) * sin
+                        f = own if q >= channels else (load(x, a, c, size, zero) - own) * slope_x
+                        v = (f + e) * e
+                        top = pick(v > top, v, top)
+                        total = total + v
+                    store(out, i, q, size, top + total * inverse)

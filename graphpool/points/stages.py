@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from graphpool._compiled import parallel_for
 from graphpool.ops import fused_is_allowed
 from graphpool.ops.neighbors.clouds import full_precision
 from graphpool.ops.neighbors.trees import balanced
-from graphpool.points.encoding import encoding_matrix, frequencies
+from graphpool.points.encoding import adapted, anchors, bells, encoding_matrix, frequencies
 from graphpool.points.hierarchy import Level
 
 EPS = 1e-5
@@ -74,25 +73,66 @@ def _scale(count: Tensor, total: Tensor, squares: Tensor, shared: bool) -> Tenso
 
 
 def _fused(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> Tensor:
-    from graphpool.points import stage_kernels as cpu_pointnn
+    from graphpool.points.stage_kernels import stage
 
-    ptr, centre_ptr = level.segments.ptr.numpy(), level.centre_segments.ptr.numpy()
-    features, channels = x.contiguous().numpy(), x.size(1)
-    pos = centred(level).numpy()
-    centre, neighbor = level.centre.numpy(), level.neighbor.numpy()
-    work = centre_ptr * neighbor.shape[1] * channels
-    chunks = balanced(work, 1 << 17)
-    sums = np.empty((level.segments.num_segments, 5))
-    groups = (centre_ptr, centre, neighbor)
-    parallel_for(lambda *chunk: cpu_pointnn.moments(pos, features, *groups, sums, *chunk), chunks)
-    m = torch.from_numpy(sums)
-    scale_x = _scale(m[:, 0] * channels, m[:, 1], m[:, 2], shared).float().numpy()
-    scale_pos = _scale(m[:, 0] * 3, m[:, 3], m[:, 4], shared).numpy()
-    omega = frequencies(2 * channels, alpha, beta).numpy()
-    out = np.empty((len(centre), 2 * channels), np.float32)
-    args = (pos, features, ptr, *groups, scale_x, scale_pos, omega, out)
-    parallel_for(lambda *chunk: cpu_pointnn.stage(*args, *chunk), chunks)
-    return torch.from_numpy(out)
+    pos = centred(level)
+    m = _moments(pos, x, level)
+    omega = frequencies(2 * x.size(1), alpha, beta)
+    return _run(stage, pos, x, level, *_both_scales(m, x, shared), omega)
+
+
+def run_bell_stage(x: Tensor, level: Level, sigma: float, adapt: bool, shared: bool) -> Tensor:
+    """:func:`run_stage` with bells of the width ``sigma``, which may ``adapt``; channels in order."""
+    width = 2 * x.size(1)
+    if stage_is_fused(level.pos, x):
+        from graphpool.points.stage_kernels import bell_stage
+
+        pos = level.pos.detach().contiguous()
+        m = _moments(pos, x, level)
+        sigmas, blend = torch.full_like(m[:, 0], sigma), m.new_empty(0)
+        if adapt:
+            sigmas, blend = adapted(_spread(m[:, 0], m[:, 3:6], m[:, 6:], shared), sigma)
+        where = (*_both_scales(m, x, shared), *anchors(width), sigmas, blend)
+        return _run(bell_stage, pos, x, level, *where)
+    spread = spread_of_axes(level, shared)[level.centre_segments.index] if adapt else None
+
+    def encode(u: Tensor, rows: slice) -> Tensor:
+        return bells(u, width, sigma, None if spread is None else spread[rows])
+
+    with full_precision(x):
+        return composed_stage(x, level, encode, shared)
+
+
+def _moments(pos: Tensor, x: Tensor, level: Level) -> Tensor:
+    """``[B, 9]`` in float64: see :func:`graphpool.points.stage_kernels.moments`."""
+    from graphpool.points.stage_kernels import moments
+
+    out = torch.empty(level.segments.num_segments, 9, dtype=torch.float64)
+    groups = (level.centre_segments.ptr, level.centre, level.neighbor)
+    args = [v.numpy() for v in (pos, x.contiguous(), *groups, out)]
+    parallel_for(lambda *chunk: moments(*args, *chunk), _chunks(x, level))
+    return out
+
+
+def _chunks(x: Tensor, level: Level) -> list[tuple[int, int]]:
+    pairs = level.centre_segments.ptr * level.neighbor.size(1)
+    return balanced((pairs * x.size(1)).numpy(), 1 << 17)
+
+
+def _both_scales(m: Tensor, x: Tensor, shared: bool) -> tuple[Tensor, Tensor]:
+    """Of the differences of ``x``, in its precision, and of those of the points, in float64."""
+    scale_x = _scale(m[:, 0] * x.size(1), m[:, 1], m[:, 2], shared).to(x.dtype)
+    return scale_x, _scale(m[:, 0] * 3, m[:, 3:6].sum(1), m[:, 6:].sum(1), shared)
+
+
+def _run(
+    kernel: Callable[..., None], pos: Tensor, x: Tensor, level: Level, *rest: Tensor
+) -> Tensor:
+    out = x.new_empty(len(level.centre), 2 * x.size(1))
+    groups = (level.segments.ptr, level.centre_segments.ptr, level.centre, level.neighbor)
+    args = [v.numpy() for v in (pos, x.contiguous(), *groups, *rest, out)]
+    parallel_for(lambda *chunk: kernel(*args, *chunk), _chunks(x, level))
+    return out
 
 
 def centred(level: Level) -> Tensor:
@@ -139,10 +179,14 @@ def spread_of_axes(level: Level, shared: bool) -> Tensor:
         difference = difference.double() * found[..., None]
         flat = [found.sum(1, keepdim=True), difference.sum(1), difference.square().sum(1)]
         sums = sums.index_add(0, clouds.index[rows], torch.cat(flat, 1).double())
-    count, total, squares = sums.split([1, 3, 3], 1)
+    return _spread(sums[:, 0], sums[:, 1:4], sums[:, 4:], shared)
+
+
+def _spread(count: Tensor, total: Tensor, squares: Tensor, shared: bool) -> Tensor:
+    """:func:`spread_of_axes` from the sums ``[B, 3]`` along the axes."""
     # The scale is that of all three axes together, which :func:`scales` finds, too.
-    scale = _scale(3 * count[:, 0], total.sum(1), squares.sum(1), shared)
-    axes = [1 / _scale(count[:, 0], total[:, a], squares[:, a], shared) - EPS for a in range(3)]
+    scale = _scale(3 * count, total.sum(1), squares.sum(1), shared)
+    axes = [1 / _scale(count, total[:, a], squares[:, a], shared) - EPS for a in range(3)]
     return torch.stack(axes).mean(0) * scale
 
 

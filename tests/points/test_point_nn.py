@@ -13,6 +13,8 @@ from graphpool.points import (
     gaussian_encoding,
     position_encoding,
 )
+from graphpool.points.hierarchy import build_levels
+from graphpool.points.stages import run_bell_stage
 
 
 def dense(pos: torch.Tensor, channels: int, stages: int, k: int, bells=None) -> torch.Tensor:
@@ -111,15 +113,41 @@ def test_equals_the_dense_formulation(count, k):
 
 
 @pytest.mark.parametrize("statistics", ["cloud", "batch"])
-def test_fused_equals_composed_at_full_width(statistics):
+@pytest.mark.parametrize(
+    ("encoding", "channels", "bound"),
+    [("fourier", 72, 1e-5), ("gaussian", 54, 1e-6), ("adaptive", 70, 1e-6)],
+)
+def test_fused_equals_composed_at_full_width(encoding, channels, bound, statistics):
     pos, ptr = torch.randn(500, 3) * 0.5, torch.tensor([0, 300, 300, 301, 500])
-    encoder = PointNN(k=90, statistics=statistics)
+    encoder = PointNN(channels, k=90, statistics=statistics, encoding=encoding, sigma=0.3)
     fast = encoder(pos, ptr=ptr)
     with use_backend("torch"):
         slow = encoder(pos, ptr=ptr)
-    assert fast.shape == (4, 1152)
-    assert close(fast, slow) < 1e-5
+    assert fast.shape == (4, 16 * channels)
+    assert close(fast, slow) < bound
     assert bool((fast[1] == 0).all())
+
+
+@pytest.mark.parametrize("sigma", [0.01, 30.0])
+def test_narrow_and_wide_bells_equal_the_composed_ones(sigma):
+    # Most narrow ones are 0, and all wide ones nearly 1.
+    encoder = PointNN(27, 2, 20, encoding="gaussian", sigma=sigma, descriptor="stages")
+    pos = torch.randn(200, 3) * 0.5
+    with use_backend("torch"):
+        slow = encoder(pos)
+    assert close(encoder(pos), slow) < 1e-5
+
+
+@pytest.mark.parametrize("encoding", ["gaussian", "adaptive"])
+def test_bells_far_away_keep_the_accuracy_of_their_differences(encoding):
+    pos = (torch.randn(200, 3, dtype=torch.float64) * 64).round() / 64
+    encoder = PointNN(27, 1, 16, encoding=encoding, sigma=0.3)
+    bags, x = Segments(ptr=torch.tensor([0, 200])), torch.randn(200, 27)
+    (level,) = build_levels((pos + 512).float(), bags, 1, 16)
+    (exact,) = build_levels(pos, bags, 1, 16)
+    args = (encoder.sigma, encoding == "adaptive", False)
+    assert torch.equal(level.neighbor, exact.neighbor)
+    assert close(run_bell_stage(x, level, *args), run_bell_stage(x.double(), exact, *args)) < 1e-6
 
 
 def test_a_ragged_batch_equals_its_clouds_one_by_one():
@@ -187,15 +215,18 @@ def test_far_clouds_keep_the_accuracy_of_their_differences():
     assert close(x, y) < 1e-3
 
 
-def test_coordinates_can_be_differentiated():
+@pytest.mark.parametrize("encoding", ["fourier", "gaussian", "adaptive"])
+def test_coordinates_can_be_differentiated(encoding):
     pos = torch.randn(12, 3, dtype=torch.float64).requires_grad_()
-    encoder = PointNN(channels=6, stages=1, k=4, beta=2.0)
+    encoder = PointNN(channels=6, stages=1, k=4, beta=2.0, encoding=encoding)
     assert torch.autograd.gradcheck(encoder, (pos,))
 
 
-def test_threads_do_not_change_a_bit():
+@pytest.mark.parametrize("encoding", ["fourier", "adaptive"])
+def test_threads_do_not_change_a_bit(encoding):
     pos, ptr = torch.randn(3000, 3), torch.arange(0, 3001, 300)
-    encoder, before = PointNN(channels=24, stages=2, k=20), torch.get_num_threads()
+    encoder = PointNN(channels=24, stages=2, k=20, encoding=encoding)
+    before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         one = encoder(pos, ptr=ptr)
