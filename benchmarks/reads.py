@@ -125,12 +125,14 @@ class Problem:
             return y[0] if isinstance(y, tuple) else y
 
         def forward() -> Tensor:
+            pool.eval()
             with torch.no_grad():
                 return pooled()
 
         grad = torch.rand_like(forward())
 
         def both() -> None:
+            pool.train()
             for each in inputs:
                 each.grad = None
             pooled().backward(grad)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -163,12 +163,21 @@ class LayerNorm(torch.nn.LayerNorm):
 def may_be_folded(*modules: torch.nn.Module) -> bool:
     """Whether linear layers, and sequences, are nothing but their weights, so that products may be taken in
     another order: neither a hook nor a parametrisation nor another ``forward`` would be passed over."""
-    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-    return not torch.nn.modules.module._has_any_global_hook() and all(
-        type(m) in (torch.nn.Linear, torch.nn.Sequential)
-        and "forward" not in vars(m)
-        and not any(vars(m)[h] for h in hooks)
+    return not _hooked(modules) and all(
+        type(m) in (torch.nn.Linear, torch.nn.Sequential) and "forward" not in vars(m)
         for m in modules
+    )
+
+
+def has_hooks(module: torch.nn.Module) -> bool:
+    """Whether a hook would see calls of ``module`` or of what it holds."""
+    return _hooked(module.modules())
+
+
+def _hooked(modules: Iterable[torch.nn.Module]) -> bool:
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return torch.nn.modules.module._has_any_global_hook() or any(
+        vars(m)[h] for m in modules for h in hooks
     )
 
 

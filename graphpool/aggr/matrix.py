@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.aggr.absent import fill_empty
 from graphpool.aggr.base import Aggregation
+from graphpool.nn import has_hooks
 from graphpool.ops import check_elements, working
 from graphpool.segments import Segments
+
+_PART = 1 << 20
+"""Numbers of the elements that a formula is given at a time, about."""
 
 
 class MatrixAggregation(Aggregation):
@@ -24,6 +30,8 @@ class MatrixAggregation(Aggregation):
     formula = "pool_matrix"
     empty_gives_zero: ClassVar[bool] = False
     """Whether the formula itself gives 0 for an empty bag, which saves a copy of a wide result."""
+    bags_apart: bool = False
+    """Whether the formula may be given a few bags at a time: see :func:`in_parts`."""
 
     @abstractmethod
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
@@ -39,7 +47,11 @@ class MatrixAggregation(Aggregation):
                 f"{', '.join(kwargs)} can only be given with elements [E, C]; got {tuple(x.shape)}."
             )
         flat, bags, w = _fold(x, segments, weight)
-        y = self.pool_matrix(flat.to(self._dtype(x)), bags, w, **kwargs)
+        flat = flat.to(self._dtype(x))
+        if self.bags_apart and not kwargs:
+            y = in_parts(self, self.pool_matrix, flat, bags, w)
+        else:
+            y = self.pool_matrix(flat, bags, w, **kwargs)
         if w is not None or not self.empty_gives_zero:
             y = fill_empty(y, bags, w)
         y = y.to(x.dtype)
@@ -50,6 +62,35 @@ class MatrixAggregation(Aggregation):
             if parameter.is_floating_point():
                 return parameter.dtype
         return working(x).dtype
+
+
+def in_parts(
+    pool: torch.nn.Module,
+    formula: Callable[[Tensor, Segments, Tensor | None], Tensor],
+    x: Tensor,
+    segments: Segments,
+    weight: Tensor | None,
+) -> Tensor:
+    """``formula(x, segments, weight)``; of a few bags at a time where only their results are wanted.
+
+    What a formula makes of many elements ``[E, C]`` is memory that the system hands out page by page, and
+    leaves the cache before it is read. Of few it is the same memory again. So it is done without gradients,
+    on a CPU, for bags that lie one after the other, in a ``pool`` that is not being trained and has no hooks.
+    """
+    step = _PART // max(x.size(1), 1)
+    whole = torch.is_grad_enabled() or pool.training or x.size(0) < 2 * step
+    seen = _debug.being_traced() or _debug.inside_transform() or has_hooks(pool)
+    if whole or seen or x.device.type != "cpu" or segments.perm is not None:
+        return formula(x, segments, weight)
+    ptr = segments.ptr
+    cuts = torch.searchsorted(ptr, torch.arange(step, x.size(0), step)).unique().tolist()
+    bounds = sorted({0, *cuts, segments.num_segments})
+    parts = []
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        begin, end = int(ptr[first]), int(ptr[last])
+        part = Segments(ptr=ptr[first : last + 1] - begin, num_elements=end - begin)
+        parts.append(formula(x[begin:end], part, None if weight is None else weight[begin:end]))
+    return torch.cat(parts)
 
 
 def _fold(

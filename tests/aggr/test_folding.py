@@ -84,3 +84,56 @@ def test_what_may_be_folded():
         assert not may_be_folded(linear)
     finally:
         handle.remove()
+
+
+def calls_of(pool, name):
+    """How many times ``pool`` calls its formula, with the elements of each."""
+    formula, seen = getattr(pool, name), []
+
+    def counted(x, *args):
+        seen.append(len(x))
+        return formula(x, *args)
+
+    setattr(pool, name, counted)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "name", ["attsets", "deepsets", "isab", "latent_attention", "slot_mixture", "slots"]
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_few_bags_at_a_time_give_the_same_numbers(monkeypatch, name, weighted):
+    monkeypatch.setattr("graphpool.aggr.matrix._PART", 8 * 20)
+    torch.manual_seed(0)
+    pool = aggr.resolve(name, channels=8).double().eval()
+    # Empty ones in front, in between and at the end, and one larger than a part.
+    sizes = torch.tensor([0, 3, 0, 55, 5, 5, 1, 0, 9, 30, 0])
+    segments, x = Segments(ptr=torch.tensor([0, *sizes.cumsum(0)])), torch.randn(108, 8).double()
+    weight = torch.randint(3, (108,)).double() if weighted else None
+    whole = pool(x, segments, weight=weight)
+    seen = calls_of(pool, "_pooled" if name == "attsets" else "pool_matrix")
+    with torch.no_grad():
+        few = pool(x, segments, weight=weight)
+        assert len(seen) > 2 and sum(seen) == 108 and max(seen) < 80
+        torch.testing.assert_close(few, whole.detach(), rtol=1e-10, atol=1e-12)
+        del seen[:]
+        # Where somebody looks, or is trained, or bags do not lie one after the other, it is all of them.
+        handle = pool.register_forward_hook(lambda *_: None)
+        pool(x, segments, weight=weight)
+        handle.remove()
+        pool.train()(x, segments, weight=weight)
+        pool.eval()(x, Segments(index=segments.index.flip(0), num_segments=11))
+        assert seen == [108] * 3
+    pool(x, segments, weight=weight)
+    assert seen == [108] * 4
+
+
+def test_noise_that_is_drawn_is_that_of_the_whole_call(monkeypatch):
+    monkeypatch.setattr("graphpool.aggr.matrix._PART", 8 * 20)
+    pool = aggr.SlotAttention(8, sample=True).eval()
+    x, segments = torch.randn(100, 8), Segments(ptr=torch.arange(0, 101, 10))
+    torch.manual_seed(1)
+    expected = pool(x, segments).detach()
+    with torch.no_grad():
+        torch.manual_seed(1)
+        assert torch.equal(pool(x, segments), expected)

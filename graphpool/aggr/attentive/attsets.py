@@ -7,6 +7,7 @@ from torch import Tensor
 
 from graphpool._arguments import as_count, check_one_of
 from graphpool.aggr.base import Aggregation
+from graphpool.aggr.matrix import in_parts
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, gathered, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
@@ -88,13 +89,20 @@ class AttSets(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        # Elements that read the same row have the same scores: one product per row is enough.
-        scores = [gathered(score, gather) for score in self._scores(x)]
-        pooled = [segment_softmax_sum(score, x, segments, weight, gather) for score in scores]
-        y = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=-1)
+        if gather is None and not self.return_weights:
+            return in_parts(self, lambda *part: self._pooled(*part)[0], x, segments, weight)
+        y, scores = self._pooled(x, segments, weight, gather)
         if not self.return_weights:
             return y
         return y, torch.stack([segment_softmax(s, segments, weight) for s in scores], dim=-2)
+
+    def _pooled(
+        self, x: Tensor, segments: Segments, weight: Tensor | None, gather: Gather | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        # Elements that read the same row have the same scores: one product per row is enough.
+        scores = [gathered(score, gather) for score in self._scores(x)]
+        pooled = [segment_softmax_sum(score, x, segments, weight, gather) for score in scores]
+        return pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=-1), scores
 
     def merging(self) -> Mergeable:
         def encode(x: Tensor) -> Tensors:

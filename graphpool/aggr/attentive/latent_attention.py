@@ -96,6 +96,7 @@ class LatentAttention(MatrixAggregation):
 
     learnable = True
     complexity = "E C^2 + M E C, M latents"
+    bags_apart = True
     example_arguments = {"num_latents": 4, "heads": 2}
 
     def __init__(

@@ -144,6 +144,7 @@ class SetTransformer(MatrixAggregation):
     learnable = True
     whole_bag = "its elements look at one another before they are pooled"
     complexity = "E C^2 + M E C, M inducing vectors"
+    bags_apart = True
     example_arguments = {"num_inducing": 4, "heads": 2, "num_layers": 1}
 
     def __init__(

@@ -54,6 +54,8 @@ class _Slots(MatrixAggregation):
         )
         self.iterations = as_count(iterations, "iterations")
         self.sample, self.implicit, self.seed = sample, implicit, seed
+        # The noise of a call would be that of its parts.
+        self.bags_apart = not sample
 
     def build(self, channels: int) -> None:
         width = self.slot_channels or channels

@@ -48,6 +48,7 @@ class DeepSets(MatrixAggregation):
     learnable = True
     multiplicity_aware = True
     complexity = "E C^2"
+    bags_apart = True
 
     def __init__(
         self,
