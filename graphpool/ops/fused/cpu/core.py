@@ -26,7 +26,8 @@ MAX_CHUNKS = 128
 # A bag of more than this (elements times channels) is reduced in pieces of this size, each of which
 # stays in a core's cache.
 PIECE = 1 << 17
-_ROWS_PER_SUM = 64
+BLOCK = 64
+"""Terms that are added up in the precision of the elements."""
 
 NO_LIMIT = int(np.iinfo(np.int64).max)
 """The length above which a bag is long, of pieces."""
@@ -51,7 +52,7 @@ def carry(part, row, whole, k):  # type: ignore[no-untyped-def]
 
     So float32 adds up 64 terms at most, at the speed of float32.
     """
-    if k % _ROWS_PER_SUM == _ROWS_PER_SUM - 1:
+    if k % BLOCK == BLOCK - 1:
         for c in range(whole.shape[0]):
             whole[c] += part[row, c]
             part[row, c] = 0
@@ -60,7 +61,7 @@ def carry(part, row, whole, k):  # type: ignore[no-untyped-def]
 @register_jitable(inline="always")
 def settle(part, row, whole, terms):  # type: ignore[no-untyped-def]
     """At the end of a sum of :func:`carry`: the whole of it to ``part[row]``; ``whole`` is 0 again."""
-    if terms >= _ROWS_PER_SUM:
+    if terms >= BLOCK:
         for c in range(whole.shape[0]):
             part[row, c] = whole[c] + part[row, c]
             whole[c] = 0
@@ -72,7 +73,7 @@ def add_up(total, sums, slot, row, first, last):  # type: ignore[no-untyped-def]
 
     Rows are added up in the precision of the elements, runs of rows in that of ``sums`` (float64).
     """
-    if (row - first) % _ROWS_PER_SUM == _ROWS_PER_SUM - 1 or row == last - 1:
+    if (row - first) % BLOCK == BLOCK - 1 or row == last - 1:
         for c in range(total.shape[0]):
             sums[slot, c] += total[c]
             total[c] = 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from graphpool.ops.fused.cpu.core import (
+    BLOCK,
     NO_LIMIT,
     bag_chunks,
-    carry,
     inlined,
     kernel,
     pieces,
@@ -16,6 +16,17 @@ from graphpool.ops.fused.cpu.core import (
 )
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
+from graphpool.ops.fused.cpu.vector import (
+    BYTES,
+    borrowed,
+    load,
+    magnitude,
+    pick,
+    rounded,
+    spread,
+    store,
+    widen,
+)
 
 SUM, MEAN, VAR, MIN, MAX = range(5)
 
@@ -54,36 +65,44 @@ def add_rows(x, perm, gather, weight, begin, end, ahead, total):  # type: ignore
 
 
 @inlined
-def deviations(  # type: ignore[no-untyped-def]
-    x, perm, gather, weight, begin, end, center, n, one, two, first, second
+def look(  # type: ignore[no-untyped-def]
+    x, perm, gather, weight, begin, end, center, n, c, spreads, lows, highs
 ):
-    """Adds ``w (x - center[n])`` to ``first`` and ``w (x - center[n])^2`` to ``second`` (float64), by way of
-    ``one`` and ``two`` ``[1, C]``, which are 0 before and after."""
+    """One reading of a bag, in the channels from ``c`` on: its smallest and largest elements, in which a NaN
+    wins and stays, and the sums of ``w (x - center[n])`` and ``w (x - center[n])^2`` in float64."""
     has_weight = weight.size > 0
-    for e in range(begin, end):
-        carry(one, 0, first, e - begin)
-        carry(two, 0, second, e - begin)
-        r = row(perm, gather, e)
-        w = weight[perm[e] if perm.size > 0 else e] if has_weight else x.dtype.type(1)
-        if w == 0:
-            continue
-        for c in range(x.shape[1]):
-            d = x[r, c] - center[n, c]
-            one[0, c] += w * d
-            two[0, c] += w * d * d
-    # One sum to each loop: LLVM vectorises only what it can check for overlap cheaply.
-    for c in range(x.shape[1]):
-        first[c] += one[0, c]
-        one[0, c] = 0
-    for c in range(x.shape[1]):
-        second[c] += two[0, c]
-        two[0, c] = 0
+    one, count = x.dtype.type(1), x.shape[1] - c
+    low, high = spread(x, np.inf), spread(x, -np.inf)
+    middle = load(center, n, c, count, 0)
+    whole_first = widen(spread(x, 0))
+    whole_second = whole_first
+    for block in range(begin, end, BLOCK):
+        first = spread(x, 0)
+        second = first
+        for e in range(block, min(block + BLOCK, end)):
+            w = weight[perm[e] if perm.size > 0 else e] if has_weight else one
+            if has_weight and w == 0:
+                continue
+            v = load(x, row(perm, gather, e), c, count, 0)
+            if lows:
+                low = pick(v == v, pick(v < low, v, low), v)
+            if highs:
+                high = pick(v == v, pick(v > high, v, high), v)
+            if spreads:
+                d = v - middle
+                first = first + d * w
+                second = second + d * w * d
+        whole_first = whole_first + widen(first)
+        whole_second = whole_second + widen(second)
+    return low, high, whole_first, whole_second
 
 
 @inlined
 def extreme(x, perm, gather, weight, begin, end, ahead, best, sign):  # type: ignore[no-untyped-def]
-    """Takes the largest ``sign * x`` into ``best``; a NaN wins, and stays."""
+    """Takes the largest ``sign * x``, times ``sign``, into ``best``; a NaN wins, and stays."""
     scattered, has_weight = perm.size > 0 or gather.size > 0, weight.size > 0
+    for c in range(x.shape[1]):
+        best[c] = -np.inf
     for e in range(begin, end):
         if scattered and e + AHEAD < ahead:
             fetch_row(x, row(perm, gather, e + AHEAD))
@@ -93,21 +112,24 @@ def extreme(x, perm, gather, weight, begin, end, ahead, best, sign):  # type: ig
         for c in range(x.shape[1]):
             v = sign * x[r, c]
             best[c] = v if (v > best[c]) | (v != v) else best[c]
+    for c in range(x.shape[1]):
+        best[c] *= sign
 
 
 @inlined
-def ties(x, perm, gather, weight, begin, end, best, n, part, total):  # type: ignore[no-untyped-def]
-    """Adds the weight of the elements at ``best[n]`` to ``total`` (float64), by way of ``part``."""
-    for e in range(begin, end):
-        carry(part, 0, total, e - begin)
-        w = weight[perm[e] if perm.size > 0 else e] if weight.size > 0 else x.dtype.type(1)
-        r = row(perm, gather, e)
-        for c in range(x.shape[1]):
-            hit = (x[r, c] == best[n, c]) | (x[r, c] != x[r, c])
-            part[0, c] += w if hit else x.dtype.type(0)
-    for c in range(x.shape[1]):
-        total[c] += part[0, c]
-        part[0, c] = 0
+def ties(x, perm, gather, weight, begin, end, best, c):  # type: ignore[no-untyped-def]
+    """The weight of the elements that are ``best``, in the channels from ``c`` on, in float64."""
+    one, zero, count = x.dtype.type(1), x.dtype.type(0), x.shape[1] - c
+    whole = widen(spread(x, zero))
+    for block in range(begin, end, BLOCK):
+        part = spread(x, zero)
+        for e in range(block, min(block + BLOCK, end)):
+            w = weight[perm[e] if perm.size > 0 else e] if weight.size > 0 else one
+            v = load(x, row(perm, gather, e), c, count, zero)
+            hit = spread(x, w)
+            part = part + pick(v == best, hit, pick(v == v, zero, hit))
+        whole = whole + widen(part)
+    return whole
 
 
 @kernel
@@ -118,27 +140,30 @@ def moments_forward(  # type: ignore[no-untyped-def]
 
     ``want[k]`` is the row of ``out`` for moment k, or -1; ``keep`` likewise for ``kept``.
     """
-    channels = x.shape[1]
-    one = x.dtype.type(1)
-    zero = x.dtype.type(0)
-    inf = x.dtype.type(np.inf)
+    channels, bags, lanes = x.shape[1], out.shape[1], BYTES // x.itemsize
+    x, perm, gather, weight = borrowed(x), borrowed(perm), borrowed(gather), borrowed(weight)
+    one, zero = x.dtype.type(1), x.dtype.type(0)
     total = np.empty(channels, np.float64)
-    sums = np.empty(channels, np.float64)
-    squares = np.empty(channels, np.float64)
-    part = np.zeros((1, channels), x.dtype)
-    other = np.zeros((1, channels), x.dtype)
-    center = np.empty((1, channels), x.dtype)
-    best = np.empty(channels, x.dtype)
+    center = np.zeros((1, channels), x.dtype)
+    best = np.empty((2, channels), x.dtype)
     has_perm, has_weight = perm.size > 0, weight.size > 0
-    means, spread = want[1] >= 0 or want[2] >= 0, want[2] >= 0
+    means, spreads, lows, highs = (
+        want[1] >= 0 or want[2] >= 0,
+        want[2] >= 0,
+        want[3] >= 0,
+        want[4] >= 0,
+    )
     adds = want[0] >= 0 or means
+    lowest, highest = lows and adds, highs and adds
+    rows = out.reshape(out.shape[0] * bags, channels)
+    besides = kept.reshape(kept.shape[0] * kept.shape[1], channels)
     final = end[last - 1]
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
-        for c in range(channels):
-            total[c] = 0.0
         if adds:
+            for c in range(channels):
+                total[c] = 0.0
             add_rows(x, perm, gather, weight, begin[n], end[n], final, total)
         present = end[n] > begin[n]
         size = np.float64(end[n] - begin[n])
@@ -149,78 +174,80 @@ def moments_forward(  # type: ignore[no-untyped-def]
                 w = weight[perm[e] if has_perm else e]
                 present = present or w != zero
                 size += w
-        for k in (3, 4):
-            if want[k] < 0:
-                continue
-            sign = one if k == 4 else -one
-            for c in range(channels):
-                best[c] = -inf
-            ahead = 0 if adds else final
-            extreme(x, perm, gather, weight, begin[n], end[n], ahead, best, sign)
-            for c in range(channels):
-                out[want[k], n, c] = sign * best[c] if present else zero
-            if keep[k] >= 0:
-                for c in range(channels):
-                    center[0, c] = sign * best[c]
-                    sums[c] = 0.0
-                ties(x, perm, gather, weight, begin[n], end[n], center, 0, part, sums)
-                for c in range(channels):
-                    kept[keep[k], n, c] = sums[c]
+        size = size if size != 0.0 else 1.0
+        inverse = 1.0 / size
+        where = (x, perm, gather, weight, begin[n], end[n])
         if want[0] >= 0:
             for c in range(channels):
                 out[want[0], n, c] = total[c]
         if means:
-            size = size if size != 0.0 else 1.0
             for c in range(channels):
                 center[0, c] = total[c] / size
             if x.itemsize == 8:
                 # Nothing wider to add in: the mean deviation from the rounded mean is what it lacks.
-                for c in range(channels):
-                    sums[c] = 0.0
-                deviations(
-                    x, perm, gather, weight, begin[n], end[n], center, 0, part, other, sums, squares
-                )
-                for c in range(channels):
-                    shift = sums[c] / size
-                    center[0, c] += shift if abs(shift) < np.inf else 0.0
+                for c in range(0, channels, lanes):
+                    shift = look(*where, center, 0, c, True, False, False)[2] / size
+                    shift = pick(magnitude(shift) < np.inf, shift, 0.0)
+                    old = load(center, 0, c, channels - c, 0)
+                    store(center, 0, c, channels - c, old + rounded(x, shift))
         if want[1] >= 0:
             for c in range(channels):
                 out[want[1], n, c] = center[0, c]
-        if spread:
+        if not (spreads or lows or highs):
+            continue
+        if not adds:
+            # The first reading of a bag: by rows, as memory is read fastest.
+            for k in range(2):
+                if want[3 + k] >= 0:
+                    extreme(x, perm, gather, weight, begin[n], end[n], final, best[k], 2 * k - one)
+        for c in range(0, channels, lanes):
+            count = channels - c
             # The bag is still in cache; deviations from the mean keep a large common offset harmless.
             # The mean is rounded, so the mean deviation is taken out once more.
-            for c in range(channels):
-                sums[c] = 0.0
-                squares[c] = 0.0
-            deviations(
-                x, perm, gather, weight, begin[n], end[n], center, 0, part, other, sums, squares
-            )
-            inverse = 1.0 / size
-            for c in range(channels):
-                sums[c] *= inverse
-            for c in range(channels):
-                v = squares[c] * inverse - sums[c] * sums[c]
-                out[want[2], n, c] = 0.0 if v < 0.0 else v
-            if keep[2] >= 0:
-                for c in range(channels):
-                    kept[keep[2], n, c] = sums[c]
+            low, high, sums, squares = look(*where, center, 0, c, spreads, lowest, highest)
+            if not adds:
+                low, high = load(best, 0, c, count, zero), load(best, 1, c, count, zero)
+            if lows:
+                store(
+                    rows,
+                    want[3] * bags + n,
+                    c,
+                    count,
+                    rounded(rows, low if present else spread(x, 0)),
+                )
+                if keep[3] >= 0:
+                    tied = rounded(kept, ties(*where, low, c))
+                    store(besides, keep[3] * bags + n, c, count, tied)
+            if highs:
+                store(
+                    rows,
+                    want[4] * bags + n,
+                    c,
+                    count,
+                    rounded(rows, high if present else spread(x, 0)),
+                )
+                if keep[4] >= 0:
+                    tied = rounded(kept, ties(*where, high, c))
+                    store(besides, keep[4] * bags + n, c, count, tied)
+            if spreads:
+                shift = sums * inverse
+                v = squares * inverse - shift * shift
+                store(rows, want[2] * bags + n, c, count, rounded(rows, pick(v < 0.0, 0.0, v)))
+                if keep[2] >= 0:
+                    store(besides, keep[2] * bags + n, c, count, rounded(kept, shift))
 
 
 @kernel
 def piece_deviations(  # type: ignore[no-untyped-def]
     x, perm, gather, weight, begin, end, owner, center, sums, squares, slot, first, last
 ):
-    """:func:`deviations` of each piece from the mean of the bag that owns it."""
-    part = np.zeros((1, x.shape[1]), x.dtype)
-    other = np.zeros((1, x.shape[1]), x.dtype)
+    """Deviations, as in :func:`look`, of each piece from the mean of the bag that owns it."""
     for k in range(first, last):
-        for c in range(x.shape[1]):
-            sums[k, c] = 0.0
-            squares[k, c] = 0.0
-        deviations(
-            x, perm, gather, weight, begin[k], end[k], center, owner[k],
-            part, other, sums[k], squares[k],
-        )  # fmt: skip
+        where = (x, perm, gather, weight, begin[k], end[k], center, owner[k])
+        for c in range(0, x.shape[1], BYTES // x.itemsize):
+            _, _, one, two = look(*where, c, True, False, False)
+            store(sums, k, c, x.shape[1] - c, one)
+            store(squares, k, c, x.shape[1] - c, two)
 
 
 @kernel
@@ -228,11 +255,11 @@ def piece_ties(  # type: ignore[no-untyped-def]
     x, perm, gather, weight, begin, end, owner, best, sums, slot, first, last
 ):
     """:func:`ties` of each piece with the extremum of the bag that owns it."""
-    part = np.zeros((1, x.shape[1]), x.dtype)
     for k in range(first, last):
-        for c in range(x.shape[1]):
-            sums[k, c] = 0.0
-        ties(x, perm, gather, weight, begin[k], end[k], best, owner[k], part, sums[k])
+        for c in range(0, x.shape[1], BYTES // x.itemsize):
+            of_bag = load(best, owner[k], c, x.shape[1] - c, 0)
+            tied = ties(x, perm, gather, weight, begin[k], end[k], of_bag, c)
+            store(sums, k, c, x.shape[1] - c, tied)
 
 
 def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, kept: np.ndarray) -> None:

@@ -237,8 +237,8 @@ def load(typing, array, row, column, count, other):
 
 @intrinsic
 def store(typing, array, row, column, count, value):
-    """``array[row, column : column + count] = value``, its first lanes."""
-    vector = _lanes(array)
+    """``array[row, column : column + count] = value``, its first lanes, of the type of ``array``."""
+    vector = value
 
     def codegen(context, builder, signature, args):
         place = _place(context, builder, array, args[0], args[1], args[2], vector)
@@ -275,3 +275,20 @@ def rounded(typing, array, v):
         return _resized(builder, args[1], to.held)
 
     return to(array, v), codegen
+
+
+@intrinsic
+def borrowed(typing, array):
+    """``array`` without a count of its references, which the caller holds.
+
+    A function that takes an array counts it, and not all of that is optimised away: in a loop over bags it
+    takes as long as some elements, with a counter that all threads share.
+    """
+
+    def codegen(context, builder, signature, args):
+        view = arrayobj.make_array(array)(context, builder, args[0])
+        view.meminfo = ir.Constant(view.meminfo.type, None)
+        view.parent = ir.Constant(view.parent.type, None)
+        return view._getvalue()
+
+    return array(array), codegen

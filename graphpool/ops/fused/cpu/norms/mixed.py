@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphpool.ops.fused.cpu.core import (
+    BLOCK,
     NO_LIMIT,
     bag_chunks,
     inlined,
@@ -43,8 +44,6 @@ from graphpool.ops.fused.cpu.vector import (
 
 BEYOND = 4096.0
 KEPT, OF_PIECE, OF_BAG, SHARED = 4, 8, 8, 6
-BLOCK = 64
-"""Terms that are added up in the precision of the elements."""
 
 
 @inlined

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphpool.ops.fused.cpu.core import (
+    BLOCK,
     NO_LIMIT,
     add_up,
     bag_chunks,
@@ -18,9 +19,10 @@ from graphpool.ops.fused.cpu.core import (
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import LN2, exp2, log2, tiny
-from graphpool.ops.fused.cpu.norms.mixed import BEYOND, BLOCK, KEPT, OF_BAG, SHARED, log_of
+from graphpool.ops.fused.cpu.norms.mixed import BEYOND, KEPT, OF_BAG, SHARED, log_of
 from graphpool.ops.fused.cpu.vector import (
     BYTES,
+    borrowed,
     load,
     magnitude,
     pick,
@@ -126,8 +128,10 @@ def mixed_backward(
     least = tiny(zero)
     slope1, slope2, over1, over2 = p[0] - one, p[1] - one, one / p[0], one / p[1]
     has_perm, has_weight = perm.size > 0, weight.size > 0
-    part = np.zeros((SHARED, channels), x.dtype)
-    flat = part.reshape(SHARED * channels)
+    zeros = np.zeros((SHARED, channels), x.dtype)
+    flat, part = zeros.reshape(SHARED * channels), borrowed(zeros)
+    p, mix, kept = borrowed(p), borrowed(mix), borrowed(kept)
+    out, grad = borrowed(out), borrowed(grad)
     final = end[last - 1]
     for n in range(first, last):
         if end[n] - begin[n] <= limit:
