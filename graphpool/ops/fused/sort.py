@@ -31,11 +31,16 @@ def _levels(option: str) -> tuple[str, list[float]]:
 
 
 def _pick_shapes(x: Tensor, option: str, layout: Layout) -> tuple[tuple[int, ...], ...]:
-    """What lies at each level, the one or two elements that it is made of, and the share of the second."""
+    """What lies at each level, the one or two elements that it is made of, and the share of the second.
+
+    Quantiles without a backward pass name no elements: writing them would take longer than all else.
+    """
     how, levels = _levels(option)
     of_bags = (layout.bags, len(levels))
     mixes, channels = how in _MIXES, x.shape[1]
     index = (*of_bags, 1 + mixes, channels)
+    if layout.bag_of is None and how not in ("largest", "smallest"):
+        index, mixes = (0, 0, 0, channels), False
     return (*of_bags, channels), index, (*of_bags, channels) if mixes else (0, 0, channels)
 
 
@@ -92,10 +97,9 @@ def _picked(
     weight: Tensor | None,
     gather: Gather | None,
 ) -> tuple[Tensor, Tensor]:
-    """Values and the first element of each, both ``[S, K, ...]``."""
+    """Values ``[S, K, ...]``, and their elements ``[S, K, 1 or 2, C]`` if there is a use for them."""
     values, index, _ = _pick.results((_numbers(x),), segments, weight, gather, option)
-    shape = (*values.shape[:2], *x.shape[1:])
-    return values.view(shape).to(x.dtype), index[:, :, 0].view(shape)
+    return values.view(*values.shape[:2], *x.shape[1:]).to(x.dtype), index
 
 
 @_pick.serves("segment_quantile")
@@ -132,7 +136,8 @@ def segment_topk(
     gather: Gather | None = None,
 ) -> tuple[Tensor, Tensor]:
     option = f"{'largest' if largest else 'smallest'} {k}"
-    return composed.filled(*_picked(x, segments, option, weight, gather), fill)
+    values, index = _picked(x, segments, option, weight, gather)
+    return composed.filled(values, index[:, :, 0].view(values.shape), fill)
 
 
 def _sort_shapes(x: Tensor, option: str, layout: Layout) -> tuple[tuple[int, ...], ...]:

@@ -15,6 +15,7 @@ from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.moments import row
 from graphpool.ops.fused.cpu.sort import counting_sort, digits, network
+from graphpool.ops.fused.cpu.vector import borrowed
 
 _ORDERS = ("ascending", "descending", "smallest", "largest")
 HOW = (*_ORDERS, "lower", "higher", "nearest", "linear", "midpoint")
@@ -118,35 +119,67 @@ def ranks(levels, how, count, total, reach, low, high, share, like):  # type: ig
             low[k] = -1
 
 
+@inlined
+def values_at(x, rank_of, rank, across, begin, c0, perm, gather, at, values):  # type: ignore[no-untyped-def]
+    """Which elements lie at a rank, by channel, and what they are."""
+    for c in range(values.shape[0]):
+        at[c] = begin + (rank_of[rank + c * across] & _PLACE)
+    for c in range(values.shape[0]):
+        values[c] = x[row(perm, gather, at[c]), c0 + c]
+    if perm.size > 0:
+        for c in range(values.shape[0]):
+            at[c] = perm[at[c]]
+
+
 @kernel
-def write_level(  # type: ignore[no-untyped-def]
-    x, key, rank_of, low, high, top, across, nan, f, begin, c0, c1, perm, gather, m, out, index,
-    share,
+def write_levels(  # type: ignore[no-untyped-def]
+    x, key, rank_of, low, high, part, top, across, nan, begin, c0, c1, perm, gather, m, places, values,
+    out, index, share,
 ):  # fmt: skip
-    """One level of one bag: what lies at ``low``, with the share ``f`` of ``high``; NaN where ``top`` is."""
-    f = x.dtype.type(f)
-    for c in range(c1 - c0):
-        is_nan = top >= 0 and key[top + c * across] >= nan
-        e = begin + (rank_of[(top if is_nan else low) + c * across] & _PLACE)
-        value = x[row(perm, gather, e), c0 + c]
-        i, j = -1 if is_nan else (perm[e] if perm.size > 0 else e), -1
-        if f > 0 and not is_nan:
-            e = begin + (rank_of[high + c * across] & _PLACE)
-            other = x[row(perm, gather, e), c0 + c]
-            # Two equal infinities have no difference.
-            if other != value:
-                j = perm[e] if perm.size > 0 else e
-                gap = other - value
-                rest = x.dtype.type(1) - f
-                mixed = value + f * gap if f < 0.5 else other - gap * rest
-                # What lies between may be finite, or infinite, where the difference is infinite.
-                value = x.dtype.type(value * rest + other * f if abs(gap) == np.inf else mixed)
-        out[m, c0 + c] = value
-        if share.size > 0:
-            index[2 * m, c0 + c], index[2 * m + 1, c0 + c] = i, j
-            share[m, c0 + c] = f if j >= 0 else 0
+    """Levels of one bag: what lies at ``low``, with a ``part`` of ``high``; NaN where ``top`` is, and 0 where
+    ``low`` is -1. One store to each loop, so that LLVM vectorises it."""
+    zero, one, width = x.dtype.type(0), x.dtype.type(1), c1 - c0
+    named, mixes = index.shape[0] > 0, share.shape[0] > 0
+    at, other_at = places[0, :width], places[1, :width]
+    value, other = values[0, :width], values[1, :width]
+    for k in range(low.shape[0]):
+        f = x.dtype.type(part[k])
+        rest = one - f
+        if low[k] < 0:
+            value[:] = zero
+            at[:] = -1
         else:
-            index[m, c0 + c] = i
+            values_at(x, rank_of, low[k], across, begin, c0, perm, gather, at, value)
+        other_at[:] = -1
+        if f > 0:
+            values_at(x, rank_of, high[k], across, begin, c0, perm, gather, other_at, other)
+            for c in range(width):
+                # Two equal infinities have no difference.
+                other_at[c] = -1 if other[c] == value[c] else other_at[c]
+            for c in range(width):
+                gap = other[c] - value[c]
+                mixed = value[c] + f * gap if f < 0.5 else other[c] - gap * rest
+                # What lies between may be finite, or infinite, where the difference is infinite.
+                mixed = x.dtype.type(
+                    value[c] * rest + other[c] * f if abs(gap) == np.inf else mixed
+                )
+                value[c] = value[c] if other[c] == value[c] else mixed
+        if top >= 0:
+            for c in range(width):
+                value[c] = np.nan if key[top + c * across] >= nan else value[c]
+        out[m + k, c0:c1] = value
+        if named and top >= 0:
+            for c in range(width):
+                at[c] = -1 if key[top + c * across] >= nan else at[c]
+            for c in range(width):
+                other_at[c] = -1 if key[top + c * across] >= nan else other_at[c]
+        if named and not mixes:
+            index[m + k, c0:c1] = at
+        elif named:
+            index[2 * (m + k), c0:c1] = at
+            index[2 * (m + k) + 1, c0:c1] = other_at
+            for c in range(width):
+                share[m + k, c0 + c] = f if other_at[c] >= 0 else zero
 
 
 @kernel
@@ -155,10 +188,13 @@ def order_bags(  # type: ignore[no-untyped-def]
     limit, first, last, from_column, to_column,
 ):  # fmt: skip
     """Sorts bags of at most ``limit`` elements, and writes all of it or the elements of the levels."""
+    x, bits, perm, gather = borrowed(x), borrowed(bits), borrowed(perm), borrowed(gather)
+    weight, out, index, share = borrowed(weight), borrowed(out), borrowed(index), borrowed(share)
     down = how in (_DESCENDING, _LARGEST)
     sorts, weighted = how <= _DESCENDING, weight.size > 0
     nan = _LAST if pairs else np.int64(0x7FFFFFFF) << 32
     columns, number = to_column - from_column, levels.shape[0]
+    places, values = np.empty((2, columns), np.int64), np.empty((2, columns), x.dtype)
     together = max(1, _LANES // columns)
     block = np.empty(together, np.int64)
     present = np.empty(together, np.int64)
@@ -204,42 +240,36 @@ def order_bags(  # type: ignore[no-untyped-def]
             rank_of = place if pairs else key
             if weighted and reach.size < longest:
                 reach = np.empty(longest, np.float64)
+            if sorts and low.size < longest:
+                low, part = np.empty(longest, np.int64), np.zeros(longest, np.float64)
             for b in range(bags):
                 n, count, lane = block[b], present[b], b * width * across
                 begin = ptr[n]
-                if sorts:
-                    for r in range(count):
-                        write_level(
-                            x, key, rank_of, r * step + lane, 0, -1, across, nan, 0, begin, c0, c1, perm,
-                            gather, begin + r, out, index, share,
-                        )  # fmt: skip
-                    continue
                 # With weights every channel has ranks of its own.
-                at_once = 1 if weighted else width
+                at_once = 1 if weighted and not sorts else width
                 for c in range(c0, c1, at_once):
-                    total = np.float64(count)
-                    if weighted:
-                        total = 0.0
+                    number, m, top = count, begin, -1
+                    if sorts:
                         for r in range(count):
-                            e = begin + (rank_of[r * step + lane] & _PLACE)
-                            total += weight[perm[e] if perm.size > 0 else e]
-                            reach[r] = total
-                    ranks(levels, how, count, total, reach, low, high, part, out)
-                    top = (count - 1) * step + lane if how > _LARGEST else -1
-                    for k in range(number):
-                        m = n * number + k
-                        if low[k] >= 0:
-                            write_level(
-                                x, key, rank_of, low[k] * step + lane, high[k] * step + lane, top, across,
-                                nan, part[k], begin, c, c + at_once, perm, gather, m, out, index, share,
-                            )  # fmt: skip
-                        else:
-                            out[m, c : c + at_once] = 0
-                            if share.size > 0:
-                                share[m, c : c + at_once] = 0
-                                index[2 * m : 2 * m + 2, c : c + at_once] = -1
-                            else:
-                                index[m, c : c + at_once] = -1
+                            low[r] = r * step + lane
+                    else:
+                        total = np.float64(count)
+                        if weighted:
+                            total = 0.0
+                            for r in range(count):
+                                e = begin + (rank_of[r * step + lane] & _PLACE)
+                                total += weight[perm[e] if perm.size > 0 else e]
+                                reach[r] = total
+                        number, m = levels.shape[0], n * levels.shape[0]
+                        ranks(levels, how, count, total, reach, low, high, part, out)
+                        top = (count - 1) * step + lane if how > _LARGEST and count > 0 else -1
+                        for k in range(number):
+                            low[k] = low[k] * step + lane if low[k] >= 0 else -1
+                            high[k] = high[k] * step + lane
+                    write_levels(
+                        x, key, rank_of, low[:number], high, part, top, across, nan, begin, c,
+                        c + at_once, perm, gather, m, places, values, out, index, share,
+                    )  # fmt: skip
                     lane += at_once * across
 
 
@@ -301,7 +331,8 @@ def forward(
     index: np.ndarray,
     share: np.ndarray,
 ) -> None:
-    """Fills ``out`` ``[M, C]``, the ``index`` of its elements ``[M, C]`` or ``[2 M, C]``, and ``share``."""
+    """Fills ``out`` ``[M, C]`` and, where they have rows, the ``index`` of its elements ``[M, C]`` or
+    ``[2 M, C]``, and ``share``."""
     real, channels = x.dtype.kind == "f", x.shape[1]
     bits = x.view(np.int32 if x.itemsize == 4 else np.int64)
     ptr, order = at.ptr, np.empty(0, np.int64)

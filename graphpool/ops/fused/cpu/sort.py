@@ -6,6 +6,7 @@ import numpy as np
 
 from graphpool._compiled import parallel_for, ready
 from graphpool.ops.fused.cpu.core import kernel
+from graphpool.ops.fused.cpu.vector import borrowed
 
 _BLOCK = 1 << 18
 _MAX_BLOCKS = 16
@@ -60,6 +61,7 @@ def counting_sort(index: np.ndarray, bags: int) -> tuple[np.ndarray, np.ndarray]
 @kernel
 def network(key, place, n, lanes):  # type: ignore[no-untyped-def]
     """Sorts ``lanes`` columns of ``n`` rows: merge exchange (Batcher; Knuth, TAOCP 3, 5.2.2, algorithm M)."""
+    key, place = borrowed(key), borrowed(place)
     half = 1
     while 2 * half < n:
         half *= 2
