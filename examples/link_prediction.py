@@ -71,8 +71,11 @@ def read_graph(name: str, seed: int) -> Data:
         if "x" in file:
             x = torch.from_numpy(file["x"]).float()
         else:
-            x = torch.zeros(size, int(file["num_features"]))
-            x[file["x_row"].astype(np.int64), file["x_col"].astype(np.int64)] = 1.0
+            ones = torch.from_numpy(np.stack([file["x_row"], file["x_col"]]).astype(np.int64))
+            shape = (size, int(file["num_features"]))
+            x = torch.sparse_coo_tensor(
+                ones, torch.ones(ones.size(1)), shape, check_invariants=True
+            ).coalesce()
         edges = torch.from_numpy(file["edges"].astype(np.int64))
     return Data(x=x, edge_index=to_undirected(edges, num_nodes=size))
 
@@ -125,12 +128,17 @@ def train(
             loss.backward()
             optimizer.step()
         model.eval()
-        with torch.no_grad():
-            found = {name: model(x, graph, parts[name]) for name in parts if name != "graph"}
-        reached = hits_at(found["val"], found["val none"], args.k)
-        if reached > best:
-            best, scores = reached, [found["test"], found["test none"]]
+        found = scores_of(model, x, parts, "val")
+        if (reached := hits_at(*found, args.k)) > best:
+            best, scores = reached, scores_of(model, x, parts, "test")
     return scores
+
+
+@torch.no_grad()
+def scores_of(model: nn.Module, x: Tensor, parts: dict[str, Tensor], name: str) -> list[Tensor]:
+    """Those of the links of a part, and of the pairs that are none."""
+    pairs = [parts[name], parts[f"{name} none"]]
+    return list(model(x, parts["graph"], torch.cat(pairs, 1)).split([p.size(1) for p in pairs]))
 
 
 def split(data: Data) -> dict[str, Tensor]:
