@@ -128,8 +128,8 @@ def train(
             loss.backward()
             optimizer.step()
         model.eval()
-        found = scores_of(model, x, parts, "val")
-        if (reached := hits_at(*found, args.k)) > best:
+        links, none = scores_of(model, x, parts, "val")
+        if (reached := hits_at(links, none, args.k)) > best:
             best, scores = reached, scores_of(model, x, parts, "test")
     return scores
 

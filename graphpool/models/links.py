@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -193,16 +193,15 @@ class _Propagation(nn.Module):
             return self.linear(x)
         # A row is a bag of columns, those of its values, and the product is a weighted sum over the bag.
         x = x.to_sparse_coo().coalesce()
-        dropout, linear, after = self.linear
+        linear = cast(Linear, self.linear[1])
         if isinstance(linear.weight, nn.UninitializedParameter):
             linear.initialize_parameters(linear, (x,))
         (rows, columns), (size, width) = x.indices(), x.shape
         bags = Segments(index=rows, num_segments=size)
         places = Segments(index=columns, num_segments=width)
-        weight = dropout(x.values())
-        return after(
-            segment_sum(linear.weight.t(), bags, weight=weight, gather=places) + linear.bias
-        )
+        weight = self.linear[0](x.values())
+        h = segment_sum(linear.weight.t(), bags, weight=weight, gather=places)
+        return self.linear[2](h + linear.bias)
 
 
 def _dense(before: int, after: int, dropout: float) -> list[nn.Module]:
