@@ -130,10 +130,11 @@ def test_dropout_of_sparse_features_scales_what_it_keeps():
     torch.manual_seed(0)
     model = NCN(4, 8, input_dropout=0.5).double()
     x = features()
-    drawn = torch.stack([model.encoder._mapped(x.to_sparse_coo()) for _ in range(4000)])
+    drawn = torch.stack([model.encoder._mapped(x.to_sparse_coo()) for _ in range(300)])
     expected = x @ model.encoder.linear[1].weight.t() + model.encoder.linear[1].bias
-    torch.testing.assert_close(drawn.mean(0), expected, atol=0.15, rtol=0)
-    assert drawn.std(0).min() > 0.01
+    away = (drawn.mean(0) - expected) / (drawn.std(0) / 300**0.5)
+    assert away.abs().max() < 5
+    assert (drawn.mean(0) / 2 - expected).abs().max() > 5 * drawn.std(0).max() / 300**0.5
 
 
 def test_sparse_features_of_another_width_are_refused_by_name():
