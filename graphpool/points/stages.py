@@ -85,7 +85,7 @@ def run_bell_stage(x: Tensor, level: Level, sigma: float, adapt: bool, shared: b
     """:func:`run_stage` with bells of the width ``sigma``, which may ``adapt``; channels in order."""
     width = 2 * x.size(1)
     if stage_is_fused(level.pos, x):
-        from graphpool.points.stage_kernels import bell_stage
+        from graphpool.ops.neighbors.cpu.bells import bell_stage
 
         pos = level.pos.detach().contiguous()
         m = _moments(pos, x, level)
