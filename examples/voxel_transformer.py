@@ -264,6 +264,11 @@ def main() -> None:
         return
     if args.quick:
         args.scenes, args.epochs, args.models = 3, 1, args.models[:3]
+    for name in args.models:
+        if name not in ("mlp", "window") and not name.startswith("dsvt:"):
+            raise ValueError(
+                f"`models` must be mlp, window, dsvt:attention or dsvt:POOL; got {name!r}."
+            )
     runs: list[dict[str, Any]] = []
     shown: dict[str, Tensor] = {}
     for seed in range(args.seed, args.seed + args.seeds):
