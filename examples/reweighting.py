@@ -173,6 +173,8 @@ def main() -> None:
     args = parser.parse_args()
     if max(args.shares) > 1:
         raise ValueError(f"`shares` must lie in [0, 1]; got {max(args.shares)}.")
+    if args.clusters > args.hidden:
+        raise ValueError(f"`clusters` must be at most --hidden, {args.hidden}; got {args.clusters}.")
     if args.quick:
         args.graphs, args.epochs, args.shares = 60, 3, args.shares[:1]
     todo = [
