@@ -81,6 +81,7 @@ def test_errors_of_the_library_reach_the_person_as_options(run, options, message
         ("voxel_transformer", ("--models", "dsvt:meen"), "--models: Unknown aggregation 'meen'"),
         ("reweighting", ("--shares", "2"), "--shares must lie in [0, 1]; got 2.0"),
         ("reweighting", ("--clusters", "99"), "--clusters must be at most --hidden, 32; got 99"),
+        ("link_prediction", ("--graph", "no.npz"), "--graph must be blocks, preferential, or an"),
         ("track_finding", ("--noise", "1.5"), "--noise must lie in [0, 1); got 1.5"),
         ("expressiveness", ("--tables", "pairs", "--sets", "foo"), "--sets must be out of CSL, "),
     ],
