@@ -16,7 +16,6 @@ import torch
 # What may be 0 where other numbers count something; and what may be anything.
 _FROM_ZERO = {
     "seed",
-    "seeds",
     "crash",
     "wait",
     "halve_every",
@@ -24,12 +23,16 @@ _FROM_ZERO = {
     "smoothing",
     "clip",
     "gamma",
+    "noise",
+    "missing",
+    "penalty",
+    "decay",
 }
 _ANY = {"ignore_label", "starts", "growth", "p", "strength"}
 # What the library calls otherwise than the options of scripts.
 _OTHER_NAMES = {
     "batch_size": "batch", "num_samples": "num_points", "per_class": "limit", "device": "device",
-    "hidden_channels": "hidden", "channels": "hidden", "num_layers": "layers",
+    "hidden_channels": "hidden", "channels": "hidden", "num_layers": "layers", "num_clusters": "clusters",
 }  # fmt: skip
 
 
@@ -81,6 +84,9 @@ class ScriptParser(argparse.ArgumentParser):
             self.error(f"{name} must be finite; got {value}")
         if action.dest in _FROM_ZERO and value < 0:
             self.error(f"{name} must not be negative; got {value}")
+        # Several are numbers of seeds, one is how many there are.
+        if action.dest == "seeds" and action.nargs:
+            return
         if action.dest not in _FROM_ZERO and (value < 1 if action.type is int else value <= 0):
             self.error(
                 f"{name} must be {'at least 1' if action.type is int else 'above 0'}; got {value}"
@@ -103,12 +109,21 @@ class ScriptParser(argparse.ArgumentParser):
 
         message = re.sub(r"`(\w+)`", option, str(error) or type(error).__name__)
         if not re.search(r"(?<!\S)--\w", message):
+            # Of an option that takes several, what the message quotes first, alone or behind a colon.
+            quoted = re.search(r"'([^']+)'", message)
             names = [
                 options[key]
                 for key, value in vars(self.given).items()
-                if isinstance(value, (str, Path))
-                and str(value) not in ("", ".")
-                and str(value) in message
+                if (
+                    isinstance(value, (str, Path))
+                    and str(value) not in ("", ".")
+                    and str(value) in message
+                )
+                or (
+                    isinstance(value, list)
+                    and quoted
+                    and any(str(one).rpartition(":")[2] == quoted[1] for one in value)
+                )
             ]
             message = f"{', '.join(names)}: {message}" if names else message
         self.error(message)

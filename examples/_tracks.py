@@ -47,6 +47,9 @@ def helical_tracks(
         ``pos`` ``[N, 3]`` in mm and ``track_index`` ``[N]``, the first hit of the track a hit belongs to,
         itself for noise: it stays right in a mini-batch. ``momentum`` ``[num_tracks]`` in GeV.
     """
+    for name, share in (("missing", missing), ("noise", noise)):
+        if not 0 <= share < 1:
+            raise ValueError(f"`{name}` must lie in [0, 1); got {share}.")
     count = num_tracks
     rng, radii = np.random.default_rng(seed), np.array(LAYERS)
     momentum = np.exp(rng.uniform(np.log(0.5), np.log(5.0), count))

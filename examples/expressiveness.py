@@ -301,6 +301,10 @@ def main() -> None:
             sets, missing = pair_sets(args.data, limit)
         for line in missing:
             print(line)
+        known = [data.name for data in sets]
+        for name in args.sets or ():
+            if name not in known:
+                raise ValueError(f"`sets` must be out of {', '.join(known)}; got {name!r}.")
         sets = [data for data in sets if not args.sets or data.name in args.sets]
         rows = separation_rows(sets, args)
         if wanted(args, HALVES.name):
@@ -315,6 +319,9 @@ def main() -> None:
     if "trained" in args.tables:
         headers = ["", "data", "mean %", "lowest fold %", "folds", "CPU seconds"]
         text.append(format_table(trained_table(args), headers))
+    if args.only and not any(name in part for part in text for name in args.only):
+        names = ", ".join(model.name for model in (*MODELS, HALVES))
+        raise ValueError(f"`only` must name models, such as {names}; got {', '.join(args.only)}.")
     table = "\n\n".join(text)
     print("\n" + table)
     (out / "expressiveness.md").write_text(table + "\n")

@@ -65,6 +65,8 @@ def read_graph(name: str, seed: int) -> Data:
         graph = nx.powerlaw_cluster_graph(600, 4, 0.6, seed=seed)
         x = rng.normal(size=(600, 16))
         return Data(x=torch.tensor(x).float(), edge_index=from_networkx(graph).edge_index)
+    if Path(name).suffix != ".npz" or not Path(name).is_file():
+        raise ValueError(f"`graph` must be blocks, preferential, or an .npz file; got {name!r}.")
     with np.load(name) as file:
         size = int(file["num_nodes"])
         if "x" in file:

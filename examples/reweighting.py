@@ -172,6 +172,12 @@ def main() -> None:
     parser.add_argument("--penalty", type=float, default=0.1, help="of the variance of the weights")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     args = parser.parse_args()
+    if max(args.shares) > 1:
+        raise ValueError(f"`shares` must lie in [0, 1]; got {max(args.shares)}.")
+    if args.clusters > args.hidden:
+        raise ValueError(
+            f"`clusters` must be at most --hidden, {args.hidden}; got {args.clusters}."
+        )
     if args.quick:
         args.graphs, args.epochs, args.shares = 60, 3, args.shares[:1]
     cases = [

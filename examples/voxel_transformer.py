@@ -263,6 +263,11 @@ def main() -> None:
         return
     if args.quick:
         args.scenes, args.epochs, args.models = 3, 1, args.models[:3]
+    for name in args.models:
+        if name not in ("mlp", "window") and not name.startswith("dsvt:"):
+            raise ValueError(
+                f"`models` must be mlp, window, dsvt:attention or dsvt:POOL; got {name!r}."
+            )
     kept, seeds = Kept("voxel_transformer", args), seeds_of(args)
     for seed in kept.missing(seeds):
         sets = [make_scenes(n, args.objects, 2 * seed + i)

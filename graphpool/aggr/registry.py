@@ -111,7 +111,7 @@ def resolve(
     if isinstance(query, torch.nn.Module):
         if kwargs:
             raise ValueError(
-                f"`query` is a module already; it cannot take {', '.join(sorted(kwargs))}."
+                f"{type(query).__name__} is a module already; it cannot take {', '.join(sorted(kwargs))}."
             )
         return query
     if isinstance(query, (list, tuple)):
@@ -125,7 +125,7 @@ def resolve(
         query = _pyg_class(query) if key is None else _REGISTRY[key]
     if not (isinstance(query, type) and issubclass(query, pyg_aggr.Aggregation)):
         raise TypeError(
-            f"`query` must be a name, an Aggregation or its class, or a list of these; got {query!r}."
+            f"A pool must be a name, an Aggregation or its class, or a list of these; got {query!r}."
         )
     return _make(query, channels, kwargs)
 

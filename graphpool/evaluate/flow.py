@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from graphpool._arguments import check_one_per
 from graphpool.ops import segment_mean
 from graphpool.segments import Segments
 
@@ -39,6 +40,7 @@ def flow_errors(flow: Tensor, truth: Tensor, segments: Segments | None = None) -
         :class:`FlowErrors`; an empty pair has 0 everywhere.
 
     Raises:
+        TypeError: They are not floating point.
         ValueError: Shapes differ.
 
     Example:
@@ -52,10 +54,16 @@ def flow_errors(flow: Tensor, truth: Tensor, segments: Segments | None = None) -
             f"`flow` and `truth` must have one shape [N, D]; got {tuple(flow.shape)} and "
             f"{tuple(truth.shape)}."
         )
+    if not (flow.is_floating_point() and truth.is_floating_point()):
+        raise TypeError(
+            f"`flow` and `truth` must be floating point; got {flow.dtype} and {truth.dtype}."
+        )
     if segments is None:
         segments = Segments(ptr=torch.tensor([0, flow.size(0)], device=flow.device))
+    check_one_per("point", flow.size(0), "segments", segments.num_elements)
     error, length = (flow - truth).norm(dim=1), truth.norm(dim=1)
     near = [(error < a) | (error < a * length) for a in (0.05, 0.1)]
-    far = (error > 0.3) | (error > 0.1 * length)
+    # So that an error that is no number is none that is small.
+    far = ~((error <= 0.3) & (error <= 0.1 * length))
     columns = torch.stack([error, *(t.to(error.dtype) for t in (*near, far))], 1)
     return FlowErrors(*segment_mean(columns, segments).unbind(1))

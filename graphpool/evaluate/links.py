@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, what_came
 from graphpool.evaluate.squashing import incoming_matrix
 from graphpool.ops import segment_mean, segment_sum
 from graphpool.overlap import checked_edges, neighborhood_overlap
@@ -24,13 +26,19 @@ def hits_at(positive: Tensor, negative: Tensor, k: int) -> float:
         k: Which of them is the bar.
 
     Raises:
-        ValueError: There are fewer than ``k``, no positive score, or a score is not a number.
+        ValueError: There are fewer than ``k``, no positive score, a score is not a number, or they are no
+            row of a tensor.
 
     Example:
         >>> hits_at(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([2.0, 0.0, 1.5]), k=1)
         0.3333333432674408
     """
     k = as_count(k, "k")
+    for name, score in (("positive", positive), ("negative", negative)):
+        if not isinstance(score, Tensor) or score.dim() != 1:
+            raise ValueError(
+                f"`{name}` must be a tensor of scores, in one row; got {what_came(score)}."
+            )
     if negative.numel() < k or not positive.numel():
         raise ValueError(
             f"`negative` must have at least k={k} scores, and `positive` one; got {negative.numel()} and "
@@ -45,7 +53,7 @@ def adamic_adar(edge_index: Tensor, pairs: Tensor, num_nodes: int) -> Tensor:
     r""":math:`\sum_{u \in N(i) \cap N(j)} 1 / \log |N(u)|` for each pair, in float64 ``[P]``.
 
     Adamic, Adar, "Friends and Neighbors on the Web", Social Networks 2003. A node in one neighbourhood alone
-    counts nothing.
+    counts nothing. Where edges have one direction, :math:`|N(u)|` is how many there are from ``u``.
 
     Example:
         >>> edges = torch.tensor([[0, 2, 1, 2], [2, 0, 2, 1]])
@@ -55,7 +63,8 @@ def adamic_adar(edge_index: Tensor, pairs: Tensor, num_nodes: int) -> Tensor:
     common = neighborhood_overlap(edge_index, pairs, num_nodes).common
     sent = (edge_index[0].long() * num_nodes + edge_index[1].long()).unique() // max(num_nodes, 1)
     degree = torch.bincount(sent, minlength=num_nodes).double()
-    return segment_sum(degree.log().reciprocal()[common.nodes], common.segments)
+    share = torch.where(degree > 1, degree.log().reciprocal(), 0.0)
+    return segment_sum(share[common.nodes], common.segments)
 
 
 def topological_concentration(
@@ -84,11 +93,11 @@ def topological_concentration(
         num_nodes: Number of nodes N.
         targets: Other links of the nodes, such as those to be predicted, ``[2, F]``, both directions.
         depth: The longest walk K.
-        beta: How much less a longer walk counts; one by the mean degree if ``None``.
+        beta: How much less a longer walk counts, above 0; one by the mean degree if ``None``.
 
     Raises:
         TypeError: An argument does not hold integers.
-        ValueError: A shape does not fit, or a node lies outside ``[0, num_nodes)``.
+        ValueError: A shape does not fit, a node lies outside ``[0, num_nodes)``, or ``beta`` is not above 0.
 
     Example:
         >>> triangle_with_a_tail = torch.tensor([[0, 1, 1, 2, 0, 2, 2, 3], [1, 0, 2, 1, 2, 0, 3, 2]])
@@ -100,12 +109,15 @@ def topological_concentration(
     edges = edges[:, edges[0] != edges[1]]
     asked = edges if targets is None else checked_edges(targets, "targets", num_nodes)
     asked = asked.unique(dim=1).cpu()
+    asked = asked[:, asked[0] != asked[1]]
     step = incoming_matrix(edges, num_nodes)
     walks = [step]
     for _ in range(depth - 1):
         walks.append(walks[-1] @ step)
     if beta is None:
         beta = num_nodes / max(edges.size(1), 1)
+    elif not 0 < beta < math.inf:
+        raise ValueError(f"`beta` must be above 0 and finite; got {beta}.")
     j, i = asked.numpy()
     above, below = np.zeros(i.size), np.zeros(num_nodes)
     for k, of_i in enumerate(walks, start=1):

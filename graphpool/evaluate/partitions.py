@@ -49,7 +49,8 @@ def double_majority(found: Tensor, true: Tensor, least: int = 4) -> MatchedBags:
     """
     least = as_count(least, "least")
     mine, theirs = as_indices(found, "found"), as_indices(true, "true")
-    check_one_per("element", mine.numel(), "true", theirs.numel())
+    check_one_per("element", mine.numel(), "found", tuple(mine.shape))
+    check_one_per("element", mine.numel(), "true", tuple(theirs.shape))
     sizes, bags = [], []
     for label in (mine, theirs):
         _, bag, size = label.unique(return_inverse=True, return_counts=True)

@@ -10,7 +10,13 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from graphpool._arguments import as_count, as_indices
+from graphpool._arguments import (
+    as_count,
+    as_indices,
+    check_at_least,
+    check_one_per,
+    what_came,
+)
 from graphpool.ops import segment_mean
 from graphpool.overlap import checked_edges
 from graphpool.segments import Segments
@@ -35,7 +41,8 @@ def jacobian_norms(
     The backward pass runs once for each output channel, for all of ``nodes`` at once.
 
     Raises:
-        TypeError: ``nodes`` does not hold integers.
+        TypeError: ``nodes`` does not hold integers, or ``x`` and what ``function`` gives are no floating
+            point tensors.
         ValueError: ``function`` does not give one row per node, one of ``nodes`` is none, or ``p`` is out of
             range.
 
@@ -47,16 +54,17 @@ def jacobian_norms(
     """
     if not 1 <= p < math.inf:
         raise ValueError(f"`p` must be at least 1 and finite; got {p}.")
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"`x` must be a floating point tensor [N, C]; got {what_came(x)}.")
     out, pull = torch.func.vjp(function, x)[:2]
+    if not isinstance(out, Tensor):
+        raise TypeError(f"`function` must give a tensor; got {what_came(out)}.")
     if out.dim() != 2 or out.size(0) != x.size(0):
         raise ValueError(
             f"`function` must give [{x.size(0)}, D], a row for each row of `x`; got {tuple(out.shape)}."
         )
     size, width = out.shape
-    chosen = torch.arange(size) if nodes is None else as_indices(nodes, "nodes")
-    if chosen.numel() and not 0 <= int(chosen.min()) <= int(chosen.max()) < size:
-        raise ValueError(f"`nodes` must lie in [0, {size}); got {chosen.tolist()}.")
-    chosen = chosen.to(out.device)
+    chosen = (torch.arange(size) if nodes is None else _among(nodes, size)).to(out.device)
     rows = torch.zeros(chosen.numel(), size, dtype=out.dtype, device=out.device)
     rows[torch.arange(chosen.numel(), device=out.device), chosen] = 1.0
     total = out.new_zeros(chosen.numel(), x.size(0))
@@ -99,12 +107,31 @@ def jacobian_bound(
         self_weight: :math:`c_r`.
         neighbor_weight: :math:`c_a`.
         slope: :math:`c_\sigma`.
+
+    Returns:
+        ``[N, N]``, row ``v``, column ``u``.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A number is out of range or none, a shape does not fit, or the bound is beyond float64.
     """
+    layers, width = as_count(layers, "layers"), as_count(width, "width")
+    for name, value in (("largest", largest), ("slope", slope)):
+        check_at_least(value, name, 0)
+    for name, value in (("self_weight", self_weight), ("neighbor_weight", neighbor_weight)):
+        if not math.isfinite(value):
+            raise ValueError(f"`{name}` must be finite; got {value}.")
     step = abs(neighbor_weight) * abs(incoming_matrix(edge_index, num_nodes, edge_weight))
     step = step + abs(self_weight) * sparse.identity(num_nodes)
-    reach = torch.from_numpy(np.linalg.matrix_power(step.toarray(), as_count(layers, "layers")))
     # One entry of a product of m matrices is a sum of p^(m-1) terms; the norm sums p^2 entries.
-    return abs(slope * largest) ** layers * width ** (layers + 1) * reach
+    with np.errstate(over="ignore", invalid="ignore"):
+        once = slope * largest * width * step.toarray()
+        bound = width * np.linalg.matrix_power(once, layers)
+    if not np.isfinite(bound).all():
+        raise ValueError(
+            f"The bound for `layers` {layers}, `width` {width} and `largest` {largest} is beyond float64."
+        )
+    return torch.from_numpy(bound)
 
 
 def effective_resistance(edge_index: Tensor, num_nodes: int) -> Tensor:
@@ -115,7 +142,7 @@ def effective_resistance(edge_index: Tensor, num_nodes: int) -> Tensor:
     the resistance times the number of directed edges.
 
     Args:
-        edge_index: ``[2, E]``, both directions of each edge; repeated edges count once, self-loops not.
+        edge_index: ``[2, E]``, one direction of each edge or both; repeated edges count once, self-loops not.
         num_nodes: N; time grows with its cube.
 
     Example:
@@ -143,6 +170,10 @@ def by_distance(values: Tensor, edge_index: Tensor, nodes: Tensor | None = None)
         edge_index: ``[2, E]``; a distance is the fewest edges from sender to receiver, from ``u`` to ``v``.
         nodes: The node of each row, ``[V]``; all N if ``None``. Pairs without a path are left out.
 
+    Raises:
+        TypeError: ``values`` are not floating point, or the others no integers.
+        ValueError: Shapes do not fit, or a node is not there.
+
     Example:
         >>> path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
         >>> by_distance(torch.tensor([[9.0, 3.0, 1.0], [5.0, 9.0, 1.0], [0.0, 4.0, 9.0]]), path)
@@ -150,8 +181,10 @@ def by_distance(values: Tensor, edge_index: Tensor, nodes: Tensor | None = None)
     """
     if values.dim() != 2:
         raise ValueError(f"`values` must be [V, N]; got {tuple(values.shape)}.")
+    if not values.is_floating_point():
+        raise TypeError(f"`values` must be floating point; got {what_came(values)}.")
     size = values.size(1)
-    rows = np.arange(size) if nodes is None else as_indices(nodes, "nodes").cpu().numpy()
+    rows = (torch.arange(size) if nodes is None else _among(nodes, size)).cpu().numpy()
     if rows.size != values.size(0):
         raise ValueError(
             f"`values` must have a row for each of {rows.size} nodes; got {values.size(0)}."
@@ -167,6 +200,13 @@ def by_distance(values: Tensor, edge_index: Tensor, nodes: Tensor | None = None)
     return segment_mean(values[there.to(values.device)], bags)
 
 
+def _among(nodes: Tensor, size: int) -> Tensor:
+    chosen = as_indices(nodes, "nodes")
+    if chosen.numel() and not 0 <= int(chosen.min()) <= int(chosen.max()) < size:
+        raise ValueError(f"`nodes` must lie in [0, {size}); got {chosen.tolist()}.")
+    return chosen
+
+
 def incoming_matrix(
     edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None
 ) -> sparse.csr_matrix:
@@ -174,5 +214,10 @@ def incoming_matrix(
     senders, receivers = checked_edges(edge_index, "edge_index", num_nodes).cpu().numpy()
     weight = np.ones(senders.size)
     if edge_weight is not None:
+        if not isinstance(edge_weight, Tensor):
+            raise TypeError(f"`edge_weight` must be a tensor [E]; got {what_came(edge_weight)}.")
+        check_one_per("edge", senders.size, "edge_weight", tuple(edge_weight.shape))
+        if not bool(edge_weight.isfinite().all()):
+            raise ValueError("`edge_weight` must be finite; got a value that is not.")
         weight = edge_weight.detach().double().cpu().numpy()
     return sparse.csr_matrix((weight, (receivers, senders)), shape=(num_nodes, num_nodes))

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graphpool._arguments import as_count, check_one_per
+from graphpool import _debug
+from graphpool._arguments import as_count, check_one_per, what_came
 from graphpool._recorded import savable
 from graphpool.aggr.pyg import pool as pool_bags
 from graphpool.aggr.pyg import pooled_width
 from graphpool.aggr.registry import resolve_pool
-from graphpool.nn import reset
+from graphpool.nn import check_input, reset
 from graphpool.ops import segment_gather, segment_max, segment_sum
-from graphpool.overlap import Wedges, wedges
+from graphpool.overlap import Wedges, checked_edges, wedges
 from graphpool.segments import Segments, graph_segments
 
 
@@ -97,19 +98,39 @@ class GraphDeconvolution(nn.Module):
             diagonal: :math:`A_O` of each node, ``[N]``; zeros if ``None``.
             prior: Where S begins, ``[P]``; zeros if ``None``.
             batch_size: Number of graphs.
-            ways: ``graphpool.overlap.wedges(pairs, num_nodes)``, where they are at hand.
+            ways: ``graphpool.overlap.wedges(pairs, num_nodes)``, where they are at hand: of these pairs in
+                this order, of which the number alone is checked.
 
         Raises:
-            TypeError: An argument has the wrong type.
-            ValueError: Shapes do not fit, or a node or a pair is not what it should be.
+            TypeError: An argument has the wrong type, or is in another precision than the parameters.
+            ValueError: Shapes do not fit, a node or a pair is not what it should be, or a pair joins two
+                graphs.
         """
-        size, count = as_count(num_nodes, "num_nodes", least=0), pairs.size(-1)
+        size = as_count(num_nodes, "num_nodes", least=0)
+        pairs = checked_edges(pairs, "pairs", size)
+        count = pairs.size(1)
         for name, value, owners in (("observed", observed, "pair"), ("prior", prior, "pair"),
                                     ("diagonal", diagonal, "node")):  # fmt: skip
-            if value is not None:
-                check_one_per(owners, count if owners == "pair" else size, name, tuple(value.shape))
+            if value is None and name != "observed":
+                continue
+            check_input(value.unsqueeze(-1) if isinstance(value, Tensor) else value, name, 1, self)
+            check_one_per(owners, count if owners == "pair" else size, name, tuple(value.shape))
+        if ways is not None and (
+            not isinstance(ways, Wedges) or ways.segments.num_segments != count + size
+        ):
+            raise ValueError(
+                f"`ways` must be graphpool.overlap.wedges(pairs, {size}) of the same {count} pairs; got "
+                f"{what_came(ways) if not isinstance(ways, Wedges) else 'those of others'}."
+            )
         ways = wedges(pairs, size) if ways is None else ways
         graphs = graph_segments(batch, batch_size, size, observed.device)
+        if _debug.values_are_checked(pairs.device):
+            apart = (graphs.index[pairs[0]] != graphs.index[pairs[1]]).nonzero().flatten()
+            if apart.numel():
+                raise ValueError(
+                    "`pairs` must join nodes of one graph; got nodes "
+                    f"{pairs[:, apart[0]].tolist()} of two, by `batch`."
+                )
         # Everything of a pair, and then of a node with itself.
         ends = torch.cat([pairs[0], torch.arange(size, device=pairs.device)])
         bags = Segments(index=graphs.index[ends], num_segments=graphs.num_segments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -9,14 +11,14 @@ from torch import Tensor, nn
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import dropout_edge
 
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, what_came
 from graphpool._recorded import savable
 from graphpool.aggr.pyg import pool as pool_bags
 from graphpool.aggr.pyg import pooled_width
 from graphpool.aggr.registry import resolve_pool
 from graphpool.nn import Linear, check_input, reset
 from graphpool.ops import segment_sum
-from graphpool.overlap import neighborhood_overlap
+from graphpool.overlap import checked_edges, neighborhood_overlap
 from graphpool.segments import Segments
 
 
@@ -52,7 +54,7 @@ class NCN(nn.Module):
         input_dropout: Of the node features.
         edge_dropout: Share of the edges that are left out of the bags in training.
         head_layers: Hidden layers of :math:`\psi`, 1 or 2.
-        completion_weights: :math:`(\pi, \alpha, s, o)`.
+        completion_weights: :math:`(\pi, \alpha, s, o)` with :math:`\pi > 0` and :math:`\alpha \ge 0`.
         chunk: How many pairs are completed at once, which bounds the memory.
         pool_kwargs: Arguments of the pool, where ``pool`` names or is a class.
 
@@ -79,7 +81,7 @@ class NCN(nn.Module):
         input_dropout: float = 0.0,
         edge_dropout: float = 0.0,
         head_layers: int = 1,
-        completion_weights: tuple[float, float, float, float] = (0.75, 1.0, 4.3, 2.8),
+        completion_weights: Sequence[float] = (0.75, 1.0, 4.3, 2.8),
         chunk: int = 2**16,
         pool_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -88,13 +90,18 @@ class NCN(nn.Module):
         for name, share in shares.items():
             if not 0.0 <= share < 1.0:
                 raise ValueError(f"`{name}` must lie in [0, 1); got {share}.")
+        if encoder is None and in_channels != -1:
+            as_count(in_channels, "in_channels")
+        if not isinstance(encoder, (nn.Module, type(None))):
+            raise TypeError(f"`encoder` must be a module; got {what_came(encoder)}.")
         if head_layers not in (1, 2):
             raise ValueError(f"`head_layers` must be 1 or 2; got {head_layers}.")
         self.in_channels, self.edge_dropout = in_channels, edge_dropout
         self.completion = as_count(completion, "completion", least=0)
-        self.completion_weights, self.chunk = completion_weights, as_count(chunk, "chunk")
+        self.completion_weights = _checked_weights(completion_weights)
+        self.chunk = as_count(chunk, "chunk")
         width = as_count(hidden_channels, "hidden_channels")
-        self._encoder_given = encoder is not None
+        self.hidden_channels, self._encoder_given = width, encoder is not None
         self.encoder = encoder or _Propagation(
             in_channels, width, as_count(num_layers, "num_layers"), input_dropout, dropout
         )
@@ -132,7 +139,14 @@ class NCN(nn.Module):
         """
         if not self._encoder_given:
             check_input(x, "x", self.in_channels, self.encoder)
+        edge_index = checked_edges(edge_index, "edge_index", x.size(0))
+        pairs = checked_edges(pairs, "pairs", x.size(0))
         h = self.encoder(x, edge_index)
+        if h.shape != (x.size(0), self.hidden_channels):
+            raise ValueError(
+                f"`encoder` must give [{x.size(0)}, {self.hidden_channels}], a row of `hidden_channels` for "
+                f"each node; got {what_came(h)}."
+            )
         seen = edge_index
         if self.training and self.edge_dropout:
             seen, _ = dropout_edge(edge_index, self.edge_dropout, force_undirected=True)
@@ -202,6 +216,17 @@ class _Propagation(nn.Module):
         weight = self.linear[0](x.values())
         h = segment_sum(linear.weight.t(), bags, weight=weight, gather=places)
         return self.linear[2](h + linear.bias)
+
+
+def _checked_weights(given: Sequence[float]) -> tuple[float, ...]:
+    weights = tuple(float(w) for w in given)
+    fits = len(weights) == 4 and all(map(math.isfinite, weights))
+    if not fits or weights[0] <= 0 or weights[1] < 0:
+        raise ValueError(
+            "`completion_weights` must be four finite numbers (pi, alpha, scale, offset), pi above 0 and "
+            f"alpha not below; got {given}."
+        )
+    return weights
 
 
 def _dense(before: int, after: int, dropout: float) -> list[nn.Module]:

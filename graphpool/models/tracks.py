@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -154,7 +155,8 @@ class HyperTrack(nn.Module):
         attr = x.new_empty(pairs.size(1), 0) if pair_attr is None else pair_attr
         if attr.shape != (pairs.size(1), self.pair_dim):
             raise ValueError(
-                f"`pair_attr` must have shape [{pairs.size(1)}, {self.pair_dim}]; got {tuple(attr.shape)}."
+                f"`pair_attr` must have shape [{pairs.size(1)}, {self.pair_dim}], as the network was made "
+                f"with pair_dim={self.pair_dim}; got {'none' if pair_attr is None else tuple(attr.shape)}."
             )
         edges = Neighborhoods(torch.cat([pairs, pairs.flip(0)], 1), x.size(0))
         states = [x]
@@ -193,13 +195,22 @@ class HyperTrack(nn.Module):
             track: The bag of each element, ``[N]``, integers; events have bags of their own.
             pair_attr: ``[P, pair_dim]``.
             share: Of the elements that stand for pivots, in [0, 1]; 0 trains the pairs alone.
-            weights: Of the three; published are (0.2, 1, 0.2).
+            weights: Of the three, at least 0; published are (0.2, 1, 0.2).
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: As in :meth:`forward`, or ``track``, ``share`` or ``weights`` are not as above.
         """
         label = as_indices(track, "track")
-        check_one_per("element", x.size(0), "track", label.numel())
+        check_one_per("element", x.size(0), "track", tuple(label.shape))
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"`share` must lie in [0, 1]; got {share}.")
+        if len(weights) != 3 or not all(0.0 <= w < math.inf for w in weights):
+            raise ValueError(
+                f"`weights` must be three finite numbers of at least 0; got {weights}."
+            )
         z, logit = self(x, pairs, pair_attr)
+        pairs = as_indices(pairs, "pairs")
         same = label[pairs[0]] == label[pairs[1]]
         # Both classes weigh the same.
         kinds = Segments(index=same.long(), num_segments=2)
@@ -222,8 +233,19 @@ class HyperTrack(nn.Module):
 
     @torch.no_grad()
     def find(self, x: Tensor, pairs: Tensor, pair_attr: Tensor | None = None) -> Tensor:
-        """The first element of the bag of each, ``[N]``; itself where it belongs to none."""
+        """The first element of the bag of each, ``[N]``; itself where it belongs to none.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: As in :meth:`forward`, or a logit is not a number.
+        """
         z, logit = self(x, pairs, pair_attr)
+        pairs, unclear = as_indices(pairs, "pairs"), logit.isnan()
+        if bool(unclear.any()):
+            raise ValueError(
+                "`x` and `pair_attr` must give each pair a logit; got NaN for elements "
+                f"{pairs[:, unclear][:, 0].tolist()} ({int(unclear.sum())} such pairs)."
+            )
         size, p = x.size(0), logit.sigmoid()
         p, pairs = p[p > self.cut], pairs[:, p > self.cut]
         bag = torch.arange(size, device=x.device)

@@ -17,12 +17,14 @@ from graphpool._arguments import (
     check_one_per,
     what_came,
 )
+from graphpool._debug import values_are_checked
 from graphpool.nn import LayerNorm, check_input
 from graphpool.ops import segment_gather
 from graphpool.ops.neighbors.voxel import voxel_grid
 from graphpool.points.pooling import Pool
 from graphpool.segments import Segments
 
+_CELLS = "integers [V, 3]"
 _AXES = {"x": (0, 1, 2), "y": (1, 0, 2)}
 
 
@@ -170,7 +172,18 @@ class SetAttention(torch.nn.Module):
         )
 
     def forward(self, x: Tensor, encoding: Tensor, sets: Segments) -> Tensor:
-        """Maps voxels ``[V, C]`` with encodings of their places ``[V, C]`` to ``[V, C]``."""
+        """Maps voxels ``[V, C]`` with encodings of their places ``[V, C]`` to ``[V, C]``.
+
+        Raises:
+            TypeError: ``x`` is no tensor, or in another precision than the parameters.
+            ValueError: Sizes do not fit.
+        """
+        check_input(x, "x", self.out.in_features, self)
+        if encoding.shape != x.shape:
+            raise ValueError(
+                f"`encoding` must have the shape of `x`, {tuple(x.shape)}; got {what_came(encoding)}."
+            )
+        check_one_per("voxel", x.size(0), "sets", sets.num_elements)
         if self.attends:
             mixed = self._attend(x, encoding, sets)
         else:
@@ -279,10 +292,15 @@ class DSVT(torch.nn.Module):
 
         Raises:
             TypeError: ``cells`` are no integers, or ``x`` is in another precision than the parameters.
-            ValueError: Sizes do not fit, or a voxel is there twice.
+            ValueError: Sizes do not fit, a voxel is there twice, or in training there is but one.
         """
         check_input(x, "x", self.channels, self.attention)
-        check_one_per("voxel", x.size(0), "cells", cells.size(0))
+        check_one_per("voxel", x.size(0), "cells", as_indices(cells, "cells", _CELLS).size(0))
+        if self.training and x.size(0) == 1:
+            raise ValueError(
+                "`cells` must hold two voxels or more in training, as places are normalised over the batch; "
+                "got 1. Larger batches have more; `eval()` needs no second."
+            )
         count = min(len(self.ends), 2)
         parts = [
             voxel_partition(cells, self.window, self.set_size, segments, shifted=bool(i))
@@ -311,9 +329,13 @@ def _as_window(window: Sequence[int]) -> tuple[int, int, int]:
 
 def _windows(cells: Tensor, window: Sequence[int], shift: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The window of each voxel, and its coordinates there, ``[V, 3]`` each."""
-    cells = as_indices(cells, "cells", "integers [V, 3]")
+    cells = as_indices(cells, "cells", _CELLS)
     if cells.dim() != 2 or cells.size(1) != 3:
         raise ValueError(f"`cells` must have shape [V, 3]; got {what_came(cells)}.")
+    if values_are_checked(cells.device) and cells.numel():
+        low, high = (int(v) for v in cells.aminmax())
+        if not -(2**52) < low <= high < 2**52:
+            raise ValueError(f"`cells` must lie within +-2^52; got {low} to {high}.")
     size = cells.new_tensor(_as_window(window))
     offset = [as_integer(s, "shift") for s in shift]
     if len(offset) != 3:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +15,7 @@ from graphpool.aggr.pyg import pool as pool_with
 from graphpool.aggr.pyg import pooled_width
 from graphpool.aggr.registry import resolve_pool
 from graphpool.nn import perceptron
-from graphpool.ops import segment_mean
+from graphpool.ops import segment_mean, segment_moments
 from graphpool.ops.neighbors.clouds import Clouds, as_clouds, largest_coordinate
 from graphpool.ops.neighbors.search import knn
 from graphpool.points.inputs import check_resolution
@@ -108,7 +110,8 @@ def scene_flow(
 
     with :func:`chamfer_distance` as :math:`C`. A pair leaves the batch when ``patience`` steps have not
     lowered its loss by ``min_delta``. All perceptrons start from the same weights, drawn from PyTorch's
-    generator, so that a pair does what it would do alone. Parameters of a learnable ``pool`` stay as they
+    generator, so that a pair does what it would do alone, and see the points of a pair from the middle of
+    the first cloud: where the origin lies does not matter. Parameters of a learnable ``pool`` stay as they
     are.
 
     Li, Pontes, Lucey, "Neural scene flow prior", NeurIPS 2021.
@@ -134,6 +137,9 @@ def scene_flow(
         ValueError: Sizes do not fit, a coordinate is not finite or too far from the origin for its dtype, an
             argument is out of range, or a loss is not finite.
 
+    Warns:
+        UserWarning: No point of a pair comes near its target, so that its flow says nothing.
+
     Example:
         >>> _ = torch.manual_seed(0)
         >>> pos = torch.rand(60, 3)
@@ -151,8 +157,13 @@ def scene_flow(
         as_count(max_steps, "max_steps"), as_count(patience, "patience"), min_delta,
     )  # fmt: skip
     hidden = [as_count(width, "width")] * as_count(layers, "layers")
-    x, bags = clouds.points, Segments(ptr=clouds.ptr)
-    check_resolution(x, bags, x.dtype, torch.finfo(x.dtype).eps)
+    bags = Segments(ptr=clouds.ptr)
+    check_resolution(clouds.points, bags, clouds.points.dtype, torch.finfo(clouds.points.dtype).eps)
+    # A network at coordinates of kilometres begins with motions of kilometres, which the limit hides.
+    low, high = segment_moments(clouds.points, bags, ("min", "max"))
+    middle = 0.5 * (low + high)
+    clouds, others = (replace(c, points=c.points - middle[c.cloud]) for c in (clouds, others))
+    x = clouds.points
     with torch.inference_mode(False), torch.enable_grad():
         flow, loss = torch.zeros_like(x), x.new_zeros(clouds.num_clouds)
         steps = torch.zeros(clouds.num_clouds, dtype=torch.long, device=x.device)
@@ -161,6 +172,15 @@ def scene_flow(
             _fit(clouds, others, group, start, how, (flow, loss, steps))
     reached = _nearest(x + flow, others.points, bags, Segments(ptr=others.ptr), how.limit)[1]
     matched = segment_mean(reached.to(x.dtype), bags)
+    lost = ((matched == 0) & (clouds.counts > 0) & (others.counts > 0)).nonzero().flatten()
+    if lost.numel():
+        warnings.warn(
+            f"no point of pair {int(lost[0])} comes nearer to the target than the root of `limit`, "
+            f"{math.sqrt(how.limit):g} ({lost.numel()} such pairs of {clouds.num_clouds}): their flow says "
+            "nothing. The coordinates may be in other units, or the clouds too far apart; a larger `limit` "
+            "sees farther.",
+            stacklevel=2,
+        )
     if clouds.perm is not None:
         flow = torch.empty_like(flow).index_copy_(0, clouds.perm, flow)
     return SceneFlow(flow, loss, steps, matched)

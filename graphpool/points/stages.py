@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graphpool import _debug
 from graphpool._compiled import parallel_for
-from graphpool.ops import fused_is_allowed
+from graphpool.ops import fused_is_allowed, standard_deviation
 from graphpool.ops.neighbors.clouds import full_precision
 from graphpool.ops.neighbors.trees import balanced
 from graphpool.points.encoding import adapted, anchors, bells, encoding_matrix, frequencies
@@ -69,7 +69,7 @@ def _scale(count: Tensor, total: Tensor, squares: Tensor, shared: bool) -> Tenso
         count, total, squares = (v.sum().expand_as(v) for v in (count, total, squares))
     # A single entry has no spread: its difference is 0, and 0 stays 0 at any scale.
     variance = (squares - total.square() / count.clamp_min(1)) / (count - 1).clamp_min(1)
-    return 1 / (variance.clamp_min(0).sqrt() + EPS)
+    return 1 / (standard_deviation(variance.clamp_min(0)) + EPS)
 
 
 def _fused(x: Tensor, level: Level, alpha: float, beta: float, shared: bool) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,10 +103,12 @@ def stable_clusters(z: Tensor, environments: Segments, num_clusters: int) -> Ten
         num_clusters: How many clusters, at most ``d``.
 
     Returns:
-        ``[d]``, the cluster of each coordinate; a coordinate that is constant has correlation 0.
+        ``[d]``, the cluster of each coordinate; a coordinate that is constant has correlation 0. An
+        environment of fewer than two graphs says nothing, and does not count.
 
     Raises:
-        ValueError: There are more clusters than coordinates, or sizes do not fit.
+        TypeError: ``z`` is not floating point, or ``environments`` are no segments.
+        ValueError: There are more clusters than coordinates, ``z`` is not finite, or sizes do not fit.
 
     Example:
         >>> z = torch.tensor([[0, 0, 0], [1, 1, 1], [2, 2, 2], [0, 0, 2], [1, 1, 1], [2, 2, 0]])
@@ -113,16 +116,23 @@ def stable_clusters(z: Tensor, environments: Segments, num_clusters: int) -> Ten
         tensor([0, 0, 1])
     """
     num_clusters = as_count(num_clusters, "num_clusters")
-    if z.dim() != 2 or z.size(1) < num_clusters:
+    _checked_vectors(z, None)
+    if z.size(1) < num_clusters:
         raise ValueError(
             f"`num_clusters` must be at most the number of coordinates of `z` [N, d]; got {num_clusters} for "
             f"{what_came(z)}."
         )
-    moment = segment_second_moment(z, environments, center=True)
+    if not isinstance(environments, Segments):
+        raise TypeError(
+            f"`environments` must be graphpool.Segments; got {what_came(environments)}."
+        )
+    check_one_per("graph", z.size(0), "environments", environments.num_elements)
+    moment = segment_second_moment(z, environments, center=True)[environments.counts > 1]
     scale = moment.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
     product = scale.unsqueeze(2) * scale.unsqueeze(1)
     correlation = torch.where(product > 0, moment / torch.where(product > 0, product, 1), 0)
-    distance = (correlation - correlation.mean(0)).square().mean(0).sqrt()
+    count = max(correlation.size(0), 1)
+    distance = (correlation - correlation.sum(0) / count).square().sum(0).div(count).sqrt()
     medoids = [int(distance.sum(1).argmin())]
     while len(medoids) < num_clusters:
         gap = distance[:, medoids].amin(1)
@@ -150,6 +160,18 @@ def _assigned(distance: Tensor, medoids: Tensor) -> Tensor:
     return cluster.scatter(0, medoids, torch.arange(medoids.numel(), device=medoids.device))
 
 
+def _checked_vectors(z: Any, width: int | None) -> None:
+    if not isinstance(z, Tensor) or not z.is_floating_point():
+        raise TypeError(f"`z` must be a floating point tensor [N, d]; got {what_came(z)}.")
+    if z.dim() != 2 or z.size(1) != (z.size(1) if width is None else width):
+        raise ValueError(
+            f"`z` must have shape [N, {'d' if width is None else width}]; got {what_came(z)}."
+        )
+    if not bool(z.isfinite().all()):
+        row = int((~z.isfinite()).any(1).nonzero()[0])
+        raise ValueError(f"`z` must be finite; got a value that is not in row {row}.")
+
+
 class GraphReweighter:
     r"""Learns weights of the graphs of a mini-batch that remove what is spurious between their coordinates.
 
@@ -172,6 +194,7 @@ class GraphReweighter:
         generator: Source of the random cosines.
 
     Raises:
+        TypeError: ``generator`` is none.
         ValueError: A number is too small.
 
     Example:
@@ -199,20 +222,27 @@ class GraphReweighter:
         )
         check_at_least(penalty, "penalty", 0)
         check_at_least(lr, "lr", 0)
+        if not isinstance(generator, (torch.Generator, type(None))):
+            raise TypeError(f"`generator` must be a torch.Generator; got {what_came(generator)}.")
         self.lr, self.penalty, self.generator = lr, penalty, generator
         self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=as_count(memory, "memory", least=0))
         self.clusters: Tensor | None = None
 
     def __call__(self, z: Tensor) -> Tensor:
-        """Weights of the graphs with vectors ``z`` ``[N, d]``.
+        """Weights of the graphs with vectors ``z`` ``[N, d]``, in their dtype; found in float32 at least.
 
         Raises:
-            ValueError: ``z`` has another shape, or another width than those before.
+            TypeError: ``z`` is not floating point.
+            ValueError: ``z`` is not finite, has another shape, or another width than those before.
         """
-        width = self._past[0][0].size(1) if self._past else z.size(-1)
-        if z.dim() != 2 or z.size(1) != width:
-            raise ValueError(f"`z` must have shape [N, {width}]; got {what_came(z)}.")
-        z = z.detach()
+        _checked_vectors(z, self._past[0][0].size(1) if self._past else None)
+        # A copy is an ordinary tensor, even of one that came in inference mode.
+        with torch.inference_mode(False), torch.autocast(z.device.type, enabled=False):
+            return self._weights(
+                z.detach().clone().to(torch.promote_types(z.dtype, torch.float))
+            ).to(z)
+
+    def _weights(self, z: Tensor) -> Tensor:
         before = [weight for _, weight in self._past]
         batches = [*(vectors for vectors, _ in self._past), z]
         seen = torch.cat(batches)

@@ -33,7 +33,7 @@ def test_longer_walks_against_lists_of_walks(graph, depth, targets):
     asked = torch.randint(len(graph), (2, 25), generator=generator).unique(dim=1)
     around = {i: set() for i in graph}
     for j, i in asked.t().tolist():
-        around[i].add(j)
+        around[i] |= {j} - {i}
     if not targets:
         around = {i: set(graph[i]) for i in graph}
 
@@ -90,9 +90,26 @@ def test_what_cannot_be_ranked_is_refused():
     with pytest.raises(ValueError, match="NaN"):
         hits_at(torch.ones(2), torch.tensor([1.0, float("nan")]), k=1)
 
+    with pytest.raises(ValueError, match="`positive` must be a tensor of scores, in one row"):
+        hits_at(torch.ones(2, 1), torch.ones(2), k=1)
+    for beta in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="`beta` must be above 0"):
+            topological_concentration(torch.tensor([[0, 1], [1, 0]]), 2, beta=beta)
+
+
+def test_a_node_in_one_neighbourhood_alone_counts_nothing():
+    leaf = torch.tensor([[0, 1], [1, 0]])
+    assert adamic_adar(leaf, torch.tensor([[0], [0]]), 2).tolist() == [0.0]
+
 
 def test_a_loop_is_no_neighbour():
     graph = nx.Graph([*nx.karate_club_graph().edges(), (0, 0), (5, 5)])
     found = topological_concentration(from_networkx(graph).edge_index, 34)
     wanted = nx.clustering(graph)
     assert found.tolist() == pytest.approx([wanted[v] for v in graph])
+    edges, link = from_networkx(nx.karate_club_graph()).edge_index, torch.tensor([[0, 9], [9, 0]])
+    loop = torch.tensor([[0], [0]])
+    torch.testing.assert_close(
+        topological_concentration(edges, 34, torch.cat([link, loop], 1)),
+        topological_concentration(edges, 34, link),
+    )

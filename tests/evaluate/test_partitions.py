@@ -40,5 +40,7 @@ def test_half_is_no_majority_and_small_bags_count_for_nothing():
 def test_wrong_inputs_are_refused_by_name():
     with pytest.raises(ValueError, match="`true` must have one entry per element"):
         double_majority(torch.arange(3), torch.arange(4))
+    with pytest.raises(ValueError, match="`found` must have one entry per element"):
+        double_majority(torch.zeros(1, 3, dtype=torch.long), torch.arange(3))
     with pytest.raises(TypeError, match="`found` must be an integer tensor"):
         double_majority(torch.rand(3), torch.arange(3))

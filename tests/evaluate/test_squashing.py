@@ -88,6 +88,32 @@ def test_wrong_shapes_are_refused_by_name():
         jacobian_norms(lambda x: x.sum(0), torch.ones(3, 2))
     with pytest.raises(ValueError, match="`values` must have a row"):
         by_distance(torch.ones(2, 9), EDGES)
+    with pytest.raises(TypeError, match="`values` must be floating point"):
+        by_distance(torch.ones(9, 9, dtype=torch.long), EDGES)
+    with pytest.raises(ValueError, match="`nodes` must lie in"):
+        by_distance(torch.ones(1, 9), EDGES, torch.tensor([9]))
+    with pytest.raises(TypeError, match="`x` must be a floating point tensor"):
+        jacobian_norms(lambda x: x, torch.ones(3, 2, dtype=torch.long))
+    with pytest.raises(TypeError, match="`function` must give a tensor"):
+        jacobian_norms(lambda x: (x, x), torch.ones(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"width": 0}, "`width` must be"),
+        ({"largest": -1.0}, "`largest` must be at least 0"),
+        ({"slope": math.nan}, "`slope` must be at least 0"),
+        ({"self_weight": math.nan}, "`self_weight` must be finite"),
+        ({"edge_weight": torch.ones(3)}, "`edge_weight` must have one entry per edge"),
+        ({"edge_weight": torch.full((2,), math.inf)}, "`edge_weight` must be finite"),
+        ({"layers": 400, "width": 4000}, "beyond float64"),
+    ],
+)
+def test_a_bound_of_what_is_no_network_is_refused(given, message):
+    edge = torch.tensor([[0, 1], [1, 0]])
+    with pytest.raises(ValueError, match=message):
+        jacobian_bound(edge, 2, **{"layers": 2, "width": 4, "largest": 1.0, **given})
 
 
 def test_what_is_no_norm_and_no_node_is_refused():

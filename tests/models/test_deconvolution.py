@@ -133,6 +133,14 @@ def test_wrong_inputs_are_refused_by_name():
     value = torch.zeros(6, dtype=torch.double)
     with pytest.raises(ValueError, match="`observed` must have one entry per pair"):
         model(value[:3], pairs, num_nodes=4)
+    with pytest.raises(TypeError, match="`prior` must be torch.float64, as the parameters are"):
+        model(value, pairs, num_nodes=4, prior=value.float())
+    with pytest.raises(ValueError, match="`ways` must be .* of the same 6 pairs"):
+        model(value, pairs, num_nodes=4, ways=wedges(pairs[:, :3], 4))
+    with pytest.raises(
+        ValueError, match=r"`pairs` must join nodes of one graph; got nodes \[0, 2\]"
+    ):
+        model(value, pairs, torch.tensor([0, 0, 1, 1]), num_nodes=4, batch_size=2)
     with pytest.raises(ValueError, match="`diagonal` must have one entry per node"):
         model(value, pairs, num_nodes=4, diagonal=value)
     with pytest.raises(ValueError, match="one that repeats, or a loop"):

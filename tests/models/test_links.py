@@ -1,5 +1,7 @@
 """Neural common neighbours, against loops over pairs in float64."""
 
+import math
+
 import networkx as nx
 import pytest
 import torch
@@ -96,15 +98,32 @@ class OnlyLinear(torch.nn.Module):
         ({"dropout": 1.0}, "`dropout` must lie in"),
         ({"head_layers": 3}, "`head_layers` must be 1 or 2"),
         ({"completion": -1}, "`completion` must be"),
+        ({"completion_weights": (1.0, 1.0, 1.0)}, "`completion_weights` must be four finite"),
+        ({"completion_weights": (0.0, 1.0, 1.0, 1.0)}, "`completion_weights` must be four finite"),
+        ({"completion_weights": (1.0, 1.0, math.nan, 1.0)}, "`completion_weights` must be four"),
+        ({"in_channels": 0}, "`in_channels` must be"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        NCN(4, 8, **kwargs)
+        NCN(**{"in_channels": 4, "hidden_channels": 8, **kwargs})
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_nodes_may_be_any_integers(dtype):
+    model, x = model_of(completion=1), features()
+    found = model(x, EDGES.to(dtype), PAIRS.to(dtype))
+    torch.testing.assert_close(found, model(x, EDGES, PAIRS))
 
 
 def test_wrong_inputs_are_refused_by_name():
     model = model_of()
+    with pytest.raises(TypeError, match="`edge_index` must be an integer tensor"):
+        model(features(), EDGES.double(), PAIRS)
+    with pytest.raises(TypeError, match="`encoder` must be a module"):
+        NCN(4, 8, encoder=3)
+    with pytest.raises(ValueError, match=r"`encoder` must give \[25, 9\]"):
+        NCN(4, 9, encoder=OnlyLinear()).double()(features(), EDGES, PAIRS)
     with pytest.raises(ValueError, match="`x` must have 4 channels"):
         model(torch.zeros(25, 5, dtype=torch.double), EDGES, PAIRS)
     with pytest.raises(ValueError, match="`pairs` must lie in"):

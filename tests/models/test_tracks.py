@@ -217,8 +217,28 @@ def test_wrong_arguments_are_refused_by_name(kwargs, message):
         HyperTrack(3, 8, **kwargs)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_elements_may_be_any_integers(dtype):
+    model, (x, pairs, attr) = model_of(pair_dim=2, cut=0.3, min_size=2), heap()
+    assert torch.equal(model.find(x, pairs.to(dtype), attr), model.find(x, pairs, attr))
+    track = torch.arange(14) // 5
+    losses = [model.loss(x, p, track, attr, share=0.0) for p in (pairs.to(dtype), pairs)]
+    torch.testing.assert_close(*losses)
+
+
 def test_wrong_inputs_are_refused_by_name():
     model, (x, pairs, attr) = model_of(pair_dim=2), heap()
+    with pytest.raises(ValueError, match="made with pair_dim=2; got none"):
+        model(x, pairs)
+    for weights in ((1.0, 1.0), (1.0, 1.0, -1.0), (1.0, 1.0, float("nan"))):
+        with pytest.raises(ValueError, match="`weights` must be three finite numbers"):
+            model.loss(x, pairs, torch.zeros(14, dtype=torch.long), attr, weights=weights)
+    nothing = x.clone()
+    nothing[pairs[0, 0]] = float("nan")
+    with pytest.raises(
+        ValueError, match="`pair_attr` must give each pair a logit; got NaN for elem"
+    ):
+        model.find(nothing, pairs, attr)
     with pytest.raises(ValueError, match="`x` must have 3 channels"):
         model(x[:, :2], pairs, attr)
     with pytest.raises(ValueError, match="`pairs` must lie in"):

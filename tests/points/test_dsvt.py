@@ -193,6 +193,18 @@ def test_refuses_what_makes_no_sense():
         voxel_sets(cells, WINDOW, TAU, axis="z")
     with pytest.raises(ValueError, match="`heads` must divide the number of channels, 8; got 3"):
         DSVT(8, heads=3)
+    with pytest.raises(ValueError, match="`cells` must lie within"):
+        voxel_sets(cells[:2] * 2**60, WINDOW, TAU)
+    layer, sets = SetAttention(8), Segments(ptr=torch.tensor([0, 2]))
+    with pytest.raises(ValueError, match="`encoding` must have the shape of `x`"):
+        layer(torch.zeros(2, 8), torch.zeros(3, 8), sets)
+    with pytest.raises(ValueError, match="`sets` must have one entry per voxel, 3; got 2"):
+        layer(torch.zeros(3, 8), torch.zeros(3, 8), sets)
+    with pytest.raises(ValueError, match="`cells` must hold two voxels or more in training"):
+        DSVT(8)(torch.zeros(1, 8), cells[:1])
+    assert DSVT(8).eval()(torch.zeros(1, 8), cells[:1]).shape == (1, 8)
+    with pytest.raises(TypeError, match="`cells` must be integers"):
+        DSVT(8)(torch.zeros(1, 8), [[0, 0, 0]])
     with pytest.raises(ValueError, match="`x` must have 8 channels"):
         DSVT(8)(torch.randn(2, 4), cells[:2])
     with pytest.raises(ValueError, match="`cells` must have one entry per voxel, 2; got 3"):

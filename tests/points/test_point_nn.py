@@ -222,6 +222,18 @@ def test_coordinates_can_be_differentiated(encoding):
     assert torch.autograd.gradcheck(encoder, (pos,))
 
 
+@pytest.mark.parametrize("statistics", ["cloud", "batch"])
+@pytest.mark.parametrize("encoding", ["fourier", "gaussian", "adaptive"])
+def test_clouds_without_a_spread_have_a_derivative(encoding, statistics):
+    """Points in one place or on a plane, and clouds of so few that a level has one of them left."""
+    encoder = PointNN(channels=12, stages=2, k=4, encoding=encoding, statistics=statistics)
+    flat = torch.rand(20, 3) * torch.tensor([1.0, 1.0, 0.0])
+    for pos in (torch.ones(9, 3), torch.rand(1, 3), torch.rand(2, 3), flat):
+        pos.requires_grad_()
+        encoder(pos).sum().backward()
+        assert bool(pos.grad.isfinite().all())
+
+
 @pytest.mark.parametrize("encoding", ["fourier", "adaptive"])
 def test_threads_do_not_change_a_bit(encoding):
     pos, ptr = torch.randn(3000, 3), torch.arange(0, 3001, 300)

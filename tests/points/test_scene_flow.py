@@ -104,6 +104,8 @@ class TestChamfer:
 
 def fitted_alone(x, y, network, steps, patience, min_delta, limit, both=True):
     """The published algorithm for one pair, with a copy of ``network``; and how many steps it took."""
+    middle = (x.amin(0) + x.amax(0)) / 2
+    x, y = x - middle, y - middle
     g = copy.deepcopy(network)
     h = copy.deepcopy(network)
     parameters = [*g.parameters(), *(h.parameters() if both else ())]
@@ -181,8 +183,25 @@ class TestSceneFlow:
     def test_matched_says_where_nothing_was_near(self):
         (x, a), (y, b) = clouds([6, 6]), clouds([6, 6], seed=1)
         y = torch.cat([y[:6], y[6:] + 100])
-        found = scene_flow(x, y, a, b, max_steps=20, **{**SETTINGS, "limit": 9.0})
+        with pytest.warns(
+            UserWarning, match="pair 1 comes nearer .* `limit`, 3 \\(1 such pairs of 2"
+        ):
+            found = scene_flow(x, y, a, b, max_steps=20, **{**SETTINGS, "limit": 9.0})
         assert found.matched.tolist() == [1.0, 0.0]
+
+    @pytest.mark.parametrize("offset", [100.0, 5_428_000.0])
+    def test_where_the_origin_lies_does_not_matter(self, offset):
+        """Networks that see coordinates of a survey begin with motions of kilometres."""
+        (x, a), shift = clouds([20, 30], scale=0.5), torch.tensor([0.2, -0.1, 0.1], dtype=DOUBLE)
+        far = torch.tensor([[offset, -offset, 3.0], [0.0, offset, 0.0]], dtype=DOUBLE)[a.index]
+        flows = []
+        for place in (torch.zeros_like(x), far):
+            torch.manual_seed(3)
+            found = scene_flow(x + place, x + shift + place, a, a, max_steps=200, **SETTINGS)
+            flows.append(found.flow)
+        # Chaotic: 200 steps make much of the last bits of the coordinates.
+        torch.testing.assert_close(flows[0], flows[1], atol=0.02, rtol=0)
+        assert float((flows[1] - shift).norm(dim=1).mean()) < 0.05
 
     @pytest.mark.parametrize("pool", ["sum", "max", "softmax", "median", "gnp", "attsets"])
     def test_any_pool_reduces_the_distances(self, pool):

@@ -122,6 +122,45 @@ def test_past_batches_count_and_are_forgotten():
     torch.testing.assert_close(alone(numbers(1, 4)), torch.ones(1).double())
 
 
+def test_an_environment_of_one_graph_says_nothing():
+    z, one = numbers(30, 5), numbers(1, 5, seed=1)
+    found = stable_clusters(z, Segments.from_counts(torch.tensor([10, 20])), 3)
+    more = Segments.from_counts(torch.tensor([10, 0, 20, 1]))
+    assert torch.equal(stable_clusters(torch.cat([z, one]), more, 3), found)
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+def test_weights_of_half_precision_are_found_in_float32(dtype):
+    """As readouts give them under autocast; Adam's steps in half precision divide 0 by 0."""
+    for z in (torch.ones(32, 6).to(dtype), numbers(32, 6).to(dtype)):
+        made = [
+            GraphReweighter(3, steps=9, generator=torch.Generator().manual_seed(0)) for _ in "ab"
+        ]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = made[0](z)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, made[1](z.float()).to(dtype))
+
+
+def test_weights_are_found_in_inference_mode_too():
+    made = [GraphReweighter(2, steps=5, generator=torch.Generator().manual_seed(0)) for _ in "ab"]
+    with torch.inference_mode():
+        found = made[0](numbers(20, 4))
+    torch.testing.assert_close(found.clone(), made[1](numbers(20, 4)))
+
+
+def test_what_is_no_number_does_not_reach_later_batches():
+    reweighter, bad = GraphReweighter(2), numbers(8, 4)
+    bad[3, 1] = math.nan
+    with pytest.raises(ValueError, match="`z` must be finite; got a value that is not in row 3"):
+        reweighter(bad)
+    assert bool(reweighter(numbers(8, 4)).isfinite().all())
+    with pytest.raises(TypeError, match="`z` must be a floating point tensor"):
+        reweighter(bad.long())
+    with pytest.raises(TypeError, match="`generator` must be a torch.Generator"):
+        GraphReweighter(2, generator=3)
+
+
 def test_what_does_not_fit_is_refused_by_name():
     u = torch.ones(4, 2, 3)
     for call, message in [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from graphpool._arguments import as_count, as_indices, what_came
+from graphpool._arguments import as_count, as_indices, check_one_per, what_came
 from graphpool.segments import Segments
 
 
@@ -41,6 +41,8 @@ class Perceptrons:
         vectors: Sequence[Tensor],
         numbers: Sequence[Tensor] | None = None,
     ) -> None:
+        if any(isinstance(each, int) for each in widths):
+            raise TypeError(f"`widths` must hold a sequence for each architecture; got {widths!r}.")
         self.widths = tuple(tuple(as_count(w, "widths") for w in each) for each in widths)
         self.vectors = tuple(vectors)
         if not self.vectors or len(self.widths) != len(self.vectors):
@@ -74,19 +76,23 @@ class Perceptrons:
         """Reads modules: their linear layers, in the order in which they stand in each.
 
         Raises:
-            ValueError: A module has other parameters, a layer without a bias, or layers that do not follow on
-                one another.
+            TypeError: ``modules`` are no sequence of modules.
+            ValueError: There are none; or one has fewer than two linear layers, other parameters, a layer
+                without a bias or one that stands in it twice, or layers that do not follow on one another.
         """
+        alone = isinstance(modules, nn.Module) and not isinstance(modules, nn.ModuleList)
+        modules = [] if alone else list(modules)
+        if alone or not all(isinstance(m, nn.Module) for m in modules):
+            raise TypeError("`modules` must be a list of modules; got one alone, or what is none.")
+        if not modules:
+            raise ValueError("`modules` must hold a network at least; got none.")
         found: dict[tuple[int, ...], list[int]] = {}
         for number, module in enumerate(modules):
-            layers = [m for m in module.modules() if isinstance(m, nn.Linear)]
-            widths = (*(m.in_features for m in layers[:1]), *(m.out_features for m in layers))
-            held = sum(p.numel() for p in module.parameters())
-            chained = all(a.out_features == b.in_features for a, b in pairwise(layers))
-            if not chained or held != sum((a + 1) * b for a, b in pairwise(widths)):
+            widths, wrong = _read(module)
+            if wrong:
                 raise ValueError(
-                    "`modules` must be perceptrons: linear layers with biases, one after the other, and no "
-                    f"other parameters; got {module} at position {number}."
+                    "`modules` must be perceptrons: two linear layers or more, with biases, one after the "
+                    f"other, and no other parameters; got, at position {number}, {wrong}."
                 )
             found.setdefault(widths, []).append(number)
         vectors = [
@@ -128,6 +134,29 @@ class Perceptrons:
         return f"{type(self).__name__}({len(self)} networks, {', '.join(kinds)})"
 
 
+def _read(module: nn.Module) -> tuple[tuple[int, ...], str]:
+    """The widths of a perceptron, and why it is none."""
+    # Also those that stand in it twice: what is computed twice is not what is written once.
+    layers = [
+        m for _, m in module.named_modules(remove_duplicate=False) if isinstance(m, nn.Linear)
+    ]
+    widths = (*(m.in_features for m in layers[:1]), *(m.out_features for m in layers))
+    own = {id(p) for m in layers for p in m.parameters(recurse=False)}
+    others = [name for name, p in module.named_parameters() if id(p) not in own]
+    wrong = ""
+    if others:
+        wrong = f"a {type(module).__name__} with the parameter '{others[0]}'"
+    elif len(layers) < 2:
+        wrong = f"a {type(module).__name__} with {len(layers)} linear layers"
+    elif any(m.bias is None for m in layers):
+        wrong = "a layer without a bias; give it one of zeros"
+    elif len(own) < 2 * len(layers):
+        wrong = "a layer, or a weight, that stands in it twice"
+    elif any(a.out_features != b.in_features for a, b in pairwise(layers)):
+        wrong = f"layers that do not follow on one another, {', '.join(map(str, layers))}"
+    return widths, wrong
+
+
 class WeightTable:
     r"""One row for each weight and bias of a batch of perceptrons.
 
@@ -140,9 +169,9 @@ class WeightTable:
     Rows stand in this order: those in slots, those between hidden neurons, layer by layer, biases of outputs.
 
     Args:
-        networks: The perceptrons. in_features, out_features, num_layers: As many inputs, outputs and layers
-        as one of them may have. What a
-            network has less are roles without rows.
+        networks: The perceptrons.
+        in_features, out_features, num_layers: As many inputs, outputs and layers as one of them may have.
+            What a network has less are roles without rows.
 
     Attributes:
         x: The values ``[E, 1]``.
@@ -155,13 +184,17 @@ class WeightTable:
         neurons, inner: How many hidden neurons each layer has, and weights between two of them.
 
     Raises:
+        TypeError: ``networks`` are no perceptrons, or a number is no integer.
         ValueError: A network has more.
     """
 
     def __init__(
         self, networks: Perceptrons, in_features: int, out_features: int, num_layers: int
     ) -> None:
+        if not isinstance(networks, Perceptrons):
+            raise TypeError(f"`networks` must be Perceptrons; got {what_came(networks)}.")
         most = {"in_features": in_features, "out_features": out_features, "num_layers": num_layers}
+        most = {name: as_count(limit, name) for name, limit in most.items()}
         for widths in networks.widths:
             found = (widths[0], widths[-1], len(widths) - 1)
             for (name, limit), has in zip(most.items(), found, strict=True):
@@ -169,7 +202,7 @@ class WeightTable:
                     raise ValueError(
                         f"`{name}` must be at least {has}, as a network has so many; got {limit}."
                     )
-        self.networks = networks
+        self.networks, self.sizes = networks, tuple(most.values())
         slots, depth, size = 1 + in_features + out_features, num_layers - 1, len(networks)
         parts, layers, hidden = [], [], 0
         for widths, vectors, numbers in zip(
@@ -214,7 +247,12 @@ class WeightTable:
         self.places = Segments(index=network * total + role, num_segments=size * total)
 
     def unpack(self, y: Tensor) -> list[Tensor]:
-        """Rows ``[E, C]`` as one ``[n, C]`` for each network, in the layout of :class:`Perceptrons`."""
+        """Rows ``[E, C]`` as one ``[n, C]`` for each network, in the layout of :class:`Perceptrons`.
+
+        Raises:
+            ValueError: There are more rows, or fewer.
+        """
+        check_one_per("entry", len(self.perm), "y", y.size(0))
         flat = torch.empty_like(y).index_copy(0, self.perm, y)
         found: dict[int, Tensor] = {}
         groups = self.networks.vectors

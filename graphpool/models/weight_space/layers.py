@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from graphpool._arguments import as_count
+from graphpool._arguments import as_count, check_one_per
 from graphpool.aggr.pyg import pool as pool_bags
 from graphpool.aggr.pyg import pooled_width
 from graphpool.aggr.registry import resolve_pool
@@ -134,8 +134,14 @@ class DWSLayer(nn.Module):
         reset(*self.children())
 
     def forward(self, x: Tensor, table: WeightTable) -> Tensor:
-        """From rows ``[E, in_channels]`` to rows ``[E, out_channels]``."""
+        """From rows ``[E, in_channels]`` to rows ``[E, out_channels]``.
+
+        Raises:
+            TypeError: ``x`` is no tensor, or in another precision than the parameters.
+            ValueError: ``x`` has other rows than the table, or another width.
+        """
         check_input(x, "x", self.in_channels, self.common)
+        check_one_per("entry", len(table.x), "x", x.size(0))
         after = self.out_channels
         slotted, inner, biases = x.split(table.kinds)
         arriving = pool_bags(self.arriving, inner, table.columns)

@@ -114,10 +114,10 @@ class DWSNet(nn.Module):
                 f"`networks` must be Perceptrons or a WeightTable; got {what_came(networks)}."
             )
         table = networks if isinstance(networks, WeightTable) else self.table(networks)
-        if table.roles.num_segments != num_roles(*self.sizes):
+        if table.sizes != self.sizes:
             raise ValueError(
-                f"`networks` must be a table for in_features, out_features, num_layers = {self.sizes}, with "
-                f"{num_roles(*self.sizes)} roles; got one with {table.roles.num_segments}."
+                f"`networks` must be a table for in_features, out_features, num_layers = {self.sizes}; got "
+                f"one for {table.sizes}."
             )
         x = self.norms[0](table.x, table.roles) if self.norms else table.x
         for i, layer in enumerate(self.layers):

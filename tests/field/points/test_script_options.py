@@ -71,6 +71,27 @@ def test_errors_of_the_library_reach_the_person_as_options(run, options, message
     assert "`" not in said
 
 
+@pytest.mark.parametrize(
+    ("script", "options", "message"),
+    [
+        ("scene_flow", ("--seeds", "0"), "--seeds must be at least 1; got 0"),
+        ("scene_flow", ("--noise", "-1"), "--noise must not be negative; got -1.0"),
+        ("scene_flow", ("--pools", "meen"), "--pools: Unknown aggregation 'meen'"),
+        ("voxel_transformer", ("--models", "foo"), "--models must be mlp, window, dsvt:attention"),
+        ("voxel_transformer", ("--models", "dsvt:meen"), "--models: Unknown aggregation 'meen'"),
+        ("reweighting", ("--shares", "2"), "--shares must lie in [0, 1]; got 2.0"),
+        ("reweighting", ("--clusters", "99"), "--clusters must be at most --hidden, 32; got 99"),
+        ("link_prediction", ("--graph", "no.npz"), "--graph must be blocks, preferential, or an"),
+        ("track_finding", ("--noise", "1.5"), "--noise must lie in [0, 1); got 1.5"),
+        ("expressiveness", ("--tables", "pairs", "--sets", "foo"), "--sets must be out of CSL, "),
+    ],
+)
+def test_what_a_script_cannot_do_is_said_by_its_option(run, script, options, message):
+    code, said = run(ROOT / "examples" / f"{script}.py", "--quick", *options)
+    assert code == 2
+    assert message in said.splitlines()[-1]
+
+
 def test_arguments_of_the_library_become_options(run, tmp_path):
     folder = tmp_path / "own"
     for split in ("train", "test"):

@@ -243,12 +243,36 @@ def test_parameters_start_afresh():
 
 
 def test_what_cannot_be_read_is_refused_by_name():
-    with pytest.raises(ValueError, match="`modules` must be perceptrons"):
+    with pytest.raises(
+        ValueError, match="`modules` must be perceptrons.* bias; give it one of zeros"
+    ):
         Perceptrons.of([nn.Sequential(nn.Linear(2, 3, bias=False), nn.Linear(3, 1))])
-    with pytest.raises(ValueError, match="`modules` must be perceptrons"):
+    with pytest.raises(
+        ValueError, match="`modules` must be perceptrons.* the parameter '1.weight'"
+    ):
         Perceptrons.of([nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))])
-    with pytest.raises(ValueError, match="`vectors` must have shape"):
+    with pytest.raises(ValueError, match="at position 0, a Linear with 1 linear layers"):
         Perceptrons.of([nn.Linear(2, 3)])
+    with pytest.raises(ValueError, match="`modules` must hold a network"):
+        Perceptrons.of([])
+    with pytest.raises(TypeError, match="`modules` must be a list of modules"):
+        Perceptrons.of(perceptron(2, 3, 1))
+    twice = nn.Linear(3, 3)
+    with pytest.raises(ValueError, match="that stands in it twice"):
+        Perceptrons.of([nn.Sequential(nn.Linear(2, 3), twice, nn.ReLU(), twice, nn.Linear(3, 1))])
+    with pytest.raises(ValueError, match="do not follow on one another"):
+        Perceptrons.of([nn.Sequential(nn.Linear(2, 3), nn.Linear(4, 1))])
+    with pytest.raises(TypeError, match="`widths` must hold a sequence"):
+        Perceptrons((1, 1, 1), [torch.zeros(2, 4)])
+    with pytest.raises(ValueError, match=r"`vectors` must have shape \[k, 4\]"):
+        Perceptrons([(1, 1, 1)], [torch.zeros(2, 5)])
+    table = WeightTable(Perceptrons.of([perceptron(2, 3, 1)]), 2, 1, 2)
+    with pytest.raises(ValueError, match="`y` must have one entry per entry, 13; got 5"):
+        table.unpack(torch.zeros(5, 1))
+    with pytest.raises(ValueError, match="`x` must have one entry per entry, 13; got 5"):
+        DWSLayer(1, 2, 2, 1, 2)(torch.zeros(5, 1), table)
+    with pytest.raises(TypeError, match="`in_features` must be an int"):
+        WeightTable(table.networks, 2.0, 1, 2)
     with pytest.raises(TypeError, match="`vectors` must be floating"):
         Perceptrons([(1, 1, 1)], [torch.zeros(2, 4, dtype=torch.long)])
     with pytest.raises(ValueError, match="one matrix for each"):
