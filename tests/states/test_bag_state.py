@@ -401,7 +401,8 @@ def test_norms_and_sums_of_one_reading(count):
 
 
 @pytest.mark.parametrize(
-    "values", [[2, -math.inf, -3, 4], [2, math.inf, -math.inf, 4], [math.inf, 0, 3, 4], [0, 0, 3, 4]]
+    "values",
+    [[2, -math.inf, -3, 4], [2, math.inf, -math.inf, 4], [math.inf, 0, 3, 4], [0, 0, 3, 4]],
 )
 def test_a_product_with_infinite_factors(values):
     x = torch.tensor(values, dtype=torch.float64).unsqueeze(1).requires_grad_()
