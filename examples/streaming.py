@@ -70,7 +70,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.quick:
         args.elements, args.train_elements, args.patches, args.seconds = 300_000, 40_000, 500, 0.5
-        args.bags, args.test_bags, args.steps, args.merges = 10, 10, 3000, 30_000
+        args.bags, args.test_bags, args.steps, args.merges = 10, 10, 60_000, 30_000
     return args
 
 
