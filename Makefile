@@ -54,7 +54,7 @@ $(STAMPS)/compiled: $(STAMPS)/base tools/build_compiled.sh
 	if tools/build_compiled.sh $(PY); then touch $@; else [ $$? -eq 3 ]; fi
 
 $(STAMPS)/all: $(STAMPS)/tools $(STAMPS)/compiled
-	$(INSTALL) -q --no-build-isolation -e '.[viz,open3d,formats,data,dask,test,interop,bench,docs,dev]'
+	$(INSTALL) -q --no-build-isolation -e '.[viz,open3d,formats,data,dask,sketches,test,interop,bench,docs,dev]'
 	touch $@
 
 # --- what people run ---------------------------------------------------------------------------

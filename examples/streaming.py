@@ -3,6 +3,7 @@
 python examples/streaming.py                      # all parts, small
 python examples/streaming.py --parts memory --elements 1000000000
 python examples/streaming.py --parts digits --patches 100000 --seconds 600
+python examples/streaming.py --parts window errors --steps 10000000 --merges 10000000 --lidar sweep.bin
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from _common import format_table, make_parser, out_dir
@@ -24,6 +26,7 @@ from _scripts import peak_memory
 from _scripts import run as run_script
 from _streaming_digits import compare
 from _streaming_jobs import CHANNELS, POOLS, ROWS, generated
+from _streaming_numbers import fixed_point, merged_one_by_one, ranges, windows
 from torch import nn
 from tqdm import tqdm
 
@@ -59,14 +62,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=100, help="patches of a sample")
     parser.add_argument("--seeds", type=int, default=1, help="of training on digits")
     parser.add_argument("--processes", type=int, nargs="+", default=[2], help="to compare with one")
-    parser.add_argument("--steps", type=int, default=1500, help="of the window")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="of the window")
+    parser.add_argument("--lidar", type=Path, help="a sweep of KITTI (.bin) for the window")
     parser.add_argument(
-        "--merges", type=int, default=4000, help="most merges whose error is measured"
+        "--merges", type=int, default=1_000_000, help="most merges whose error is measured"
     )
     args = parser.parse_args(arguments)
     if args.quick:
         args.elements, args.train_elements, args.patches, args.seconds = 300_000, 40_000, 500, 0.5
-        args.bags, args.test_bags, args.steps, args.merges = 10, 10, 200, 300
+        args.bags, args.test_bags, args.steps, args.merges = 10, 10, 60_000, 30_000
     return args
 
 
@@ -168,86 +172,66 @@ def shards(args: argparse.Namespace) -> None:
 
 @torch.no_grad()
 def window(args: argparse.Namespace) -> None:
-    """Standard deviations of the ranges in the last columns of a sweep, of which one is a false return."""
-    g, width, height = torch.Generator().manual_seed(args.seed), 100, 32
-    angle = torch.arange(args.steps).unsqueeze(1) / 200
-    sweep = 20 + 5 * angle.sin() + 0.05 * torch.randn(args.steps, height, generator=g)
-    sweep[args.steps // 3, 7] = 1e6
-    columns = sweep.unsqueeze(2).unbind(0)
-    exact = torch.stack(
-        [
-            torch.cat(columns[max(0, i - width + 1) : i + 1]).double().std(correction=0)
-            for i in range(args.steps)
-        ]
+    """Deviations of the last ranges of a sweep, over and over, in which one return is false."""
+    width, r = 1000, ranges(args.lidar, seed=args.seed)
+    rows = windows(r, width, args.steps)
+    headers = ["deviation of a window", "per step", "worst error (m)", "at the end", "none"]
+    where = "generated" if args.lidar is None else args.lidar.name
+    print(
+        f"\nlast {width} of {len(r):,} ranges ({where}), one of them false, {args.steps:,} steps, compiled\n"
+        f"{format_table(rows, headers)}"
     )
-    pool, found, took = aggr.Std(), {}, {}
-    for name in (
-        "float32, added and taken out",
-        "float64, added and taken out",
-        "two stacks",
-        "anew",
-    ):
-        start, values = time.perf_counter(), []
-        sums, queue = (
-            torch.zeros(3, dtype=torch.float64 if "64" in name else torch.float32),
-            Window(pool),
-        )
-        for i, column in enumerate(columns):
-            old = columns[i - width] if i >= width else None
-            if name == "two stacks":
-                queue.push(column)
-                if old is not None:
-                    queue.pop()
-                values.append(queue.state().result(torch.float64))
-            elif name == "anew":
-                values.append(pool(torch.cat(columns[max(0, i - width + 1) : i + 1])))
-            else:
-                for sign, part in ((1, column), (-1, old)):
-                    if part is not None:
-                        v = part.to(sums.dtype) - 20
-                        sums += sign * torch.stack(
-                            [torch.ones_like(v).sum(), v.sum(), v.square().sum()]
-                        )
-                values.append(((sums[2] - sums[1] ** 2 / sums[0]) / sums[0]).sqrt())
-        took[name] = (time.perf_counter() - start) / args.steps
-        found[name] = torch.stack([v.double().flatten()[0] for v in values])
-    after = args.steps // 3 + width
-    rows = []
-    for name, values in found.items():
-        apart = ((values - exact) / exact).abs()[after:]
-        wrong = float(apart.isnan().double().mean())
-        worst = f"{float(apart.nan_to_num(0).max()):.0e}" + (
-            f", {100 * wrong:.0f} % NaN" if wrong else ""
-        )
-        rows.append([name, f"{1e6 * took[name]:.0f} us", worst])
-    headers = ["window", "per step", "worst error after the false return has left"]
-    print(f"\n{width} columns of a sweep, {args.steps:,} steps\n{format_table(rows, headers)}")
+    pool, queue, x = aggr.Std(), Window(aggr.Std()), torch.from_numpy(r).unsqueeze(1)
+    steps, took, apart = min(args.steps, 3 * width), {"two stacks": 0.0, "computed anew": 0.0}, 0.0
+    for i in range(steps):
+        start = time.process_time()
+        queue.push(x[i : i + 1])
+        if i >= width:
+            queue.pop()
+        found = queue.result()
+        middle = time.process_time()
+        anew = pool(x[max(0, i - width + 1) : i + 1])
+        took["two stacks"] += middle - start
+        took["computed anew"] += time.process_time() - middle
+        apart = max(apart, float(((found - anew).abs() / anew.clamp(min=1e-3)).max()))
+    rows = [[name, f"{1e6 * total / steps:.0f} us"] for name, total in took.items()]
+    print(f"\nthe same by states, {steps:,} steps; at most {apart:.0e} apart\n"
+          f"{format_table(rows, ['window', 'per step'])}")  # fmt: skip
 
 
 @torch.no_grad()
 def errors(args: argparse.Namespace) -> None:
     """The variance of N(100, 1), one element per merge."""
-    x = 100 + torch.randn(args.merges, 1, generator=torch.Generator().manual_seed(args.seed))
+    x = 100 + torch.randn(args.merges, generator=torch.Generator().manual_seed(args.seed))
     powers = {int(10 ** (k / 4)) for k in range(4, 40)}
     at = sorted({n for n in powers if n < args.merges} | {args.merges})
-    exact = {n: x[:n].double().var(correction=0) for n in at}
-    curves: dict[str, list[float]] = {}
-    for name, kind in FORMATS.items():
-        state = aggr.Var().begin(1, **kind)
-        if "fixed" in name:
-            state = aggr.Var().begin(1).add(x).fixed_point(36)
-        curves[name] = []
-        for n, piece in enumerate(tqdm(x.split(1), desc=name, leave=False), start=1):
+    # NumPy adds in pairs: right to the last digits, where one after the other is not.
+    exact = np.array([x[:n].numpy().astype(np.float64).var() for n in at])
+    few = [n for n in at if n <= 100]
+    curves, apart = {}, 0.0
+    for name, kind in tqdm(FORMATS.items(), desc="formats", leave=False):
+        v = x.to(kind.get("dtype", torch.float64)).numpy()
+        if name == "int64, fixed point":
+            found = fixed_point(v, np.array(at), 36)
+            state = aggr.Var().begin(1).add(x[: few[-1], None].double()).fixed_point(36)
+        else:
+            found = merged_one_by_one(v, np.array(at), kind.get("compensated", False))
+            state = aggr.Var().begin(1, **kind)
+        curves[name] = np.abs(found / exact - 1).tolist()
+        for n, piece in enumerate(x[: few[-1], None].split(1), start=1):
             state.add(piece)
-            if n in exact:
-                found = state.result(torch.float64)
-                curves[name].append(abs(float(found / exact[n]) - 1))
+            if n in few:
+                value = float(state.result(torch.float64)) / exact[at.index(n)] - 1
+                apart = max(apart, abs(abs(value) - curves[name][at.index(n)]))
     rows = [
         [name, *(f"{errors[at.index(n)]:.0e}" for n in (at[len(at) // 2], at[-1]))]
         for name, errors in curves.items()
     ]
     headers = ["sums in", f"{at[len(at) // 2]:,} merges", f"{at[-1]:,} merges"]
-    print(f"\nrelative error of a variance\n{format_table(rows, headers)}")
+    print(
+        f"\nrelative error of a variance, compiled; those of states differ by at most {apart:.0e} up to "
+        f"{few[-1]} merges\n{format_table(rows, headers)}"
+    )
     draw_errors(at, curves, out_dir(args) / "streaming_errors.png")
 
 

@@ -60,6 +60,7 @@ PACKAGES: dict[str, Package] = {
     "matplotlib": Package("viz", "pictures", _extra("viz")),
     "networkx": Package("viz", "layouts of graphs", _extra("viz")),
     "dask": Package("dask", "pooling arrays that lie on a cluster", _extra("dask")),
+    "datasketches": Package("sketches", "quantiles of bags in pieces", _extra("sketches")),
     "tgp": Package(
         "interop", "more ways to coarsen", _extra("interop"), distribution="torch-geometric-pool"
     ),

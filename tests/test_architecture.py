@@ -40,6 +40,7 @@ OPTIONAL |= {
     "h5py",
     "trimesh",
     "dask",
+    "datasketches",
     "mil",
     "tgp",
     "sklearn",

@@ -44,7 +44,7 @@ from graphpool.ops.order import (
     segment_sort,
     segment_topk,
 )
-from graphpool.ops.power import segment_mixed_means, segment_power
+from graphpool.ops.power import norms_and_sums, segment_mixed_means, segment_power
 from graphpool.ops.primitives import with_value
 from graphpool.ops.product import segment_product
 from graphpool.ops.reference import standard_deviation
@@ -73,6 +73,7 @@ __all__ = [
     "explain",
     "fused_is_allowed",
     "gathered",
+    "norms_and_sums",
     "segment_cumsum",
     "segment_gather",
     "segment_logsumexp",

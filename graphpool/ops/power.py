@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from graphpool import _debug
 from graphpool._arguments import check_one_of, what_came
 from graphpool.ops import reference as composed
-from graphpool.ops.dispatch import fused
+from graphpool.ops.dispatch import OPERATORS, fused
 from graphpool.ops.inputs import (
     Gather,
     channel_parameter,
@@ -175,6 +177,33 @@ def segment_mixed_means(
     )
     n = composed.sizes(segments, working_weight(weight, x), norms.dtype)
     return composed.mixed(norms.unbind(1), mean, size, mix, growth, n).to(x.dtype)
+
+
+def norms_and_sums(
+    x: Tensor, segments: Segments, exponents: Tensor
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """What :func:`segment_mixed_means` is made of, from one reading, without a derivative:
+    logs of both plain norms ``[S, 2, C]``, the sums of the elements and those of their sizes ``[S, C]``.
+
+    ``None`` where no kernel gives them; an infinite element shows in the sums of sizes, and not in the norms.
+
+    Args:
+        x: Elements ``[E, C]``, float32 or float64.
+        segments: The bags.
+        exponents: ``[2]``, one above 0 and one below.
+
+    Example:
+        >>> ones = torch.ones(8, 1)
+        >>> found = norms_and_sums(ones, Segments(ptr=torch.tensor([0, 8])), torch.tensor([1.0, -1.0]))
+        >>> found is None or [v.flatten().tolist() for v in found[1:]]
+        [[8.0], [8.0]]
+    """
+    if x.device.type != "cpu" or not fused("segment_mixed_means", x):
+        return None
+    inputs = (x.contiguous(), exponents.to(x.dtype), x.new_zeros(3, x.size(1)), x.new_zeros(1))
+    with torch.no_grad():
+        _, kept, _ = OPERATORS["segment_mixed_means"].results(inputs, segments, None, None)
+    return kept[:, :2] * math.log(2), kept[:, 2], kept[:, 3]
 
 
 def _rows(exponent: Tensor, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from graphpool.states.families import (
 from graphpool.states.mergeable import Mapped, Mergeable, Several, Tensors, size_of
 from graphpool.states.powers import Powers, magnitude
 from graphpool.states.processes import average_gradients
+from graphpool.states.quantiles import QuantileSketch, exact_quantile
 from graphpool.states.streams import stream
 from graphpool.states.window import Window
 
@@ -28,11 +29,13 @@ __all__ = [
     "Mapped",
     "Mergeable",
     "Powers",
+    "QuantileSketch",
     "Several",
     "Sums",
     "Tensors",
     "Window",
     "average_gradients",
+    "exact_quantile",
     "from_dask",
     "magnitude",
     "size_of",

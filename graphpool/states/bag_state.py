@@ -320,11 +320,11 @@ class BagState(Held):
         elif x.size(1) != self._width:
             raise ValueError(f"`x` must have {self._width} channels, as before; got {x.size(1)}.")
         self._like = self._like or x.dtype
-        seen = {
-            name: value.to(self.dtype) if exact else working(value)
-            for name, value in self.form.encode(x).items()
-        }
-        return seen, segments, weight
+        found = self.form.encode(x)
+        # What several parts see is turned once.
+        wide = {id(value): value for value in found.values()}
+        wide = {key: v.to(self.dtype) if exact else working(v) for key, v in wide.items()}
+        return {name: wide[id(value)] for name, value in found.items()}, segments, weight
 
     def _sums(self, seen: Tensors, segments: Segments, weight: Tensor | None) -> Tensors:
         sums = self.form.sums(seen, segments, weight, self.reference)

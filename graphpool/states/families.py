@@ -46,6 +46,8 @@ class Sums(Mergeable):
     ) -> None:
         self._finish, self._encode = finish, encode
         self.integers, self.of_weight = integers, of_weight
+        if encode is as_is and type(self) is Sums:
+            self.shares = (Sums, of_weight)
 
     def terms(self, seen: Tensors, at: Tensors) -> Tensors:
         return seen
@@ -76,6 +78,8 @@ class Central(Mergeable):
     ) -> None:
         self._finish, self._encode = finish, encode
         self.outer, self.centred = outer, centred
+        if encode is as_is and type(self) is Central:
+            self.shares = (Central, outer, centred)
 
     def reference(self, seen: Tensors, segments: Segments, weight: Tensor | None) -> Tensors:
         x = seen["x"].detach()

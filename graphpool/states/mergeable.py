@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 from torch import Tensor, where
 
@@ -39,6 +39,8 @@ class Mergeable(ABC):
     """Whether sums of integers are sums that the pool can use."""
     of_weight = True
     """Whether there is a derivative by the weights of the elements."""
+    shares: Hashable = None
+    """What pools with the same sums have in common: side by side, they keep them once."""
 
     _encode: Encoder = staticmethod(as_is)
 
@@ -153,13 +155,20 @@ class Several(Mergeable):
         self, parts: Mapping[str, Mergeable], combine: Callable[[Tensors, Tensors], Tensor]
     ) -> None:
         self.parts, self.combine = dict(parts), combine
+        first: dict[Hashable, str] = {}
+        # Whose sums each part reads: those of the first of its kind.
+        self.source = {
+            name: name if part.shares is None else first.setdefault(part.shares, name)
+            for name, part in self.parts.items()
+        }
+        self.kept = {name: part for name, part in self.parts.items() if self.source[name] == name}
         self.removable = all(part.removable for part in self.parts.values())
         self.integers = all(part.integers for part in self.parts.values())
 
     def _each(self, call: Callable[..., Tensors], *given: Tensors) -> Tensors:
-        """``call`` of each part, on its share of each dictionary."""
+        """``call`` of each part that keeps sums, on its share of each dictionary."""
         found = {}
-        for name, part in self.parts.items():
+        for name, part in self.kept.items():
             shares = (_share(tensors, name) for tensors in given)
             found.update({f"{name}.{key}": v for key, v in call(part, *shares).items()})
         return found
@@ -186,7 +195,7 @@ class Several(Mergeable):
     ) -> tuple[Tensors, Tensors]:
         found = {
             name: part.piece(_share(seen, name), segments, weight)
-            for name, part in self.parts.items()
+            for name, part in self.kept.items()
         }
         reference, sums = (
             {f"{name}.{key}": v for name, both in found.items() for key, v in both[i].items()}
@@ -197,7 +206,7 @@ class Several(Mergeable):
     def covers(self, reference: Tensors, own: Tensors) -> bool:
         return all(
             part.covers(_share(reference, name), _share(own, name))
-            for name, part in self.parts.items()
+            for name, part in self.kept.items()
         )
 
     def rebase(self, sums: Tensors, old: Tensors, new: Tensors) -> Tensors:
@@ -214,7 +223,7 @@ class Several(Mergeable):
 
     def finish(self, sums: Tensors, reference: Tensors) -> Tensor:
         results = {
-            name: part.finish(_share(sums, name), _share(reference, name))
+            name: part.finish(*(_share(held, self.source[name]) for held in (sums, reference)))
             for name, part in self.parts.items()
         }
         return self.combine(results, sums)

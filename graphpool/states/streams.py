@@ -115,7 +115,7 @@ class _Run:
         """Elements, bags and weights of one piece after the other."""
         pieces: Any = self.pieces if isinstance(self.pieces, Iterable) else self.pieces()
         for number, piece in enumerate(tqdm(pieces, desc=name, disable=not self.progress)):
-            given, bag, weight = _parts(piece)
+            given, bag, weight = parts_of(piece)
             del piece
             with self._drawing(number), torch.autocast(**self.cast):
                 arguments = given if isinstance(given, tuple) else (given,)
@@ -223,7 +223,7 @@ def _too_large(state: BagState) -> str:
     )
 
 
-def _parts(piece: Any) -> tuple[Any, Any, Any]:
+def parts_of(piece: Any) -> tuple[Any, Any, Any]:
     """Input, bag and weight of a piece."""
     if not isinstance(piece, (tuple, list)):
         return piece, None, None

@@ -31,5 +31,9 @@ def test_all_parts(tmp_path):
     assert float(found["2"][1]) < 1e-9
     full, pieces = (int(re.match(r"\d+", cell)[0]) for cell in found["40,000"][:2])
     assert pieces < full
-    assert float(found["two stacks"][1]) < 1e-6
+    assert float(found["float64, two stacks"][1]) < 1e-10
+    _, worst, _, lost = found["float32, added and taken out"]
+    assert float(worst) > 0.1 or lost != "0 %"
     assert float(found["float64"][1]) < 1e-10
+    assert float(re.search(r"by at most (\S+) up to", done.stdout)[1]) < 1e-6
+    assert float(re.search(r"at most (\S+) apart", done.stdout)[1]) < 1e-3

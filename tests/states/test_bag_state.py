@@ -371,3 +371,49 @@ def test_a_zero_among_many_elements_costs_no_more_than_others(monkeypatch):
         state.add(piece)
     expected = pool(x, torch.zeros(500, dtype=torch.long), dim_size=1)
     torch.testing.assert_close(state.result(), expected)
+
+
+def test_pools_with_the_same_sums_keep_them_once():
+    x, bag = data()
+    pool = aggr.resolve(["mean", "max", "std", "var", "sum", "add"]).double()
+    state = pool.begin(3).add(x, bag)
+    assert sorted(state.sums) == ["0.d", "0.q", "1.rest", "1.ties", "4.x", "n"]
+    _agrees(pool, x, bag)
+
+
+@pytest.mark.parametrize("count", [5, 70_000])
+def test_norms_and_sums_of_one_reading(count):
+    from graphpool.ops import norms_and_sums
+
+    x, bag = data(count)
+    x[:3, 0] = 0
+    p, order = torch.tensor([3.0, -2.0], dtype=x.dtype), bag.sort(stable=True).indices
+    segments = Segments(index=bag, num_segments=4)
+    logs, total, sizes = norms_and_sums(x, segments, p)
+    tiny = 2 * torch.finfo(x.dtype).tiny
+    for s in range(4):
+        part = x[order][bag[order] == s]
+        scores = p[:, None, None] * part.abs().clamp(min=tiny).log()
+        expected = scores.logsumexp(1) / p[:, None] if len(part) else torch.zeros(2, 4)
+        torch.testing.assert_close(logs[s], expected.to(x.dtype), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(total[s], part.sum(0), rtol=1e-12, atol=1e-11)
+        torch.testing.assert_close(sizes[s], part.abs().sum(0), rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "values, slopes",
+    [
+        ([2, -math.inf, -3, 4], [math.inf, -24, -math.inf, math.inf]),
+        ([2, math.inf, -math.inf, 4], [-math.inf, -math.inf, math.inf, -math.inf]),
+        ([math.inf, 0, 3, 4], [0, math.inf, math.nan, math.nan]),
+        ([0, 0, 3, 4], [0, 0, 0, 0]),
+    ],
+)
+def test_a_product_with_infinite_factors_is_moved_by_the_product_of_the_others(values, slopes):
+    x = torch.tensor(values, dtype=torch.float64).unsqueeze(1).requires_grad_()
+    state = aggr.Mul().begin(1).add(x[:1]).add(x[1:3]).add(x[3:])
+    torch.testing.assert_close(state.result(), aggr.Mul()(x), equal_nan=True)
+    state.result().sum().backward()
+    for piece in (x[:1], x[1:3], x[3:]):
+        state.backprop(piece)
+    np.testing.assert_allclose(x.grad[:, 0], slopes, rtol=1e-12)

@@ -186,20 +186,26 @@ class Mul(Aggregation):
         return Sums(self._product, self._logarithms, of_weight=False)
 
     def _logarithms(self, x: Tensor) -> dict[str, Tensor]:
-        zero = x == 0
-        log = torch.where(zero, 1, x.double().abs()).log()
-        # Zeros are 0, and have the derivative of a factor.
+        zero, infinite = x == 0, x.isinf()
+        log = torch.where(zero | infinite, 1, x.double().abs()).log()
+        # Those that are 0 or infinite have the derivative of a factor.
         return {
             "log": log,
             "odd": (x < 0).to(log.dtype),
             "zeros": zero.to(log.dtype),
-            "zero": x * zero,
+            "zero": torch.where(zero, x, 0),
+            "infinite": infinite.to(log.dtype),
+            "far": torch.where(infinite, x.abs(), 0),
         }
 
     def _product(self, sums: dict[str, Tensor]) -> Tensor:
-        zeros = sums["zeros"]
+        zeros, infinite, far = sums["zeros"], sums["infinite"], sums["far"]
         sign = 1 - 2 * (sums["odd"].detach() % 2)
         # A negative number to a power that is no whole number.
         sign = torch.where((sign.abs() == 1), sign, torch.nan)
         others = sign * sums["log"].exp()
-        return torch.where(zeros == 0, others, torch.where(zeros == 1, others * sums["zero"], 0))
+        # Beside another one that is infinite, a factor of any size has an infinite derivative.
+        far = far * torch.where(infinite > 1, torch.inf, 1.0)
+        others = others * torch.where(infinite == 0, 1, far)
+        many = torch.where(infinite == 0, 0, torch.nan).to(others.dtype)
+        return torch.where(zeros == 0, others, torch.where(zeros == 1, others * sums["zero"], many))

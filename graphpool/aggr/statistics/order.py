@@ -38,7 +38,10 @@ class Quantile(Aggregation):
     """
 
     supports_gather = True
-    whole_bag = "a quantile in the middle of a bag may be any of its elements"
+    whole_bag = (
+        "a quantile in the middle of a bag may be any of its elements; graphpool.states.exact_quantile finds "
+        "it in two passes"
+    )
     complexity = "E C log E"
     exempt = {"ties": "the derivative goes to one of the equal elements, as in torch.quantile"}
 
