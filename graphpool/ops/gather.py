@@ -82,13 +82,13 @@ class _RunningTotals(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, segments: Segments, backwards: bool) -> Tensor:
         from graphpool.ops.fused.common import flat  # here, because Numba takes a while to load
-        from graphpool.ops.fused.cpu import gather as cpu_gather
+        from graphpool.ops.fused.cpu.share import running_totals
 
         ctx.segments, ctx.backwards = segments, backwards
         rows, out = flat(x.detach()), x.new_empty(x.shape)
         perm = segments.ptr[:0] if segments.perm is None else segments.perm
         where = (perm.numpy(), segments.ptr.numpy(), backwards)
-        cpu_gather.fill(rows.numpy(), *where, out.view(rows.shape).numpy())
+        running_totals(rows.numpy(), *where, out.view(rows.shape).numpy())
         return out
 
     @staticmethod
