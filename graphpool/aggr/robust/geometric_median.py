@@ -10,8 +10,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.ranked import TIES, weighted_median
 from graphpool.aggr.registry import register
 from graphpool.aggr.rowwise import rowwise
-from graphpool.ops import segment_gather, segment_softmax_sum
-from graphpool.ops.inputs import wide
+from graphpool.ops import segment_gather, segment_softmax_sum, wide
 from graphpool.segments import Segments
 
 

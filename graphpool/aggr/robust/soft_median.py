@@ -16,9 +16,9 @@ from graphpool.ops import (
     segment_softmax,
     segment_softmax_sum,
     standard_deviation,
+    wide,
     working,
 )
-from graphpool.ops.inputs import wide
 from graphpool.segments import Segments
 
 
