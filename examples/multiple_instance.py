@@ -52,6 +52,7 @@ POOLS = [
     "pma",
 ]
 POOLS += ["set2set", "fsw", "pna", MEAN_FIRST]
+MEAN = "mean of all"
 SHOWN = ("mean", "max", "gated_attention", "dsmil", "gnp", "fsw")
 Record = dict[str, Any]
 
@@ -228,35 +229,37 @@ def table(records: list[Record]) -> str:
     return format_table([cells for _, cells in rows], header)
 
 
-def accuracies(records: list[Record]) -> dict[str, dict[str, float]]:
-    """Of each pool, best first by the mean over all sets, the accuracy in percent on each."""
-    found: dict[str, dict[str, float]] = {}
+def accuracies(records: list[Record]) -> dict[str, dict[str, Tensor]]:
+    """Of each pool, best first by the mean over all sets, the accuracies in percent of its repetitions on
+    each; last the means over sets of those repetitions that all sets have."""
+    found: dict[str, dict[str, Tensor]] = {}
     for data in dict.fromkeys(r["data"] for r in records):
         own = [r for r in records if r["data"] == data]
-        for record in own + picked(own):
-            right = 100 * sum(record["right"]) / sum(record["bags"])
-            times = sum(r["pool"] == record["pool"] for r in own + picked(own))
-            row = found.setdefault(record["pool"], {})
-            row[data] = row.get(data, 0.0) + right / times
-    order = sorted(found, key=lambda pool: -sum(found[pool].values()) / len(found[pool]))
-    return {pool: found[pool] for pool in order}
+        for record in sorted(own + picked(own), key=lambda r: r["repetition"]):
+            right = torch.tensor([100 * sum(record["right"]) / sum(record["bags"])])
+            row = found.setdefault(record["pool"], {data: right[:0]})
+            row[data] = torch.cat([row.get(data, right[:0]), right])
+    for row in found.values():
+        least = min(map(len, row.values()))
+        row[MEAN] = torch.stack([v[:least] for v in row.values()]).mean(0)
+    return dict(sorted(found.items(), key=lambda pair: -float(pair[1][MEAN].mean())))
 
 
-def overview(found: dict[str, dict[str, float]], path: Path) -> None:
-    """A dot for each pool and set, by how far it is from the mean of all pools there."""
+def overview(found: dict[str, dict[str, Tensor]], path: Path) -> None:
+    """A dot for each pool and set, the mean of its repetitions, and a line for their deviation."""
     sets = list(next(iter(found.values())))
     pools = [pool for pool in found if len(found[pool]) == len(sets)]
     figure, axes = plt.subplots(
-        1, len(sets) + 1, figsize=(2 * len(sets) + 3, 0.17 * len(pools) + 1), sharey=True
+        1, len(sets), figsize=(2 * len(sets) + 1, 0.17 * len(pools) + 1), sharey=True
     )
-    for axis, name in zip(axes, [*sets, "mean of all"], strict=True):
-        values = [found[p].get(name, sum(found[p].values()) / len(sets)) for p in pools]
-        for i, (pool, value) in enumerate(zip(pools, values, strict=True)):
+    for axis, name in zip(axes, sets, strict=True):
+        values = {p: float(found[p][name].mean()) for p in pools}
+        for i, (pool, value) in enumerate(values.items()):
             special = {"mean": "C3", MEAN_FIRST: "C1", "picked": "black"}
-            axis.plot(value, -i, "o", ms=4, color=special.get(pool, "C0"))
-        axis.axvline(
-            values[pools.index("mean")] if "mean" in pools else values[0], color="C3", lw=0.6
-        )
+            spread = float(found[pool][name].std(correction=0))
+            style = {"fmt": "o", "ms": 4, "lw": 0.8, "color": special.get(pool, "C0")}
+            axis.errorbar(value, -i, xerr=spread, **style)
+        axis.axvline(values.get("mean", values[pools[0]]), color="C3", lw=0.6)
         axis.set_title(name, fontsize=8)
         axis.tick_params(labelsize=7)
         axis.grid(axis="x", color="#eeeeee")
@@ -354,12 +357,12 @@ def main() -> None:
             print(f"\n{out / stem}.png: what each instance of some test bags adds to the log-odds")
     found = accuracies(records)
     if len(args.data) > 1:
+        columns = [*args.data, MEAN]
         rows = [
-            [f"`{pool}`", *(f"{row[d]:.1f}" if d in row else "" for d in args.data)]
-            + [f"{sum(row.values()) / len(row):.1f}" if len(row) == len(args.data) else ""]
+            [f"`{pool}`", *(_spread(row[c]) if c in row else "" for c in columns)]
             for pool, row in found.items()
-        ]  # fmt: skip
-        text = format_table(rows, ["pool", *args.data, "mean"])
+        ]
+        text = format_table(rows, ["pool", *columns])
         (out / "multiple_instance.md").write_text(text + "\n")
         print(f"\naccuracy, %\n\n{text}")
         overview(found, out / "multiple_instance.png")

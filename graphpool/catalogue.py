@@ -91,8 +91,10 @@ a size that its width decides ([what a pool forgets](what-a-pool-forgets.md)).
 _FAMILIES = {
     "statistics": "Statistics",
     "norms": "Norms, and between mean and maximum",
+    "robust": "Robust: a minority cannot carry the result off",
     "attentive": "Attention: which elements matter",
     "second_order": "How channels go together",
+    "transport": "Transport: the bag as a measure",
     "networks": "Networks for bags",
     "multi": "Several at once",
 }

@@ -248,10 +248,11 @@ def signed_sqrt(x: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def l2_normalize(x: Tensor, eps: float = 1e-6) -> Tensor:
-    """``x / |x|`` over the channels; a zero vector stays zero, with a finite derivative."""
-    return x * inverse_length(x, eps)
+    """``x / max(|x|, eps)`` over the channels; a zero vector stays zero, with a finite derivative.
 
-
-def inverse_length(x: Tensor, eps: float = 1e-6) -> Tensor:
-    """``1 / |x|`` over the channels ``[..., 1]``, at most ``1 / eps``."""
-    return (x * x).sum(-1, keepdim=True).clamp_min(eps * eps).rsqrt()
+    Lengths whose squares are no numbers any more are no matter.
+    """
+    # Over the largest number of each row, which is as good as a constant: it cancels.
+    scale = x.detach().abs().amax(-1, keepdim=True).clamp_min(eps)
+    x = x / scale
+    return x * (x * x).sum(-1, keepdim=True).clamp_min((eps / scale).square()).rsqrt()

@@ -32,30 +32,27 @@ def ranked(
          tensor([[0.7500, 1.0000]], dtype=torch.float64))
     """
     values, order = segment_sort(x, segments)
-    bags = Segments(ptr=segments.ptr, num_elements=x.size(0))
+    bags = in_order(segments, x)
     if weight is None:
         place = align(torch.arange(x.size(0), device=x.device) - bags.ptr[bags.index], x)
         size = align(bags.counts[bags.index], x)
         return values, (place + 1) / size.double(), bags
+    # Whole numbers are added exactly, so that a weight is the same as so many copies to the last bit.
     w = weight.double()
     total = segment_sum(w, segments)
     total = torch.where(total == 0, 1, total)
-    # Whole numbers are added exactly, so that a weight is the same as so many copies to the last bit.
-    if w.requires_grad or _debug.being_traced() or _debug.inside_transform():
-        own = w.index_select(0, order.flatten()).view_as(order)
-        end = segment_cumsum(own, bags)
-    else:
-        # In fixed point, each bag with the step that befits its total, one sum runs through all bags: what
-        # came before is subtracted without rounding, even where the sum has wrapped.
-        step = torch.exp2(total.log2().ceil() - 60)
-        own = (w / segment_gather(step, segments)).round().long()
-        own = own.index_select(0, order.flatten()).view_as(order)
-        end, total = own.cumsum(0), total / step
-        # In place: what is as large as the elements costs more to allocate than to compute.
-        before = torch.sub(end, own, out=own).index_select(0, bags.ptr[bags.index])
-        end = end.sub_(before).double()
-    total = align(segment_gather(total, bags), x)
-    return values, end / total, bags
+    if not (w.requires_grad or _debug.inside_transform()):
+        # So are all others, as whole numbers of steps, each bag with the step that befits its total.
+        step = torch.exp2(total.log2().ceil() - 52)
+        w, total = (w / segment_gather(step, segments)).round(), total / step
+    end = segment_cumsum(w.index_select(0, order.flatten()).view_as(order), bags)
+    return values, end / align(segment_gather(total, bags), x), bags
+
+
+def in_order(segments: Segments, x: Tensor) -> Segments:
+    """The bags of elements that come in the order of their bags."""
+    plain = segments.perm is None
+    return segments if plain else Segments(ptr=segments.ptr, num_elements=x.size(0))
 
 
 def begins(end: Tensor, bags: Segments) -> Tensor:
@@ -67,7 +64,7 @@ def begins(end: Tensor, bags: Segments) -> Tensor:
 def tabulated(segments: Segments, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """The share and the end ``[T, 1]`` of :func:`ranked` for bags without weights, one row for each place in
     each size that occurs, and the row of each element ``[E]``; ``None`` where rows are the elements."""
-    bags = Segments(ptr=segments.ptr, num_elements=x.size(0))
+    bags = in_order(segments, x)
     rows = None
     if not (_debug.being_traced() or _debug.inside_transform()):
         sizes, kind = segments.counts.unique(return_inverse=True)

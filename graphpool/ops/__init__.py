@@ -26,6 +26,7 @@ from graphpool.ops.inputs import (
     check_elements,
     check_weight,
     gathered,
+    wide,
     working,
 )
 from graphpool.ops.moments import (
@@ -100,5 +101,6 @@ __all__ = [
     "standard_deviation",
     "use_backend",
     "with_value",
+    "wide",
     "working",
 ]

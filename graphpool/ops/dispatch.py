@@ -28,7 +28,7 @@ FUSED: dict[str, Fused] = {}
 OPERATORS: dict[str, Any] = {}
 """The :class:`FusedOp` of each name."""
 
-_CPU_ONLY = ("segment_outer", "segment_matmul")
+_CPU_ONLY = ("segment_outer", "segment_matmul", "segment_cumsum")
 """Those whose kernels are no operators of their own: a traced program goes by plain operations."""
 
 POINTS: dict[str, Callable[[Tensor], Path]] = {}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from graphpool import _debug
+from graphpool.ops.dispatch import choose
 from graphpool.ops.inputs import check_elements, working
 from graphpool.ops.primitives import cumsum_of_segments, gather_segments
 from graphpool.segments import Segments
@@ -63,8 +67,30 @@ def segment_cumsum(x: Tensor, segments: Segments) -> Tensor:
         tensor([1., 2., 6.])
     """
     check_elements(x, segments, integers=True)
+    if choose("segment_cumsum", x).name == "numba" and not _debug.being_traced():
+        return _RunningTotals.apply(working(x), segments, False).to(x.dtype)
     if segments.perm is None:
         return cumsum_of_segments(working(x), segments).to(x.dtype)
     bags = Segments(ptr=segments.ptr, num_elements=x.size(0))
     total = cumsum_of_segments(working(x)[segments.perm], bags)
     return torch.zeros_like(total).index_copy(0, segments.perm, total).to(x.dtype)
+
+
+class _RunningTotals(torch.autograd.Function):
+    """Up to each element, or from it on: the one is the derivative of the other."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, segments: Segments, backwards: bool) -> Tensor:
+        from graphpool.ops.fused.common import flat  # here, because Numba takes a while to load
+        from graphpool.ops.fused.cpu.share import running_totals
+
+        ctx.segments, ctx.backwards = segments, backwards
+        rows, out = flat(x.detach()), x.new_empty(x.shape)
+        perm = segments.ptr[:0] if segments.perm is None else segments.perm
+        where = (perm.numpy(), segments.ptr.numpy(), backwards)
+        running_totals(rows.numpy(), *where, out.view(rows.shape).numpy())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _RunningTotals.apply(grads[0], ctx.segments, not ctx.backwards), None, None

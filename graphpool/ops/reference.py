@@ -76,7 +76,8 @@ def segment_extremum(
 
 
 def segment_var(x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-    """Biased variance, from deviations from the rounded mean, whose error is then removed."""
+    """Biased variance in :func:`wide` precision, from deviations from the rounded mean, whose error is then
+    removed."""
     rounded = segment_mean(x.detach(), segments, None if weight is None else weight.detach())
     deviation = wide(x - gather_segments(rounded, segments))
     weight = None if weight is None else wide(weight)
@@ -84,7 +85,7 @@ def segment_var(x: Tensor, segments: Segments, weight: Tensor | None = None) -> 
     n = torch.where(n == 0, 1, n)
     shift = segment_sum(deviation, segments, weight) / n
     deviation = deviation - gather_segments(shift, segments)
-    return (segment_sum(deviation * deviation, segments, weight) / n).to(x.dtype)
+    return segment_sum(deviation * deviation, segments, weight) / n
 
 
 def standard_deviation(variance: Tensor) -> Tensor:
@@ -102,7 +103,8 @@ def segment_moment(name: str, x: Tensor, segments: Segments, weight: Tensor | No
     if name in ("min", "max"):
         return segment_extremum(x, segments, weight, largest=name == "max")
     variance = segment_var(x, segments, weight)
-    return variance if name == "var" else standard_deviation(variance)
+    # The root of what is no float32 may well be one.
+    return (variance if name == "var" else standard_deviation(variance)).to(x.dtype)
 
 
 def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:

@@ -347,7 +347,17 @@ def test_running_totals(order, backend):
         total[bag] += x[e]
         expected[e] = total[bag]
     torch.testing.assert_close(ops.segment_cumsum(x, segments), expected)
-    assert torch.autograd.gradcheck(lambda x: ops.segment_cumsum(x, segments), x.requires_grad_())
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: ops.segment_cumsum(x, segments), x)
+    assert torch.autograd.gradgradcheck(lambda x: ops.segment_cumsum(x, segments), x)
+
+
+def test_running_totals_of_a_long_bag_are_not_rounded_at_every_step():
+    x, segments = torch.full((100_000, 1), 0.1), Segments(ptr=torch.tensor([0, 100_000]))
+    expected = x.double().cumsum(0)
+    torch.testing.assert_close(
+        ops.segment_cumsum(x, segments).double(), expected, rtol=1e-7, atol=0
+    )
 
 
 @pytest.mark.parametrize("name", ["sum", "max", "min", "product"])

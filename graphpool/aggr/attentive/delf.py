@@ -9,7 +9,7 @@ from graphpool._arguments import as_count
 from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
-from graphpool.nn import inverse_length
+from graphpool.nn import l2_normalize
 from graphpool.ops import align, segment_sum
 from graphpool.segments import Segments
 from graphpool.states import Mergeable, Sums, Tensors, size_of
@@ -65,7 +65,7 @@ class DELF(MatrixAggregation):
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         score = self.scores(x)
         # One factor for each element, not a normalised copy of it.
-        y = segment_sum(score.unsqueeze(-1) * inverse_length(x) * x, segments, weight)
+        y = segment_sum(score.unsqueeze(-1) * l2_normalize(x), segments, weight)
         if not self.normalize:
             return y / segment_sizes(segments, weight, y)
         total = segment_sum(score, segments, weight)
@@ -75,7 +75,7 @@ class DELF(MatrixAggregation):
         def encode(x: Tensor) -> Tensors:
             x = x.to(self._dtype(x))
             score = self.scores(x).unsqueeze(-1)
-            return {"y": score * inverse_length(x) * x, "score": score}
+            return {"y": score * l2_normalize(x), "score": score}
 
         def finish(sums: Tensors) -> Tensor:
             total = sums["score"] if self.normalize else size_of(sums, sums["y"])

@@ -10,7 +10,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.ranked import TIES, weighted_median
 from graphpool.aggr.registry import register
 from graphpool.aggr.rowwise import rowwise
-from graphpool.ops import segment_gather, segment_softmax_sum
+from graphpool.ops import segment_gather, segment_softmax_sum, wide
 from graphpool.segments import Segments
 
 
@@ -68,4 +68,4 @@ class GeometricMedian(MatrixAggregation):
         # What is infinitely far has no share, and a derivative of 0 by way of its distance.
         most = torch.finfo(x.dtype).max
         far = (x - y).clamp(-most, most)
-        return -(far.square().sum(1) + self.eps**2).log() / 2
+        return -((wide(far).square().sum(1) + self.eps**2).log() / 2).to(far.dtype)

@@ -10,11 +10,13 @@ from torch import Tensor
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.ranked import TIES, weighted_median
 from graphpool.aggr.registry import register
+from graphpool.aggr.rowwise import rowwise
 from graphpool.ops import (
     segment_gather,
     segment_softmax,
     segment_softmax_sum,
     standard_deviation,
+    wide,
     working,
 )
 from graphpool.segments import Segments
@@ -67,9 +69,12 @@ class SoftMedian(MatrixAggregation):
 
     def _scores(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         middle = weighted_median(x, segments, weight)
-        far = (x - segment_gather(middle, segments)) / self.temperature
+        return rowwise(self._nearness, x, segment_gather(middle, segments))
+
+    def _nearness(self, x: Tensor, middle: Tensor) -> Tensor:
+        far = (x - middle) / self.temperature
         # What is infinitely far has no share, and a derivative of 0 by way of its distance.
         most = torch.finfo(far.dtype).max
         far = far.clamp(-most, most)
         # With derivative 0 for an element that is the median.
-        return -standard_deviation(far.square().mean(1))
+        return -standard_deviation(wide(far).square().mean(1)).to(far.dtype)

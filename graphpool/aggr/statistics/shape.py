@@ -13,8 +13,8 @@ from graphpool.ops import (
     Gather,
     segment_gather,
     segment_mean,
+    segment_moments,
     segment_sum,
-    standard_deviation,
     working,
 )
 from graphpool.segments import Segments
@@ -67,19 +67,18 @@ class Moments(Aggregation):
 
     def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         dtype, x = x.dtype, working(x)
-        mean = segment_mean(x, segments, weight)
-        x = x - segment_gather(mean, segments)
-        # Far from 0 the mean is rounded by as much as small deviations are.
-        x = x - segment_gather(segment_mean(x, segments, weight), segments)
-        found, power, moment = [mean], x, mean
-        for k in range(2, self.order + 1):
-            if k == 3:
-                # Powers of what is divided already stay within the range of numbers.
-                x = x / segment_gather((moment + self.eps).sqrt(), segments)
-                power = x * x
-            power = power * x
-            moment = segment_mean(power, segments, weight)
-            found.append(standard_deviation(moment) if k == 2 else moment)
+        found = list(segment_moments(x, segments, ("mean", "std")[: self.order], weight))
+        if self.order > 2:
+            x = x - segment_gather(found[0], segments)
+            # Far from 0 the mean is rounded by as much as small deviations are.
+            x = x - segment_gather(segment_mean(x, segments, weight), segments)
+            # Powers of what is divided already stay within the range of numbers.
+            length = torch.hypot(found[1], found[1].new_tensor(self.eps**0.5))
+            x = x / segment_gather(length, segments)
+            power = x * x
+            for _ in range(3, self.order + 1):
+                power = power * x
+                found.append(segment_mean(power, segments, weight))
         return torch.cat(found, dim=-1).to(dtype)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphpool._arguments import as_count
 from graphpool.aggr.matrix import MatrixAggregation
-from graphpool.aggr.ranked import TIES, ranked, tabulated
+from graphpool.aggr.ranked import TIES, in_order, ranked, tabulated
 from graphpool.aggr.registry import register
 from graphpool.ops import segment_gather, segment_mean, segment_sort, segment_sum, working
 from graphpool.segments import Segments
@@ -138,27 +138,24 @@ def _along_slices(t: Tensor, f: Tensor, segments: Segments, weight: Tensor | Non
 
     A quantile function is a step function: its steps times the integral of the cosine over their parts.
     """
+    # A frequency so little is 0, and may be divided by.
+    f = torch.where(f == 0, 1e-20, f)
     if weight is None:
         values, _ = segment_sort(t, segments)
-        bags = Segments(ptr=segments.ptr, num_elements=t.size(0))
+        bags = in_order(segments, t)
         share, end, rows = tabulated(segments, t)
-        factor = (_integral(end, f) - _integral(end - share, f)).to(t.dtype)
-        factor = factor if rows is None else factor.index_select(0, rows)
-        return segment_sum(values * factor, bags)
-    values, end, bags = ranked(t, segments, weight)
-    # By parts, with one integral for each element, and no difference of two that are nearly equal.
-    last = torch.arange(t.size(0), device=t.device) == bags.ptr[bags.index + 1] - 1
-    following = torch.cat([values[1:], values[:1]])
-    return segment_sum(
-        (values - torch.where(last[:, None], 0, following)) * _integral(end, f, t), bags
-    )
+        factor = (_sine(end, f) - _sine(end - share, f)).to(t.dtype)
+        terms = values * (factor if rows is None else factor.index_select(0, rows))
+    else:
+        values, end, bags = ranked(t, segments, weight)
+        # By parts, with one sine for each element, and no difference of two that are nearly equal.
+        last = torch.cat([bags.index[1:], bags.index.new_full((1,), -1)]) != bags.index
+        following = torch.cat([values[1:], values[:1]])
+        terms = (values - torch.where(last[:, None], 0, following)) * _sine(end, f, t)
+    return segment_sum(terms, bags) * ((1 + f) / (torch.pi * f)).to(t.dtype)
 
 
-def _integral(end: Tensor, f: Tensor, like: Tensor | None = None) -> Tensor:
-    """``2 (1 + f) int_0^end cos(2 pi f u) du``, in the precision of ``like`` or its own."""
-    # torch.sinc takes seven times as long as the sine. So little is 0, and may be divided by.
-    f = torch.where(f == 0, 1e-20, f)
-    angle, scale = 2 * torch.pi * f * end, (1 + f) / (torch.pi * f)
-    if like is not None:
-        angle, scale = angle.to(like.dtype), scale.to(like.dtype)
-    return angle.sin() * scale
+def _sine(end: Tensor, f: Tensor, like: Tensor | None = None) -> Tensor:
+    """``2 pi f int_0^end cos(2 pi f u) du``, in the precision of ``like`` or its own."""
+    angle = 2 * torch.pi * f * end
+    return (angle if like is None else angle.to(like.dtype)).sin()
