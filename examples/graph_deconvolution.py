@@ -10,12 +10,13 @@ graphs of four families at once (Erdos-Renyi, geometric, preferential attachment
 other pairs, and is tested on larger ones, beside a threshold for the covariance and the precisions of
 graphical lasso.
 Thresholds, and the penalty of the lasso, are those with the fewest errors on small validation graphs.
+
+What is finished is in --out, and an interrupted run goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from pathlib import Path
@@ -24,7 +25,8 @@ from typing import Any, NamedTuple
 import networkx as nx
 import numpy as np
 import torch
-from _common import format_table, make_parser, mean_and_spread, out_dir, seed_everything
+from _common import format_table, make_parser, mean_and_spread, seed_everything
+from _kept import Kept, seeds_of
 from _scripts import run
 from torch import Tensor, nn
 from tqdm import trange
@@ -236,8 +238,10 @@ def main() -> None:
         args.graphs, args.steps, args.test, args.batch, args.large = 4, 5, 2, 4, 25
     if args.batch > 4 * args.graphs:
         raise ValueError(f"`batch` must be at most 4 x --graphs; got {args.batch}.")
-    runs = [r for s in range(args.seed, args.seed + args.seeds) for r in one_run(s, args)]
-    rows = []
+    kept, seeds = Kept("graph_deconvolution", args), seeds_of(args)
+    for seed in kept.missing(seeds):
+        kept.keep(seed, one_run(seed, args))
+    rows, runs = [], kept.of(seeds)
     for way in dict.fromkeys(r["way"] for r in runs):
         for name, scale in (("error", 100.0), ("f1", 1.0)):
             cells = [
@@ -248,10 +252,8 @@ def main() -> None:
             rows.append([way, "errors, %" if name == "error" else "F1", *shown])
     print(format_table(rows, ["way", "", *FAMILIES]))
     print(f"training: {np.mean([r['seconds'] for r in runs]):.0f} s of CPU for each seed")
-    file = out_dir(args) / "graph_deconvolution.json"
-    file.write_text(json.dumps({"runs": runs}, indent=1), "utf-8")
-    draw(runs, args.out / "graph_deconvolution.png")
-    print(f"wrote {file} and {args.out / 'graph_deconvolution.png'}")
+    draw(runs, path := kept.file.with_suffix(".png"))
+    print(f"wrote {kept.file} and {path}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ ones and num_features. Settings for cora and citeseer are those of the paper (Wa
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,14 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import torch
-from _common import format_table, make_parser, mean_and_spread, out_dir, seed_everything
+from _common import format_table, make_parser, mean_and_spread, seed_everything
+from _kept import Kept
 from _scripts import run
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.transforms import RandomLinkSplit
 from torch_geometric.utils import from_networkx, negative_sampling, to_undirected
-from tqdm import tqdm
 
 from graphpool.evaluate import adamic_adar, hits_at, topological_concentration
 from graphpool.models import NCN
@@ -71,8 +70,11 @@ def read_graph(name: str, seed: int) -> Data:
         if "x" in file:
             x = torch.from_numpy(file["x"]).float()
         else:
-            x = torch.zeros(size, int(file["num_features"]))
-            x[file["x_row"].astype(np.int64), file["x_col"].astype(np.int64)] = 1.0
+            ones = torch.from_numpy(np.stack([file["x_row"], file["x_col"]]).astype(np.int64))
+            shape = (size, int(file["num_features"]))
+            x = torch.sparse_coo_tensor(
+                ones, torch.ones(ones.size(1)), shape, check_invariants=True
+            ).coalesce()
         edges = torch.from_numpy(file["edges"].astype(np.int64))
     return Data(x=x, edge_index=to_undirected(edges, num_nodes=size))
 
@@ -125,12 +127,17 @@ def train(
             loss.backward()
             optimizer.step()
         model.eval()
-        with torch.no_grad():
-            found = {name: model(x, graph, parts[name]) for name in parts if name != "graph"}
-        reached = hits_at(found["val"], found["val none"], args.k)
-        if reached > best:
-            best, scores = reached, [found["test"], found["test none"]]
+        links, none = scores_of(model, x, parts, "val")
+        if (reached := hits_at(links, none, args.k)) > best:
+            best, scores = reached, scores_of(model, x, parts, "test")
     return scores
+
+
+@torch.no_grad()
+def scores_of(model: nn.Module, x: Tensor, parts: dict[str, Tensor], name: str) -> list[Tensor]:
+    """Those of the links of a part, and of the pairs that are none."""
+    pairs = [parts[name], parts[f"{name} none"]]
+    return list(model(x, parts["graph"], torch.cat(pairs, 1)).split([p.size(1) for p in pairs]))
 
 
 def split(data: Data) -> dict[str, Tensor]:
@@ -145,9 +152,9 @@ def split(data: Data) -> dict[str, Tensor]:
     return found
 
 
-def one_run(method: str, number: int, data: Data, args: argparse.Namespace) -> dict[str, Any]:
+def one_run(method: str, seed: int, data: Data, args: argparse.Namespace) -> dict[str, Any]:
     """One method on one split."""
-    seed_everything(args.seed + number)
+    seed_everything(seed)
     begin, parts = time.perf_counter(), split(data)
     size, graph = data.x.size(0), parts["graph"]
     if method in ("cn", "aa"):
@@ -163,7 +170,7 @@ def one_run(method: str, number: int, data: Data, args: argparse.Namespace) -> d
         scores = [s.cpu() for s in train(method, there, data.x.to(args.device), args, recipe)]
     hits = hits_at(*scores, args.k)
     return {
-        "method": method, "split": number, "hits": hits, "seconds": time.perf_counter() - begin,
+        "method": method, "seed": seed, "hits": hits, "seconds": time.perf_counter() - begin,
         "rank correlation": by_node(scores, parts, size, args.k),
     }  # fmt: skip
 
@@ -231,23 +238,14 @@ def main() -> None:
     if wrong:
         raise ValueError(f"`methods` must be cn, aa, gae, ncn:POOL or ncnc:POOL; got {wrong[0]!r}.")
     data = read_graph(args.graph, args.seed)
-    stem = f"links_{Path(args.graph).stem}"
-    file = out_dir(args) / f"{stem}.json"
-    settings = {n: getattr(args, n) for n in ("epochs", "hidden", "k", "seed")}
-    runs: list[dict[str, Any]] = []
-    if file.exists() and (kept := json.loads(file.read_text("utf-8")))["settings"] == settings:
-        runs = kept["runs"]
-        print(f"{len(runs)} runs are in {file} already")
-    done = {(r["method"], r["split"]) for r in runs}
-    todo = [(m, s) for m in args.methods for s in range(args.splits) if (m, s) not in done]
-    for method, number in (bar := tqdm(todo)):
-        bar.set_postfix(method=method, split=number)
-        runs.append(one_run(method, number, data, args))
-        file.write_text(json.dumps({"settings": settings, "runs": runs}, indent=1), "utf-8")
-    rows = {
-        m: [r for r in runs if r["method"] == m and r["split"] < args.splits] for m in args.methods
-    }
-    headers = ["method", f"HR@{args.k}, %", *runs[0]["rank correlation"], "seconds"]
+    # A split of another first seed is another one.
+    splits = range(args.seed, args.seed + args.splits)
+    kept = Kept(f"links_{Path(args.graph).stem}", args, apart=("graph", "methods", "splits"))
+    for method, seed in kept.missing([(m, s) for m in args.methods for s in splits]):
+        kept.keep((method, seed), one_run(method, seed, data, args))
+    rows = {m: kept.of((m, s) for s in splits) for m in args.methods}
+    measures = rows[args.methods[0]][0]["rank correlation"]
+    headers = ["method", f"HR@{args.k}, %", *measures, "seconds"]
     table = []
     for method, found in rows.items():
         hits = mean_and_spread(torch.tensor([r["hits"] for r in found]), 100, 2)
@@ -259,8 +257,8 @@ def main() -> None:
     print(
         "(degree, concentration: rank correlation of a node's with the share of its links that are hit)"
     )
-    draw(rows, args, args.out / f"{stem}.png")
-    print(f"wrote {file} and {args.out / f'{stem}.png'}")
+    draw(rows, args, path := kept.file.with_suffix(".png"))
+    print(f"wrote {kept.file} and {path}")
 
 
 if __name__ == "__main__":

@@ -17,19 +17,18 @@ What is finished is in --out, and an interrupted run goes on from there.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import torch
-from _common import format_table, make_parser, out_dir, seed_everything
+from _common import format_table, make_parser, seed_everything
+from _kept import Kept, seeds_of
 from _scripts import run
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import from_networkx
-from tqdm import tqdm
 
 from graphpool.conv import Neighborhoods
 from graphpool.evaluate import jacobian_norms
@@ -155,25 +154,17 @@ def main() -> None:
         args.distances, args.steps, args.pools = args.distances[:1], 5, args.pools[:2]
     if min(args.distances) < 2:
         raise ValueError(f"`distances` must be at least 2; got {min(args.distances)}.")
-    settings = {name: getattr(args, name) for name in ("conv", "hidden", "steps", "lr")}
-    file = out_dir(args) / "over_squashing.json"
-    runs: list[dict[str, Any]] = []
-    if file.exists() and (kept := json.loads(file.read_text("utf-8")))["settings"] == settings:
-        runs = kept["runs"]
-        print(f"{len(runs)} runs are in {file} already")
-    done = {(r["kind"], r["pool"], r["distance"], r["seed"]) for r in runs}
-    wanted = [
-        (kind, pool, distance, args.seed + s)
+    cases = [
+        (kind, pool, distance, seed)
         for kind in args.graphs
         for distance in args.distances
         for pool in args.pools
-        for s in range(args.seeds)
+        for seed in seeds_of(args)
     ]
-    for task in (bar := tqdm([w for w in wanted if w not in done])):
-        bar.set_postfix_str(" ".join(map(str, task)))
-        runs.append(one_run(*task, args))
-        file.write_text(json.dumps({"settings": settings, "runs": runs}, indent=1), "utf-8")
-    runs = [r for r in runs if (r["kind"], r["pool"], r["distance"], r["seed"]) in set(wanted)]
+    kept = Kept("over_squashing", args, apart=("graphs", "pools", "distances"))
+    for case in kept.missing(cases):
+        kept.keep(case, one_run(*case, args))
+    runs = kept.of(cases)
     rows = []
     for kind in args.graphs:
         for pool in args.pools:
@@ -183,8 +174,8 @@ def main() -> None:
             rows.append([kind, pool, *(f"{s} ({r})" for s, r in zip(shares, reach, strict=True))])
     print("accuracy of the last step (relative Jacobian norm before training), by distance")
     print(format_table(rows, ["graph", "pool", *map(str, args.distances)]))
-    draw(runs, args, args.out / "over_squashing.png")
-    print(f"wrote {file} and {args.out / 'over_squashing.png'}")
+    draw(runs, args, path := kept.file.with_suffix(".png"))
+    print(f"wrote {kept.file} and {path}")
 
 
 if __name__ == "__main__":

@@ -9,25 +9,26 @@ right in training. erm trains it plainly; uniform gives the graphs of a batch we
 coordinates of the readout depend on one another; l2r (graphpool.train.GraphReweighter) lets those be whose
 correlation is the same in all batches. Weights begin after a third of the epochs. The last epoch counts;
 nothing is chosen by the test.
+
+What is finished is in --out, and an interrupted run goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import torch
-from _common import format_table, make_parser, mean_and_spread, out_dir, seed_everything
+from _common import format_table, make_parser, mean_and_spread, seed_everything
+from _kept import Kept, seeds_of
 from _scripts import run
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.utils import from_networkx
-from tqdm import tqdm
 
 from graphpool.models import GraphModel
 from graphpool.train import GraphReweighter, recalibrate
@@ -173,12 +174,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.graphs, args.epochs, args.shares = 60, 3, args.shares[:1]
-    todo = [
-        (share, readout, method, args.seed + s)
+    cases = [
+        (share, readout, method, seed)
         for share in args.shares for readout in args.readouts
-        for s in range(args.seeds) for method in METHODS
+        for seed in seeds_of(args) for method in METHODS
     ]  # fmt: skip
-    runs = [one_run(*task, args) for task in tqdm(todo)]
+    kept = Kept("reweighting", args, apart=("shares", "readouts"))
+    for case in kept.missing(cases):
+        kept.keep(case, one_run(*case, args))
+    runs = kept.of(cases)
     table = []
     for share in args.shares:
         for readout in args.readouts:
@@ -206,11 +210,8 @@ def main() -> None:
         "seconds",
     ]
     print(format_table(table, headers))
-    file = out_dir(args) / "reweighting.json"
-    settings = {k: str(v) for k, v in vars(args).items()}
-    file.write_text(json.dumps({"settings": settings, "runs": runs}, indent=1), "utf-8")
-    draw(runs, args, args.out / "reweighting.png")
-    print(f"wrote {file} and {args.out / 'reweighting.png'}")
+    draw(runs, args, path := kept.file.with_suffix(".png"))
+    print(f"wrote {kept.file} and {path}")
 
 
 if __name__ == "__main__":

@@ -13,18 +13,20 @@ random. In the second a side is hidden, and both are noisy. Lengths are metres, 
 Compared are no motion (zero), the way to the nearest point (nearest), one rigid motion for each pair by
 iterated closest points (icp), and the neural scene flow prior with any pool as the reducer of its loss (Li,
 Pontes, Lucey, NeurIPS 2021). --timing takes as many steps with a batch as with a loop of plain PyTorch.
+
+What is finished is in --out, and an interrupted run goes on from there.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from _common import format_table, make_parser, mean_and_spread, out_dir, seed_everything
+from _common import format_table, make_parser, mean_and_spread, seed_everything
+from _kept import Kept, seeds_of
 from _scripts import run
 from torch import Tensor
 
@@ -250,12 +252,11 @@ def main() -> None:
     if "lidar" in scenes and args.lidar is None:
         raise ValueError("`lidar` must name a file for the scene of that name; got none.")
     methods = ["zero", "nearest", "icp", *(f"nsfp:{pool}" for pool in args.pools)]
-    measured: dict[str, dict[str, list[list[float]]]] = {
-        s: {m: [] for m in methods} for s in scenes
-    }
-    shown: dict[str, list[tuple[str, Tensor, Tensor, Tensor]]] = {}
-    for scene in scenes:
-        for seed in range(args.seed, args.seed + args.seeds):
+    kept, seeds = Kept("scene_flow", args), seeds_of(args)
+    for seed in kept.missing(seeds):
+        runs: list[dict[str, Any]] = []
+        shown: dict[str, list[tuple[str, Tensor, Tensor, Tensor]]] = {scene: [] for scene in scenes}
+        for scene in scenes:
             seed_everything(seed)
             pairs = make_pairs(scene, args, seed)
             for method in methods:
@@ -264,20 +265,22 @@ def main() -> None:
                 flow = estimate(method, pairs, args)
                 spent = time.process_time() - begin
                 errors = flow_errors(flow, pairs.truth, pairs.segments)
-                measured[scene][method].append([float(e.mean()) for e in errors] + [spent])
+                row = [float(e.mean()) for e in errors] + [spent]
+                runs.append({"scene": scene, "method": method, "measured": row})
                 first = pairs.segments.index == 0
-                if seed == args.seed:
-                    cell = (
-                        method,
-                        (pairs.pos + flow)[first].cpu(),
-                        pairs.target[pairs.target_segments.index == 0].cpu(),
-                        (flow - pairs.truth)[first].norm(dim=1).cpu(),
-                    )
-                    shown.setdefault(scene, []).append(cell)
-    rows = []
+                cell = (
+                    method,
+                    (pairs.pos + flow)[first].cpu(),
+                    pairs.target[pairs.target_segments.index == 0].cpu(),
+                    (flow - pairs.truth)[first].norm(dim=1).cpu(),
+                )
+                shown[scene].append(cell)
+        kept.keep(seed, runs, shown)
+    rows, everything = [], kept.of(seeds)
     for scene in scenes:
         for method in methods:
-            epe, acc5, acc10, outliers, spent = torch.tensor(measured[scene][method]).T
+            mine = [r for r in everything if (r["scene"], r["method"]) == (scene, method)]
+            epe, acc5, acc10, outliers, spent = torch.tensor([r["measured"] for r in mine]).T
             shares = [mean_and_spread(t, 100, 1) for t in (acc5, acc10, outliers)]
             rows.append(
                 [scene, method, mean_and_spread(epe), *shares, f"{float(spent.mean()):.1f}"]
@@ -285,12 +288,8 @@ def main() -> None:
     print(
         format_table(rows, ["scene", "method", "EPE m", "Acc5 %", "Acc10 %", "outliers %", "CPU s"])
     )
-    file = out_dir(args) / "scene_flow.json"
-    file.write_text(
-        json.dumps({"settings": vars(args), "runs": measured}, indent=1, default=str), "utf-8"
-    )
-    draw(shown, args.out / "scene_flow.png")
-    print(f"wrote {file} and {args.out / 'scene_flow.png'}")
+    draw(kept.picture(seeds[0]), path := kept.file.with_suffix(".png"))
+    print(f"wrote {kept.file} and {path}")
 
 
 if __name__ == "__main__":

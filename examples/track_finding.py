@@ -10,12 +10,13 @@ than half of both; from four hits on) of unseen events, beside: DBSCAN on direct
 same network without the set transformer, by the connected components of the pairs above a cut, or by DBSCAN
 on 1 - p. Thresholds of these three are the best of validation events; the set transformer has the cut it
 learned with.
+
+What is finished is in --out, and an interrupted run goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,7 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from _common import format_table, make_parser, mean_and_spread, out_dir, seed_everything
+from _common import format_table, make_parser, mean_and_spread, seed_everything
+from _kept import Kept, seeds_of
 from _scripts import run
 from _tracks import LinkedCells, features, helical_tracks, pair_features
 from scipy.sparse import coo_matrix
@@ -136,8 +138,8 @@ def best(way: Callable[[float], Tensor], settings: Iterable[float], true: Tensor
     return max(settings, key=score)
 
 
-def one_run(seed: int, args: argparse.Namespace) -> tuple[list[dict[str, Any]], Events, Tensor]:
-    """Efficiency and purity of all ways on the same events; the test events and what was found."""
+def one_run(seed: int, args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Tensor]]:
+    """Efficiency and purity of all ways on the same events; hits of the first, true and found tracks."""
     seed_everything(seed)
     first = 10**6 * seed
     events = drawn(first, args.events, args)
@@ -167,10 +169,11 @@ def one_run(seed: int, args: argparse.Namespace) -> tuple[list[dict[str, Any]], 
     for name, found in ways.items():
         counts: MatchedBags = double_majority(found.cpu(), test.track.cpu())
         runs.append({"seed": seed, "way": name, **counts._asdict(), "seconds": trained})
-    return runs, test, ways[FULL]
+    here = test.batch == 0
+    return runs, [v[here].cpu() for v in (test.pos, test.track, ways[FULL])]
 
 
-def draw(test: Events, found: Tensor, runs: list[dict[str, Any]], path: Path) -> None:
+def draw(picture: list[Tensor], runs: list[dict[str, Any]], path: Path) -> None:
     """The first test event across the beam, true and found, and the numbers of all ways."""
     import matplotlib
 
@@ -178,8 +181,7 @@ def draw(test: Events, found: Tensor, runs: list[dict[str, Any]], path: Path) ->
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
-    here = (test.batch == 0).cpu()
-    pos, names = test.pos.cpu()[here], (test.track.cpu()[here], found.cpu()[here])
+    pos, *names = picture
     for axis, label, title in zip(axes, names, ("true", "found"), strict=False):
         _, bag, size = label.unique(return_inverse=True, return_counts=True)
         large = size[bag] >= 4
@@ -220,11 +222,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.events, args.test, args.steps, args.tracks = 20, 3, 10, 8
-    runs: list[dict[str, Any]] = []
-    for seed in range(args.seed, args.seed + args.seeds):
-        more, test, found = one_run(seed, args)
-        runs += more
-    rows = []
+    kept, seeds = Kept("track_finding", args), seeds_of(args)
+    for seed in kept.missing(seeds):
+        kept.keep(seed, *one_run(seed, args))
+    rows, runs = [], kept.of(seeds)
     for way in dict.fromkeys(r["way"] for r in runs):
         mine = [r for r in runs if r["way"] == way]
         shares = (
@@ -234,10 +235,8 @@ def main() -> None:
         rows.append([way, *(mean_and_spread(share) for share in shares)])
     print(format_table(rows, ["way", "efficiency", "purity"]))
     print(f"training: {np.mean([r['seconds'] for r in runs]):.0f} s of CPU for each seed")
-    file = out_dir(args) / "track_finding.json"
-    file.write_text(json.dumps({"runs": runs}, indent=1), "utf-8")
-    draw(test, found, runs, args.out / "track_finding.png")
-    print(f"wrote {file} and {args.out / 'track_finding.png'}")
+    draw(kept.picture(seeds[0]), runs, path := kept.file.with_suffix(".png"))
+    print(f"wrote {kept.file} and {path}")
 
 
 if __name__ == "__main__":

@@ -11,17 +11,19 @@ al., DSVT, CVPR 2023, two blocks), and dsvt:POOL with a pool over each set in th
 
 --timing compares attention on sets without padding with the published form, sets filled up by repeated voxels
 and a mask: time forward and backward, and what is kept for the derivative.
+
+What is finished is in --out, and an interrupted run goes on from there.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from _common import format_table, make_parser, mean_and_spread, out_dir, seed_everything
+from _common import format_table, make_parser, mean_and_spread, seed_everything
+from _kept import Kept, seeds_of
 from _scripts import run
 from torch import Tensor, nn
 
@@ -212,22 +214,19 @@ def timing(args: Any) -> None:
     print(format_table(rows, [*heads, "MiB", "MiB padded", "difference"]))
 
 
-def draw(data: Scenes, shown: dict[str, Tensor], path: Path) -> None:
+def draw(columns: dict[str, Tensor], path: Path) -> None:
     """The first test scene from above, voxels coloured by what they are and by what they are taken for."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    first = (data.segments.index == 0).cpu()
-    cells = data.cells.cpu()[first]
+    cells = columns.pop("cells")
     top = cells[:, 2].argsort()
-    columns = {"true": data.y, **shown}
     size = (2.8 * len(columns), 3.4)
     figure, axes = plt.subplots(1, len(columns), figsize=size, layout="constrained")
     for ax, (title, colour) in zip(axes, columns.items(), strict=True):
-        shade = colour.cpu()[first][top]
-        dots = ax.scatter(*cells[top, :2].T, c=shade, cmap="tab10", vmin=0, vmax=9, s=9, lw=0)
+        dots = ax.scatter(*cells[top, :2].T, c=colour[top], cmap="tab10", vmin=0, vmax=9, s=9, lw=0)
         ax.set_aspect("equal")
         ax.set_xticks([])
         ax.set_yticks([])
@@ -264,9 +263,8 @@ def main() -> None:
         return
     if args.quick:
         args.scenes, args.epochs, args.models = 3, 1, args.models[:3]
-    runs: list[dict[str, Any]] = []
-    shown: dict[str, Tensor] = {}
-    for seed in range(args.seed, args.seed + args.seeds):
+    kept, seeds = Kept("voxel_transformer", args), seeds_of(args)
+    for seed in kept.missing(seeds):
         sets = [make_scenes(n, args.objects, 2 * seed + i)
                 for i, n in enumerate((args.scenes, max(args.scenes // 3, 1)))]  # fmt: skip
         moved = [
@@ -278,25 +276,22 @@ def main() -> None:
             )
             for s in sets
         ]
-        for name in args.models:
-            record, found = train(name, moved[0], moved[1], args, seed)
-            runs.append(record)
-            if seed == args.seed:
-                shown[name], first_test = found, moved[1]
-    rows = []
+        found = {name: train(name, moved[0], moved[1], args, seed) for name in args.models}
+        # Of the first test scene.
+        here = moved[1].segments.index == 0
+        columns = {"true": moved[1].y, **{name: guess for name, (_, guess) in found.items()}}
+        picture = {name: v[here].cpu() for name, v in {"cells": moved[1].cells, **columns}.items()}
+        kept.keep(seed, [record for record, _ in found.values()], picture)
+        print(f"seed {seed}: {len(moved[0].y):,} voxels for training, {len(moved[1].y):,} to test")
+    rows, runs = [], kept.of(seeds)
     for name in args.models:
         own = [r for r in runs if r["model"] == name]
         shares = mean_and_spread(torch.tensor([r["accuracy"] for r in own]), 100, 1)
         spent = sum(r["seconds"] for r in own) / len(own)
         rows.append([name, f"{own[0]['size']:,}", shares, f"{spent:.0f}"])
-    print(f"{len(moved[0].y):,} voxels for training, {len(moved[1].y):,} for the test (last seed)")
     print(format_table(rows, ["model", "parameters", "accuracy %", "CPU s"]))
-    file = out_dir(args) / "voxel_transformer.json"
-    file.write_text(
-        json.dumps({"settings": vars(args), "runs": runs}, indent=1, default=str), "utf-8"
-    )
-    draw(first_test, shown, args.out / "voxel_transformer.png")
-    print(f"wrote {file} and {args.out / 'voxel_transformer.png'}")
+    draw(kept.picture(seeds[0]), path := kept.file.with_suffix(".png"))
+    print(f"wrote {kept.file} and {path}")
 
 
 if __name__ == "__main__":

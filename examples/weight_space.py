@@ -12,22 +12,23 @@ architectures in the same batches, and the test asks about a width that was not 
 dws:POOL is graphpool.models.DWSNet; flat is a perceptron of all weights and biases in a row, with zeros
 for what a network lacks; set is a perceptron of each entry beside a vector for its layer, the mean, and
 a perceptron. With --time a batch of networks is timed beside a loop over them.
+
+What is finished is in --out, and an interrupted run goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from _common import format_table, make_parser, mean_and_spread, out_dir, seed_everything
+from _common import format_table, make_parser, mean_and_spread, seed_everything
+from _kept import Kept, seeds_of
 from _scripts import run
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from graphpool.models.weight_space import DWSNet, Perceptrons, WeightTable
 from graphpool.models.weight_space.layers import RoleNorm, num_roles
@@ -278,18 +279,16 @@ def main() -> None:
     if args.quick:
         args.networks, args.fit, args.epochs = 60, 20, 2
     methods = ["flat", "set", *(f"dws:{pool}" for pool in args.pools)]
-    runs = []
-    bar = tqdm([(args.seed + s, m) for s in range(args.seeds) for m in methods])
-    for seed, method in bar:
-        bar.set_postfix(method=method, seed=seed)
-        if method == methods[0]:
-            seed_everything(seed)
-            begin = time.process_time()
-            data = (sines if args.task == "sines" else digits)(seed, args)
-            tqdm.write(
-                f"median error of the worst architecture {data[3]:.1e}, {time.process_time() - begin:.0f} s"
-            )
-        runs.append(one_run(method, seed, data, args))
+    make = sines if args.task == "sines" else digits
+    kept, seeds = Kept(f"weights_{args.task}", args), seeds_of(args)
+    for seed in kept.missing(seeds):
+        seed_everything(seed)
+        begin = time.process_time()
+        data = make(seed, args)
+        spent = time.process_time() - begin
+        print(f"median error of the worst architecture {data[3]:.1e}, {spent:.0f} s")
+        kept.keep(seed, [one_run(method, seed, data, args) for method in methods])
+    runs = kept.of(seeds)
     names = ["error", "error, unseen width"] if args.task == "sines" else ["wrong digits, %"]
     table = []
     for method in methods:
@@ -307,13 +306,10 @@ def main() -> None:
         )
     print(format_table(table, ["method", *names, "parameters", "seconds"]))
     if args.time:
-        timing(data, args)
-    stem = out_dir(args) / f"weights_{args.task}"
-    stem.with_suffix(".json").write_text(
-        json.dumps({"settings": {k: str(v) for k, v in vars(args).items()}, "runs": runs}), "utf-8"
-    )
-    draw(runs, args, stem.with_suffix(".png"))
-    print(f"wrote {stem}.json and {stem}.png")
+        seed_everything(args.seed)
+        timing(make(args.seed, args), args)
+    draw(runs, args, path := kept.file.with_suffix(".png"))
+    print(f"wrote {kept.file} and {path}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +118,7 @@ class NCN(nn.Module):
         """A logit for each pair.
 
         Args:
-            x: Node features ``[N, in_channels]``.
+            x: Node features ``[N, in_channels]``, dense or sparse; bags of words are faster sparse.
             edge_index: ``[2, E]``, both directions of each edge.
             pairs: ``[2, P]``.
 
@@ -180,13 +180,28 @@ class _Propagation(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(steps))
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        h, size = self.linear(x), x.size(0)
+        h, size = self._mapped(x), x.size(0)
         edges, weight = gcn_norm(edge_index, None, size, dtype=h.dtype)
         senders = Segments(index=edges[0], num_segments=size)
         receivers = Segments(index=edges[1], num_segments=size)
         for norm in self.norms:
             h = norm(segment_sum(h, receivers, weight=weight, gather=senders))
         return h
+
+    def _mapped(self, x: Tensor) -> Tensor:
+        if x.layout is torch.strided:
+            return self.linear(x)
+        # A row is a bag of columns, those of its values, and the product is a weighted sum over the bag.
+        x = x.to_sparse_coo().coalesce()
+        linear = cast(Linear, self.linear[1])
+        if isinstance(linear.weight, nn.UninitializedParameter):
+            linear.initialize_parameters(linear, (x,))
+        (rows, columns), (size, width) = x.indices(), x.shape
+        bags = Segments(index=rows, num_segments=size)
+        places = Segments(index=columns, num_segments=width)
+        weight = self.linear[0](x.values())
+        h = segment_sum(linear.weight.t(), bags, weight=weight, gather=places)
+        return self.linear[2](h + linear.bias)
 
 
 def _dense(before: int, after: int, dropout: float) -> list[nn.Module]:

@@ -109,3 +109,34 @@ def test_wrong_inputs_are_refused_by_name():
         model(torch.zeros(25, 5, dtype=torch.double), EDGES, PAIRS)
     with pytest.raises(ValueError, match="`pairs` must lie in"):
         model(features(), EDGES, torch.tensor([[0], [25]]))
+
+
+@pytest.mark.parametrize("layout", ["to_sparse_coo", "to_sparse_csr"])
+@pytest.mark.parametrize("known", [True, False])
+def test_sparse_features_are_those_of_the_dense(layout, known):
+    torch.manual_seed(0)
+    x = features() * (torch.rand(25, 4) < 0.4)
+    model = NCN(4 if known else -1, 8).double().eval()
+    first = model(getattr(x, layout)(), EDGES, PAIRS)
+    mine = torch.autograd.grad(first.square().sum(), [*model.parameters()])
+    second = model(x, EDGES, PAIRS)
+    torch.testing.assert_close(first, second)
+    theirs = torch.autograd.grad(second.square().sum(), [*model.parameters()])
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_dropout_of_sparse_features_scales_what_it_keeps():
+    torch.manual_seed(0)
+    model = NCN(4, 8, input_dropout=0.5).double()
+    x = features()
+    drawn = torch.stack([model.encoder._mapped(x.to_sparse_coo()) for _ in range(300)])
+    expected = x @ model.encoder.linear[1].weight.t() + model.encoder.linear[1].bias
+    away = (drawn.mean(0) - expected) / (drawn.std(0) / 300**0.5)
+    assert away.abs().max() < 5
+    assert (drawn.mean(0) / 2 - expected).abs().max() > 5 * drawn.std(0).max() / 300**0.5
+
+
+def test_sparse_features_of_another_width_are_refused_by_name():
+    with pytest.raises(ValueError, match="`x` must have 4 channels"):
+        model_of()(torch.zeros(25, 5, dtype=torch.double).to_sparse_coo(), EDGES, PAIRS)
