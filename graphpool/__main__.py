@@ -21,7 +21,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -75,7 +75,9 @@ def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:
         text = inspect.cleandoc(each.__doc__ or "")
         explained |= dict(re.findall(r"^    (\w+): (.+(?:\n        .+)*)", text, re.MULTILINE))
     for option in fields(cls):
-        if option.name not in explained or option.name == "arguments":
+        # A bag has no edges.
+        useless = option.name == "directed" and cls is BagFiles
+        if option.name not in explained or option.name == "arguments" or useless:
             continue
         kind, text = str(option.type).removesuffix(" | None"), explained[option.name]
         how: dict[str, Any] = {
@@ -86,6 +88,8 @@ def _add_fields(parser: argparse.ArgumentParser, cls: type) -> None:
         if kind == "bool":
             how = {"action": "store_true"}
         text = " ".join(re.sub(r":\w+:|`", "", text).replace("%", "%%").split())
+        if option.default not in (None, False, ()) and "if not given" not in text:
+            text += f" If not given: {option.default}."
         parser.add_argument(f"--{option.name.replace('_', '-')}", help=text, **how)
 
 
@@ -122,6 +126,7 @@ def make_parser() -> argparse.ArgumentParser:
     add([*train, judge], "--table", **at, help="a table with the columns file, label and maybe split")
     add([*train, *used], "--import", **many, dest="modules", metavar="MODULE", help="for pools of your own")
     add(used, "--device", default="cpu", help="cpu, cuda, ...")
+    add(used, "--columns", help="names of the columns of clouds in text and arrays, where not as in training")
     add([predict], "--ply", **at, help="folder for coloured .ply, where elements are labelled")
     add([predict], "--pictures", **at, help="a .png to draw the first twelve into")
     add([predict], "--up", choices="xyz", default="z", help="the axis that points up in pictures")
@@ -219,8 +224,17 @@ def _report(predictor: Predictor, items: Sequence[Item], split: str, folder: Pat
         report.write(folder)
 
 
-def _evaluate(args: argparse.Namespace) -> None:
+def _load(args: argparse.Namespace) -> Predictor:
     predictor = load(args.model, args.device)
+    if args.columns is not None:
+        if not isinstance(predictor.files, PointFiles):
+            raise ValueError(f"`columns` are those of clouds; {args.model} reads none.")
+        predictor.files = replace(predictor.files, columns=args.columns)
+    return predictor
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    predictor = _load(args)
     if args.out is not None:
         _make_folder(args.out, "out")
     parts = read_splits(args.data, predictor.reading()[0], Settings(val=0, test=0), args.table)
@@ -237,7 +251,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    predictor = load(args.model, args.device)
+    predictor = _load(args)
     files, classes = predictor.reading()
     if args.out is not None and args.out.suffix not in (".csv", ".json"):
         raise ValueError(f"`out` must end in .csv or .json; got {args.out}.")
@@ -283,7 +297,7 @@ def _predict(args: argparse.Namespace) -> None:
             shown += items[: 12 - len(shown)]
     _write(found, args.out, files)
     if args.out is not None:
-        print(f"{len(found)} items: {args.out}")
+        print(f"{len(found)} item{'s' * (len(found) != 1)}: {args.out}")
     if args.pictures is not None:
         args.pictures.parent.mkdir(parents=True, exist_ok=True)
         of = found[: len(shown)]
@@ -348,24 +362,19 @@ def _info(args: argparse.Namespace) -> None:
         except ValueError as error:
             said[f"not {kind}"] = str(error)
             continue
-        held = [f"{n} ({_range(v)})" for n, v in items[0].columns.items() if v.size]
+        first = items[0]
+        held = [f"{n} ({_range(v)})" for n, v in first.columns.items() if v.size]
+        held += [f"of edges {n} ({_range(v)})" for n, v in first.edges.items() if v.size]
         said[kind] = (
-            f"{len(items)}, the first {items[0].raw}; {', '.join(held) or 'no further columns'}"
+            f"{len(items)}, the first {first.raw}; {', '.join(held) or 'no further columns'}"
         )
     if args.file.suffix == ".pt" and all(name.startswith("not") for name in said):
-        predictor = load(args.file)
-        count = sum(p.numel() for p in predictor.model.parameters())
-        print(
-            f"{type(predictor.model).__name__}, {count:,} parameters, graphpool {predictor.version}"
-        )
-        said = {
-            "classes": ", ".join(predictor.classes or ["not said"]),
-            "files": str(predictor.files),
-        }
-        said |= {name: str(v) for name, v in predictor.about.items() if name != "seen"}
-    for name, text in said.items():
-        if " is no file of " not in text:
-            print(f"{name}: {text}")
+        said = load(args.file).facts()
+    told = {name: text for name, text in said.items() if " is no file of " not in text}
+    if not told:
+        raise ValueError(f"{args.file} ends like no file that can be read, and is no model.")
+    for name, text in told.items():
+        print(f"{name}: {text}")
 
 
 def _range(values: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +92,23 @@ class Predictor:
                 "`preprocess` and `classes`, or call its `model`."
             )
         return self.files, self.classes or []
+
+    def facts(self) -> dict[str, str]:
+        """Network, classes, and what of reading the files differs from the usual, in words."""
+        model, files = self.model, self.files
+        made = ", ".join(f"{name}={value}" for name, value in (made_with(model) or {}).items())
+        count = sum(p.numel() for p in model.parameters())
+        said = {
+            "network": f"{type(model).__name__}({made}), {count:,} parameters",
+            "graphpool": self.version,
+            "classes": ", ".join(self.classes or ["not said"]),
+        }
+        if files is not None:
+            said["files"] = files.kind
+            for option in fields(files):
+                if (value := getattr(files, option.name)) != option.default:
+                    said[option.name] = ", ".join(getattr(value, "names", [str(value)]))
+        return said | {name: str(v) for name, v in self.about.items() if name != "seen"}
 
     def predict(self, path: str | Path) -> list[Prediction]:
         """Probabilities of the classes for every item of a file, or for its elements.
@@ -201,16 +219,23 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Predictor:
         ValueError: The file is damaged, no checkpoint of graphpool, of a newer format, or needs what is not
             there; the message says which in one line.
     """
-    stored = load_tensors(path)
+    path = Path(path)
+    near = path / "model.pt" if path.is_dir() else path.with_name("model.pt")
+    where = "in it" if path.is_dir() else "beside it"
+    hint = f"; {near} {where} may be one" if near != path and near.is_file() else ""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, no checkpoint that graphpool.save wrote{hint}.")
+    try:
+        stored = load_tensors(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{str(error).rstrip('.')}. A model is a file that training or graphpool.save has written{hint}."
+        ) from None
     if not isinstance(stored, dict) or stored.get("kind") != _KIND:
         held = (
             ", ".join(map(str, list(stored)[:4]))
             if isinstance(stored, dict)
             else type(stored).__name__
-        )
-        beside = Path(path).with_name("model.pt")
-        hint = (
-            f"; {beside} beside it may be one" if beside != Path(path) and beside.is_file() else ""
         )
         raise ValueError(
             f"{path} is no checkpoint that graphpool.save wrote; it holds {held}{hint}."

@@ -157,9 +157,20 @@ def load_run(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         raise ValueError(f"{path} is no checkpoint of a run; name another file.")
     had = state["settings"]
     if other := [name for name in settings if had.get(name) != settings[name]]:
-        theirs, asked = (", ".join(f"{n}={s.get(n)}" for n in other) for s in (had, settings))
+        theirs, asked = (
+            ", ".join(f"{n}={_differing(str(s.get(n)), str(o.get(n)))}" for n in other)
+            for s, o in ((had, settings), (settings, had))
+        )
         raise ValueError(
             f"{path}: this checkpoint was trained with {theirs}, and asked for is {asked}. Ask for the "
             f"same, or name another file."
         )
     return state
+
+
+def _differing(text: str, other: str) -> str:
+    """What of a long text is not that of another: where files are described, most of it is the same."""
+    if max(len(text), len(other)) < 80:
+        return text
+    first = text.rfind(" ", 0, len(os.path.commonprefix([text, other]))) + 1
+    return f"... {text[first : first + 60]} ..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,7 +67,23 @@ class GraphFiles(Files):
         raw = Data(edge_index=index, num_nodes=graph.num_nodes)
         return Item(name, raw, {**columns, "degree": np.log1p(degree)}, found, None, graph.edges)
 
+    def fit(self, items: Sequence[Item]) -> Files:
+        fitted = super().fit(items)
+        if not fitted.table.names:
+            first = items[0]
+            other = next((i for i in items if i.columns.keys() != first.columns.keys()), first)
+            has = " and ".join(f"{i.name} has {', '.join(i.columns)}" for i in (first, other))
+            raise ValueError(
+                f"`features` must be columns that every training file has, with at least one row; {has}. "
+                f"Columns have the same names in all files, or none has any."
+            )
+        return fitted
+
     def network(self, name: str, classes: int, example: Data, pool: Any, more: dict) -> nn.Module:
+        if "features" in more:
+            raise ValueError(
+                "`set` features=... is for graphs without features; from files every node has its degree."
+            )
         usual: dict[str, Any] = {
             "hidden_channels": 64, "conv": name, "norm": "batch", "head": "mlp",
             "edge_dim": len(self.edge_table.mean) or None, "readout": pool or ["mean", "max"],

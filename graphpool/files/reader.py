@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 from graphpool import plot
 from graphpool._recorded import savable
 from graphpool.datasets.meshes.classes import FoundLabels
-from graphpool.io.untrusted import naming
+from graphpool.io.untrusted import is_number, naming
 
 Columns = dict[str, np.ndarray]
 
@@ -77,6 +77,13 @@ class Table:
             held = [table[name] for table in tables if len(table.get(name, ()))]
             if any(values.dtype.kind not in "fiub" for values in held):
                 words[name] = tuple(sorted({w for v in held for w in v.astype(str).tolist()}))
+                odd = [word for word in words[name] if not is_number(word)]
+                if odd and len(odd) < len(words[name]):
+                    warnings.warn(
+                        f"{name} holds numbers, and {odd[0]!r}: each value counts as a word, with a column "
+                        f"of its own.",
+                        stacklevel=2,
+                    )
         made = cls(tuple(names), words)
         full = [(t, w) for t, w in zip(tables, where, strict=True) if any(map(len, t.values()))]
         if not names or not full:
@@ -115,13 +122,17 @@ class Table:
                     )
                 values = hit
             elif values.dtype.kind not in "fiub":
-                raise ValueError(f"{where}: {name!r} must be numbers, as in training.")
+                odd = next(
+                    (w for w in values.astype(str).ravel() if not is_number(w)), values[0, 0]
+                )
+                raise ValueError(f"{where}: {name!r} must be numbers, as in training; got {odd!r}.")
             parts.append(torch.from_numpy(values.astype(np.float64)))
         table = torch.cat(parts, 1) if parts else torch.zeros(0, 0, dtype=torch.float64)
         if not bool(table.isfinite().all()):
             bad = int((~table.isfinite()).any(1).nonzero()[0])
             raise ValueError(
-                f"{where} holds a value that is not finite, in row {bad} of {', '.join(self.names)}."
+                f"{where} holds a value that is not finite, in row {bad} of {', '.join(self.names)}. Fill "
+                f"it, or take the row or the column out."
             )
         return table
 
@@ -201,7 +212,8 @@ class Files:
         """
         if not path.exists():
             raise FileNotFoundError(f"There is no file {path}.")
-        if path.is_file() and path.suffix.lower() not in self.suffixes:
+        whole = self.kind == "graphs" and path.is_dir()  # a TU folder
+        if not whole and path.suffix.lower() not in self.suffixes:
             raise ValueError(
                 f"{path} is no file of {self.kind}, which end in {' '.join(self.suffixes)}."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import random
 import warnings
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
+from graphpool._recorded import SAVABLE
 from graphpool.files.checkpoint import Predictor
 from graphpool.files.fitting import train_network
 from graphpool.files.listing import SPLITS, draw_splits, list_files, read_all
@@ -35,7 +37,7 @@ class Settings:
 
     Attributes:
         model: The kind of network: ``point-pn``, ``pointnet2``, ``edgeconv`` or ``point-nn`` for points,
-            ``gin``, ``sage``, ``gatv2`` or ``edge`` for graphs.
+            ``gin``, ``sage``, ``gatv2`` or ``edge`` for graphs; meshes and bags have one each.
         pool: Its pool: a name, or several, which are concatenated.
         arguments: Further arguments of the network.
         epochs: Passes over the training set; 30 or more, until there are 200 steps, if not given.
@@ -205,7 +207,9 @@ def train_files(
         outputs = 1 if numbers else len(classes)
         model = files.network(name, outputs, items[0], settings.pool, settings.arguments)
     except TypeError as error:
-        raise ValueError(f"`set` and `pool` must fit the network: {error}") from None
+        made = SAVABLE.get(str(error).partition(".__init__")[0])
+        takes = f"; it takes {', '.join(inspect.signature(made).parameters)}" if made else ""
+        raise ValueError(f"`set` and `pool` must fit the network: {error}{takes}.") from None
     model.to(settings.device)
     about: dict[str, Any] = {"trained on": len(train), "seed": settings.seed}
     about["seen"] = [fingerprint(item) for item in train + parts["val"]]

@@ -24,7 +24,9 @@ def read_instances(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ValueError(f"{path} must have columns label, bag, features; got {table.shape[1]}.")
     if not np.isfinite(table).all():
         row, column = np.argwhere(~np.isfinite(table))[0] + 1
-        raise ValueError(f"{path}: the number in row {row}, column {column} is not finite.")
+        raise ValueError(
+            f"{path}: the number in row {row}, column {column} is not finite. Fill it, or take the row out."
+        )
     label, bag = table[:, 0], table[:, 1]
     first = np.flatnonzero(np.append(True, bag[1:] != bag[:-1]))
     if len(np.unique(bag)) != len(first):
@@ -48,7 +50,8 @@ def read_bag(path: Path) -> np.ndarray:
         if array.ndim != 2 or array.dtype.kind not in "fiu":
             raise ValueError(f"A bag must be numbers [n, F]; got {array.dtype} {array.shape}.")
         if not np.isfinite(array).all():
-            raise ValueError(f"Row {np.argwhere(~np.isfinite(array))[0][0]} is not finite.")
+            bad = np.argwhere(~np.isfinite(array))[0][0]
+            raise ValueError(f"Row {bad} is not finite. Fill it, or take it out.")
         return array.astype(np.float32)
 
 

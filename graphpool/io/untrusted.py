@@ -6,6 +6,7 @@ it. Whatever is wrong ends in a ``ValueError`` that begins with the name of the 
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -216,11 +217,21 @@ def load_tensors(path: str | Path) -> Any:
         total, size = sum(member.file_size for member in archive.infolist()), path.stat().st_size
         if total > size:
             raise ValueError(f"{path}: its {size} bytes would unpack to {total}; refused.")
+        # The reader of PyTorch does not look at the checksums that its writer makes.
+        try:
+            changed = archive.testzip()
+        except Exception as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+        if changed is not None:
+            raise ValueError(f"{path} is damaged: {changed} in it is not what its checksum says.")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     # The reader raises RuntimeError, UnpicklingError, EOFError, KeyError, AttributeError, ...
     except Exception as error:
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = str(error).strip().split("\n")[0]
+        if code is not None:
+            reason = f"it holds Python objects ({code[1]}), and reading these would run code"
         raise ValueError(f"{path} is not a file of tensors: {reason}") from None
     _check_storage(stored, path)
     return stored
@@ -232,7 +243,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+        raise ValueError(f"{path} is damaged, or of another kind: {error}") from None
 
 
 def _array(file: BinaryIO, size: int, where: str) -> np.ndarray:

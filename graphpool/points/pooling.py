@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.nn import aggr as pyg_aggr
 
+from graphpool._arguments import check_one_of
 from graphpool.aggr.pyg import pool, pooled_width
 from graphpool.aggr.registry import resolve_pool
+from graphpool.nn import LayerNorm
 from graphpool.segments import Segments
 
 
@@ -45,6 +48,16 @@ def dense_blocks(widths: list[int]) -> torch.nn.Sequential:
     """A chain of :func:`dense_block`."""
     pairs = zip(widths[:-1], widths[1:], strict=True)
     return torch.nn.Sequential(*[dense_block(a, b) for a, b in pairs])
+
+
+def choose_norm(network: torch.nn.Module, norm: str) -> None:
+    """Puts layer in the place of batch normalisation, if ``norm`` says so; pools keep what they have."""
+    check_one_of(norm, "norm", ("batch", "layer"))
+    for name, part in list(network.named_children()) if norm == "layer" else ():
+        if type(part) is torch.nn.BatchNorm1d:
+            setattr(network, name, LayerNorm(part.num_features))
+        elif not isinstance(part, pyg_aggr.Aggregation):
+            choose_norm(part, norm)
 
 
 def head(

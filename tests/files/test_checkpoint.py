@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import graphpool
 from graphpool import aggr, models
 from graphpool._recorded import SAVABLE
 from graphpool.files import GraphFiles, MeshFiles, PointFiles
+from graphpool.files.reader import Table
 from graphpool.models import GraphModel, PointNet2Classifier
 
 
@@ -202,6 +204,37 @@ def test_foreign_and_damaged_files_are_refused_in_a_line(tmp_path):
         graphpool.load(tmp_path / "none.pt")
 
 
+def test_what_an_older_version_did_not_know_has_its_default(made, tmp_path):
+    path, cloud = tmp_path / "m.pt", sorted(made("points").rglob("*.csv"))[0]
+    network = PointNet2Classifier(2, 3, width=4, k=4, radii=(None, None), norm="batch")
+    table = Table(("color",), {}, (0.5,) * 3, (0.3,) * 3, (0.0,) * 3, (1.0,) * 3)
+    files = PointFiles(features=("color",), num_points=40, table=table, fewest=90, radii=None)
+    graphpool.save(network, path, classes=["a", "b"], preprocess=files)
+    new = graphpool.load(path).predict(cloud)[0]
+    stored = torch.load(path, weights_only=True)
+    values = stored["preprocess"]["arguments"]["values"]
+    del stored["model"]["arguments"]["values"]["norm"], values["fewest"], values["radii"]
+    del (
+        values["table"]["arguments"]["values"]["low"],
+        values["table"]["arguments"]["values"]["high"],
+    )
+    torch.save(stored, path)
+    assert torch.equal(graphpool.load(path).predict(cloud)[0].probabilities, new.probabilities)
+
+
+def test_a_byte_that_was_changed_is_found(tmp_path):
+    path = tmp_path / "m.pt"
+    graphpool.save(GraphModel(5, 8, 2, readout="gnp"), path)
+    good = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        weights = [member for member in archive.infolist() if "/data/" in member.filename]
+        content = archive.read(max(weights, key=lambda member: member.file_size))
+    at = good.index(content)
+    path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+    with pytest.raises(ValueError, match="is damaged: .* is not what its checksum says"):
+        graphpool.load(path)
+
+
 def test_a_pickle_never_runs(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -209,6 +242,12 @@ def test_a_pickle_never_runs(tmp_path):
 
     torch.save({"kind": "graphpool checkpoint", "model": Evil()}, tmp_path / "m.pt")
     with pytest.raises(ValueError, match="is not a file of tensors"):
+        graphpool.load(tmp_path / "m.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "m.pt")
+    with pytest.raises(
+        ValueError,
+        match=r"Python objects \(torch\.nn\.modules\.linear\.Linear\), and .* code\. A model is",
+    ):
         graphpool.load(tmp_path / "m.pt")
 
 

@@ -22,7 +22,7 @@ def one_line(capsys):
 
 @pytest.mark.parametrize("change, said", [
     (lambda x: x[:, :2], r"3\.npy has 2 columns of features; .*\.npy has 3\."),
-    (lambda x: x * [[1], [1], [np.nan], [1]], r"3\.npy holds a value that is not finite, in row 2 of x"),
+    (lambda x: x * [[1], [1], [np.nan], [1]], r"3\.npy holds .* not finite, in row 2 of x\. Fill it"),
 ])  # fmt: skip
 def test_the_bag_that_does_not_fit_is_named(made, change, said):
     data = made("bags")
@@ -121,5 +121,136 @@ def test_a_state_of_training_is_no_checkpoint_and_says_which_is(made, tmp_path, 
     assert main(["train", "bags", str(data), "--epochs", "1", "--out", str(run)]) == 0
     assert main(["predict", str(run / "run.pt"), str(data / "1.npy")]) == 2
     assert "model.pt beside it may be one" in one_line(capsys)
+    assert main(["predict", str(run), str(data / "1.npy")]) == 2
+    assert "is a folder, no checkpoint" in (said := one_line(capsys)) and "model.pt in it" in said
     assert main(["info", str(data)]) == 2
     assert "one file; " in one_line(capsys)
+
+
+@pytest.mark.parametrize("content", [b"print(1)\n", b"", b"PK\x03\x04 cut"])
+def test_a_foreign_file_in_the_place_of_a_model_is_told_what_one_is(content, tmp_path, capsys):
+    (tmp_path / "make.py").write_bytes(content)
+    assert main(["predict", str(tmp_path / "make.py"), str(tmp_path)]) == 2
+    said = one_line(capsys)
+    assert "make.py is damaged, or of another kind" in said
+    assert said.endswith("A model is a file that training or graphpool.save has written.")
+
+
+def test_a_folder_is_no_cloud_and_a_tu_folder_is_many_graphs(made, tmp_path, capsys):
+    data = made("bags")
+    for reader in (BagFiles(), MeshFiles(), PointFiles()):
+        with pytest.raises(ValueError, match=f"is no file of {reader.kind}"):
+            reader.read(data)
+    folder = tmp_path / "PAIR"
+    folder.mkdir()
+    for name, text in (
+        ("A", "1, 2\n2, 1\n"),
+        ("graph_indicator", "1\n1\n"),
+        ("graph_labels", "1\n"),
+    ):
+        (folder / f"PAIR_{name}.txt").write_text(text)
+    assert main(["info", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "graphs: 1" in said and "not " not in said
+
+
+def test_bags_without_a_common_column_are_named(made):
+    data = made("bags")
+    (data / "3.csv").write_text("a,b,c\n1,2,3\n")
+    files, settings = BagFiles(), Settings(val=0, test=0, epochs=1)
+    (data / "3.npy").unlink()
+    table = data / "labels.csv"
+    table.write_text(table.read_text().replace("\n3.npy", "\n3.csv"))
+    parts = runs.read_splits(data, files, settings)
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(
+            ValueError, match=r"has x and .*3\.csv has a, b, c\. Columns have the same names"
+        ),
+    ):
+        runs.train_files(parts, files, settings)
+
+
+def test_a_number_that_is_missing_does_not_make_words_of_the_others_in_silence(made):
+    data = made("graphs")
+    table = next(data.rglob("*.nodes.csv"))
+    lines = table.read_text().split("\n")
+    lines[1] = ",".join([*lines[1].split(",")[:-1], ""])
+    table.write_text("\n".join(lines))
+    edges = [p for p in sorted(data.rglob("*.csv")) if not p.name.endswith(".nodes.csv")]
+    items = [item for path in edges for item in GraphFiles().read(path)]
+    with pytest.warns(
+        UserWarning, match="charge holds numbers, and '': each value counts as a word"
+    ):
+        GraphFiles().fit(items)
+
+
+def test_an_argument_that_a_network_lacks_is_answered_with_those_it_has(made):
+    files, settings = BagFiles(), Settings(val=0, test=0, epochs=1, arguments={"wide": 3})
+    parts = runs.read_splits(made("bags"), files, settings)
+    with pytest.raises(
+        ValueError, match="argument 'wide'; it takes in_channels, hidden_channels, "
+    ):
+        runs.train_files(parts, files, settings)
+    settings.arguments = {"features": "degree"}
+    with pytest.raises(ValueError, match="every node has its degree"):
+        runs.train_files(parts, files, settings)
+
+
+def test_a_run_with_other_files_says_what_differs_and_no_more(made, tmp_path, capsys):
+    data, run = made("bags"), tmp_path / "run"
+    train = ["train", "bags", str(data), "--epochs", "1", "--out", str(run)]
+    assert main(train) == 0
+    assert main([*train, "--resume", "--test", "0.4"]) == 2
+    said = one_line(capsys)
+    assert "test=0.15, files=... mean=(" in said and len(said) < 700
+    assert main([*train, "--resume", "--pool", "max"]) == 2
+    assert "trained with pool=None, and asked for is pool=max" in one_line(capsys)
+
+
+def test_info_of_a_model_and_of_what_nobody_reads(made, tmp_path, capsys):
+    data, run = made("bags"), tmp_path / "run"
+    assert (
+        main(["train", "bags", str(data), "--epochs", "1", "--pool", "gnp", "--out", str(run)]) == 0
+    )
+    capsys.readouterr()
+    assert main(["info", str(run / "model.pt")]) == 0
+    said = capsys.readouterr().out
+    assert "network: GraphModel(" in said and "readout=gnp" in said and "table: x\n" in said
+    (tmp_path / "make.py").write_text("print(1)")
+    assert main(["info", str(tmp_path / "make.py")]) == 2
+    assert "make.py ends like no file that can be read" in one_line(capsys)
+
+
+def test_info_names_the_values_of_edges(made, capsys):
+    (path, *_) = sorted(made("graphs").rglob("0.csv"))
+    assert main(["info", str(path)]) == 0
+    assert "of edges length (0." in capsys.readouterr().out
+
+
+def test_columns_of_a_new_file_may_have_no_names(made, tmp_path, capsys):
+    data, run = made("points"), tmp_path / "run"
+    options = ["--features", "color", "--num-points", "16", "--epochs", "1"]
+    options += ["--model", "pointnet2", "--set", "width=4"]
+    assert main(["train", "points", str(data), *options, "--out", str(run)]) == 0
+    np.savetxt(tmp_path / "bare.txt", np.random.default_rng(0).random((40, 6)))
+    bare = ["predict", str(run / "model.pt"), str(tmp_path / "bare.txt")]
+    assert main(bare) == 2
+    assert "has no 'color' of the `features`; it has column 3" in one_line(capsys)
+    assert main([*bare, "--columns", "x y z r g b"]) == 0
+
+
+def test_columns_are_for_clouds(made, tmp_path, capsys):
+    data, run = made("bags"), tmp_path / "run"
+    assert main(["train", "bags", str(data), "--epochs", "1", "--out", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(run / "model.pt"), str(data), "--columns", "x"]) == 2
+    assert "--columns are those of clouds" in one_line(capsys)
+
+
+def test_bags_have_no_edges_to_go_one_way(capsys):
+    for kind, there in (("graphs", True), ("bags", False)):
+        with pytest.raises(SystemExit):
+            main(["train", kind, "--help"])
+        said = capsys.readouterr().out
+        assert ("--directed" in said) is there and "If not given: 16." in " ".join(said.split())

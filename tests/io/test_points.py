@@ -96,7 +96,8 @@ def test_what_open3d_writes_is_read(tmp_path):
     [
         ("a.xyz", b"1 2 three\n", "one point per line"),
         ("a.xyz", b"1 2\n", "3 coordinates"),
-        ("a.xyz", b"1 2 nan\n", "point 0 is not finite"),
+        ("a.xyz", b"1 2 nan\n", "point 0 is not finite. Take such points out"),
+        ("a.xyz", b"1 2 nan\n1 2 3\n1 2 inf\n", "point 0 is not finite, nor are 1 more. Take"),
         ("a.bin", b"123", "whole number of points"),
         ("a.pcd", b"VERSION .7\n", "no DATA line"),
         ("a.pcd", b"FIELDS a b\nDATA ascii\n", "header"),

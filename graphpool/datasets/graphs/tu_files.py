@@ -63,7 +63,9 @@ def _table(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: expected rows of numbers, each with a line end, and no other.")
     if not np.isfinite(table).all():
         bad = int(np.flatnonzero(~np.isfinite(table).all(1))[0])
-        raise ValueError(f"{path}: row {bad} is not finite: {table[bad].tolist()}.")
+        raise ValueError(
+            f"{path}: row {bad} is not finite: {table[bad].tolist()}. Fill it in the file."
+        )
     return table
 
 

@@ -205,7 +205,10 @@ def _check_shapes(path: str | os.PathLike[str], **arrays: np.ndarray) -> None:
 def _check_values(path: str | os.PathLike[str], points: np.ndarray, num_points: int | None) -> None:
     if not np.isfinite(points).all():
         bad = np.argwhere(~np.isfinite(points))[0]
-        raise ValueError(f"{path}: point {int(bad[1])} of cloud {int(bad[0])} is not finite.")
+        raise ValueError(
+            f"{path}: point {int(bad[1])} of cloud {int(bad[0])} is not finite. The "
+            f"clouds of a file have one size: put another point of the cloud in its place."
+        )
     if num_points is not None and not 1 <= num_points <= points.shape[1]:
         raise ValueError(f"`num_points` must lie in [1, {points.shape[1]}]; got {num_points}.")
 

@@ -102,7 +102,10 @@ def _check(mesh: MeshFile) -> None:
     finite = np.isfinite(mesh.vertices).all(1)
     if not finite.all():
         bad = int(np.flatnonzero(~finite)[0])
-        raise ValueError(f"Vertex {bad} is not finite: {mesh.vertices[bad].tolist()}.")
+        raise ValueError(
+            f"Vertex {bad} is not finite: {mesh.vertices[bad].tolist()}. Take it out of the file, with any "
+            f"faces that name it."
+        )
     short = np.flatnonzero(mesh.sizes < 3)
     if len(short):
         raise ValueError(

@@ -161,7 +161,10 @@ def features_of(
         values = fields[name].reshape(len(fields[name]), -1).astype(np.float32)
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values).all(1)).argmax())
-            raise ValueError(f"{where}: {name!r} of point {bad} is not finite in float32.")
+            raise ValueError(
+                f"{where}: {name!r} of point {bad} is not finite in float32. Fill it, or leave the point out "
+                f"of the file, or the field out of the `features`."
+            )
         parts.append(values)
     return np.concatenate(parts, 1)
 

@@ -210,5 +210,9 @@ def _checked(points: np.ndarray, path: Path) -> Array:
     points = points.astype(np.float64)
     bad = ~np.isfinite(points).all(1)
     if bad.any():
-        raise ValueError(f"{path}: point {int(bad.argmax())} is not finite.")
+        more = f", nor are {int(bad.sum()) - 1} more" * (int(bad.sum()) > 1)
+        raise ValueError(
+            f"{path}: point {int(bad.argmax())} is not finite{more}. Take such points out of the file, as "
+            f"numpy does by points[numpy.isfinite(points).all(1)]; in .pcd alone NaN says that there is none."
+        )
     return points

@@ -18,7 +18,7 @@ from graphpool.points.inputs import (
     cloud_segments,
     parameter_dtype,
 )
-from graphpool.points.pooling import Pool, dense_block, head
+from graphpool.points.pooling import Pool, choose_norm, dense_block, head
 from graphpool.segments import Segments
 
 
@@ -35,6 +35,7 @@ class EdgeConvClassifier(nn.Module):
         k: Neighbours per point, itself among them. A smaller cloud uses all of its points.
         dynamic: Whether the graph is rebuilt from the features of every layer.
         dropout: Dropout of the classifier.
+        norm: ``"batch"``, or ``"layer"``, which has no running statistics that could lag behind the weights.
 
     Shape:
         Arguments and result as :class:`graphpool.models.PointNet2Classifier`.
@@ -55,6 +56,7 @@ class EdgeConvClassifier(nn.Module):
         k: int = 20,
         dynamic: bool = True,
         dropout: float = 0.5,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
         self.in_channels, self.k, self.dynamic = in_channels, k, dynamic
@@ -70,6 +72,7 @@ class EdgeConvClassifier(nn.Module):
         self.embed = dense_block(sum(widths), embedding)
         self.readout = Pool(list(readout) if isinstance(readout, tuple) else readout, embedding)
         self.head = head(embedding, (embedding // 2, embedding // 4), num_classes, dropout)
+        choose_norm(self, norm)
 
     def forward(
         self,

@@ -21,7 +21,7 @@ from graphpool.points.inputs import (
     parameter_dtype,
     sorted_clouds,
 )
-from graphpool.points.pooling import Pool, dense_block, head
+from graphpool.points.pooling import Pool, choose_norm, dense_block, head
 from graphpool.points.stages import scales
 from graphpool.segments import Segments
 
@@ -58,6 +58,7 @@ class PointPN(torch.nn.Module):
         statistics: For ``"std"``: over each ``"cloud"``, or over the ``"batch"`` as in the released code.
         dropout: Dropout of the classifier.
         start: First pick of the sampling; see :func:`graphpool.ops.neighbors.fps`.
+        norm: ``"batch"``, or ``"layer"``, which has no running statistics that could lag behind the weights.
 
     Shape:
         ``pos`` ``[N, 3]``, ``x`` ``[N, in_channels - 3]`` or ``None``, clouds as in
@@ -85,6 +86,7 @@ class PointPN(torch.nn.Module):
         statistics: str = "cloud",
         dropout: float = 0.5,
         start: int | str = 0,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
         if len(widths) != len(blocks) or not widths:
@@ -107,6 +109,7 @@ class PointPN(torch.nn.Module):
         self.stages = torch.nn.ModuleList(stages)
         self.readout = Pool(readout, channels)
         self.head = head(channels, (512, 256), num_classes, dropout)
+        choose_norm(self, norm)
 
     def forward(
         self,

@@ -15,7 +15,7 @@ from graphpool.points.inputs import (
     one_hot,
     parameter_dtype,
 )
-from graphpool.points.pooling import dense_block, head
+from graphpool.points.pooling import choose_norm, dense_block, head
 from graphpool.points.set_abstraction import (
     FeaturePropagation,
     GlobalAbstraction,
@@ -61,6 +61,7 @@ class PointNet2Classifier(_Abstractions):
         k: Largest number of neighbours.
         width: Width of the first perceptron; the others grow from it.
         dropout: Dropout of the classifier.
+        norm: ``"batch"``, or ``"layer"``, which has no running statistics that could lag behind the weights.
 
     Shape:
         Arguments as :class:`graphpool.points.PointNN`, and ``x`` ``[N, in_channels]``. Result: logits
@@ -83,10 +84,12 @@ class PointNet2Classifier(_Abstractions):
         k: int = 32,
         width: int = 64,
         dropout: float = 0.5,
+        norm: str = "batch",
     ) -> None:
         w = width
         super().__init__(in_channels, pool, readout, ratios, radii, k, w, (4 * w, 8 * w, 16 * w))
         self.head = head(16 * w, (8 * w, 4 * w), num_classes, dropout)
+        choose_norm(self, norm)
 
     def forward(
         self,
@@ -117,6 +120,7 @@ class PointNet2Segmenter(_Abstractions):
         k: Largest number of neighbours.
         width: Width of the first perceptron; the others grow from it.
         dropout: Dropout of the classifier.
+        norm: ``"batch"``, or ``"layer"``, which has no running statistics that could lag behind the weights.
 
     Shape:
         Arguments as :class:`PointNet2Classifier`. Result: logits ``[N, num_classes]`` in the order of the
@@ -140,6 +144,7 @@ class PointNet2Segmenter(_Abstractions):
         k: int = 32,
         width: int = 64,
         dropout: float = 0.5,
+        norm: str = "batch",
     ) -> None:
         w = width
         super().__init__(in_channels, pool, readout, ratios, radii, k, w, (4 * w, 8 * w))
@@ -148,6 +153,7 @@ class PointNet2Segmenter(_Abstractions):
         self.up2 = FeaturePropagation(4 * w, 2 * w, (4 * w, 2 * w))
         self.up1 = FeaturePropagation(2 * w, in_channels + 3 + num_categories, (2 * w, 2 * w))
         self.head = head(2 * w, (2 * w,), num_classes, dropout)
+        choose_norm(self, norm)
 
     def forward(
         self,

@@ -162,7 +162,11 @@ def test_packed_clouds(tmp_path):
         ("points_train", np.zeros((2, 5, 2), np.float32), r"points must be \[n, N, 3\]"),
         ("labels_train", np.zeros(3, np.int64), r"labels \[n\]"),
         ("points_train", np.zeros((2, 5, 3), np.int32), "floating or int16"),
-        ("points_train", np.full((2, 5, 3), np.nan), "point 0 of cloud 0 is not finite"),
+        (
+            "points_train",
+            np.full((2, 5, 3), np.nan),
+            "point 0 of cloud 0 is not finite. .*put another point",
+        ),
         ("labels_train", np.zeros(2), "labels must be integers"),
         ("classes", np.zeros((1, 2)), "classes names"),
         ("labels_train", np.array([0, 1]), r"labels must lie in \[0, 1\); got 0 to 1"),

@@ -19,6 +19,7 @@ from graphpool.points import (
     VoxelPool,
     position_encoding,
 )
+from graphpool.points.pooling import choose_norm
 from graphpool.testing import conformance
 
 POOLS = ("max", "max+mean", "gnp", "attsets", "softmax", ["mean", "max"], "median")
@@ -74,6 +75,32 @@ def test_every_network_learns_with_any_pool(pool):
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, name
             assert bool(parameter.grad.isfinite().all()), name
+
+
+@pytest.mark.parametrize("make", [
+    lambda **more: small(dropout=0.0, **more),
+    lambda **more: PointNet2Classifier(5, k=6, width=8, dropout=0.0, **more),
+    lambda **more: PointNet2Segmenter(5, k=6, width=8, dropout=0.0, **more),
+    lambda **more: EdgeConvClassifier(5, widths=(8, 8), k=6, dropout=0.0, **more),
+], ids=["pn", "pointnet2", "segmenter", "edgeconv"])  # fmt: skip
+def test_with_layer_normalisation_training_and_evaluation_agree(make):
+    model, pos, ptr = make(norm="layer"), torch.randn(90, 3), torch.tensor([0, 40, 90])
+    assert not any(isinstance(part, torch.nn.BatchNorm1d) for part in model.modules())
+    out = model(pos, ptr=ptr)
+    assert torch.equal(out, model.eval()(pos, ptr=ptr))
+    first = (model(pos[:40]), out[:40] if len(out) == 90 else out[:1])
+    assert torch.allclose(*first, atol=1e-5)
+    with pytest.raises(ValueError, match="`norm` must be"):
+        make(norm="group")
+
+
+def test_the_norms_inside_a_pool_are_its_own():
+    pool = aggr.DeepSets(8, phi=torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.BatchNorm1d(8)))
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(8), torch.nn.Sequential(pool))
+    choose_norm(network, "layer")
+    assert isinstance(network[0], torch.nn.LayerNorm) and isinstance(
+        pool.phi[1], torch.nn.BatchNorm1d
+    )
 
 
 @pytest.mark.parametrize(
