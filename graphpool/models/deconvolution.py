@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +114,9 @@ class GraphDeconvolution(nn.Module):
             if value is None and name != "observed":
                 continue
             check_input(value.unsqueeze(-1) if isinstance(value, Tensor) else value, name, 1, self)
-            check_one_per(owners, count if owners == "pair" else size, name, tuple(value.shape))
+            check_one_per(
+                owners, count if owners == "pair" else size, name, tuple(cast(Tensor, value).shape)
+            )
         if ways is not None and (
             not isinstance(ways, Wedges) or ways.segments.num_segments != count + size
         ):
