@@ -170,11 +170,17 @@ def checked_edges(edges: Tensor, name: str, num_nodes: int) -> Tensor:
     return edges
 
 
+def distinct(edges: Tensor, size: int) -> Tensor:
+    """Every edge once, sorted by its first node and then its second."""
+    # As single numbers, which sort many times as fast as columns.
+    keys = (edges[0] * size + edges[1]).unique()
+    return torch.stack([keys // max(size, 1), keys % max(size, 1)])
+
+
 def _rows(edges: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The senders of every receiver, each once and ascending, as offsets and nodes."""
-    keys = (edges[1] * size + edges[0]).unique()
-    ptr = torch._convert_indices_from_coo_to_csr(keys // max(size, 1), size)
-    return ptr, keys % max(size, 1)
+    receivers, senders = distinct(edges.flip(0), size)
+    return torch._convert_indices_from_coo_to_csr(receivers, size), senders
 
 
 def _keys(ptr: Tensor, senders: Tensor, rows: Tensor, size: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from graphpool._arguments import as_count, what_came
 from graphpool.evaluate.squashing import incoming_matrix
 from graphpool.ops import segment_mean, segment_sum
-from graphpool.overlap import checked_edges, neighborhood_overlap
+from graphpool.overlap import checked_edges, distinct, neighborhood_overlap
 from graphpool.segments import Segments
 
 
@@ -105,10 +105,10 @@ def topological_concentration(
         tensor([1.0000, 1.0000, 0.3333, 0.0000], dtype=torch.float64)
     """
     depth = as_count(depth, "depth")
-    edges = checked_edges(edge_index, "edge_index", num_nodes).unique(dim=1).cpu()
+    edges = distinct(checked_edges(edge_index, "edge_index", num_nodes).cpu(), num_nodes)
     edges = edges[:, edges[0] != edges[1]]
     asked = edges if targets is None else checked_edges(targets, "targets", num_nodes)
-    asked = asked.unique(dim=1).cpu()
+    asked = distinct(asked.cpu(), num_nodes)
     asked = asked[:, asked[0] != asked[1]]
     step = incoming_matrix(edges, num_nodes)
     walks = [step]
