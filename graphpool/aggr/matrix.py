@@ -31,7 +31,7 @@ class MatrixAggregation(Aggregation):
     empty_gives_zero: ClassVar[bool] = False
     """Whether the formula itself gives 0 for an empty bag, which saves a copy of a wide result."""
     bags_apart: bool = False
-    """Whether the formula may be given a few bags at a time: see :func:`in_parts`."""
+    """Whether the formula may be given a few bags at a time: see :func:`few_bags_at_a_time`."""
 
     @abstractmethod
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
@@ -49,7 +49,7 @@ class MatrixAggregation(Aggregation):
         flat, bags, w = _fold(x, segments, weight)
         flat = flat.to(self._dtype(x))
         if self.bags_apart and not kwargs:
-            y = in_parts(self, self.pool_matrix, flat, bags, w)
+            y = few_bags_at_a_time(self, self.pool_matrix, flat, bags, w)
         else:
             y = self.pool_matrix(flat, bags, w, **kwargs)
         if w is not None or not self.empty_gives_zero:
@@ -64,7 +64,7 @@ class MatrixAggregation(Aggregation):
         return working(x).dtype
 
 
-def in_parts(
+def few_bags_at_a_time(
     pool: torch.nn.Module,
     formula: Callable[[Tensor, Segments, Tensor | None], Tensor],
     x: Tensor,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from graphpool._arguments import as_count, check_one_of
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.matrix import in_parts
+from graphpool.aggr.matrix import few_bags_at_a_time
 from graphpool.aggr.registry import register
 from graphpool.ops import Gather, gathered, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
@@ -90,7 +90,9 @@ class AttSets(Aggregation):
         gather: Gather | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         if gather is None and not self.return_weights:
-            return in_parts(self, lambda *part: self._pooled(*part)[0], x, segments, weight)
+            return few_bags_at_a_time(
+                self, lambda *part: self._pooled(*part)[0], x, segments, weight
+            )
         y, scores = self._pooled(x, segments, weight, gather)
         if not self.return_weights:
             return y

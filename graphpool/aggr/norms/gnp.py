@@ -10,10 +10,11 @@ from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.norms.negative_elements import check_policy, norms, seen
+from graphpool.aggr.norms.pieces import NormsAndSums, Sizes
 from graphpool.aggr.registry import register
-from graphpool.ops import Gather, norms_and_sums, segment_mixed_means, segment_power
+from graphpool.ops import Gather, segment_mixed_means, segment_power
 from graphpool.segments import Segments
-from graphpool.states import Mergeable, Powers, Several, Sums, Tensors, size_of
+from graphpool.states import Mergeable, Sums, Tensors, size_of
 
 FORMS = ("mixed", "paper")
 SIGNS = ("both", "plus", "minus")
@@ -179,9 +180,9 @@ class GNP(Aggregation):
         parts = {
             "norms": norms("abs", lambda x: (self.p[:2], 1 / self.p[:2])),
             "mean": Sums(lambda sums: sums["x"]),
-            "whole": _Sizes(lambda sums: sums["x"]),
+            "whole": Sizes(lambda sums: sums["x"]),
         }
-        return _Together(parts, combine)
+        return NormsAndSums(parts, combine)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         if prefix + "a" in state_dict:
@@ -190,29 +191,6 @@ class GNP(Aggregation):
                 f"paper, the only one there was before: load it into GNP(channels, form='paper')."
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-class _Sizes(Sums):
-    def terms(self, seen: Tensors, at: Tensors) -> Tensors:
-        return {"x": seen["x"].abs()}
-
-
-class _Together(Several):
-    """Norms and sums, which the kernel of the pool finds at once."""
-
-    def piece(
-        self, seen: Tensors, segments: Segments, weight: Tensor | None
-    ) -> tuple[Tensors, Tensors]:
-        x, powers = seen["norms.x"], self.parts["norms"]
-        assert isinstance(powers, Powers)
-        exponents = powers.exponents(x)[0].to(x.dtype)
-        found = None if weight is not None else norms_and_sums(x, segments, exponents.flatten())
-        if found is None or bool(found[2].isinf().any()):
-            return super().piece(seen, segments, weight)
-        logs, total, sizes = found
-        top, u = powers._of_log(exponents * logs, segments)
-        sums = {"norms.u": u["u"], "mean.x": total, "whole.x": sizes}
-        return {"norms.top": top["top"]}, sums
 
 
 def _hesitant(x: Tensor, slow: float, fast: float) -> Tensor:
