@@ -77,10 +77,12 @@ def few_bags_at_a_time(
     leaves the cache before it is read. Of few it is the same memory again. So it is done without gradients,
     on a CPU, for bags that lie one after the other, in a ``pool`` that is not being trained and has no hooks.
     """
+    seen = torch.is_grad_enabled() or pool.training or x.device.type != "cpu"
+    if seen or _debug.being_traced() or _debug.inside_transform() or has_hooks(pool):
+        return formula(x, segments, weight)
+    # Not before: a program that is traced would hold for such sizes only.
     step = _PART // max(x.size(1), 1)
-    whole = torch.is_grad_enabled() or pool.training or x.size(0) < 2 * step
-    seen = _debug.being_traced() or _debug.inside_transform() or has_hooks(pool)
-    if whole or seen or x.device.type != "cpu" or segments.perm is not None:
+    if x.size(0) < 2 * step or segments.perm is not None:
         return formula(x, segments, weight)
     ptr = segments.ptr
     cuts = torch.searchsorted(ptr, torch.arange(step, x.size(0), step)).unique().tolist()
