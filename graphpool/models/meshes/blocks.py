@@ -61,7 +61,8 @@ def make_norm(norm: str, channels: int, groups: int = 16) -> nn.Module:
     if norm == "group":
         if channels % groups:
             raise ValueError(
-                f"Group normalisation needs channels divisible by {groups}; got {channels}."
+                f"`channels` must be multiples of {groups}, the groups of norm='group' (with heads side by "
+                f"side, their product); got {channels}. Take such numbers, or norm='batch'."
             )
         return NodeGroupNorm(groups, channels)
     if norm == "batch":

@@ -186,7 +186,7 @@ def test_wrong_arguments_are_named():
         MeshClassifier(3, keep=(0.8,))
     with pytest.raises(ValueError, match="`read`"):
         MeshClassifier(3, read="all")
-    with pytest.raises(ValueError, match="divisible by 16"):
+    with pytest.raises(ValueError, match="multiples of 16"):
         MeshClassifier(3, channels=(20,), keep=(0.8,), heads=1)
     with pytest.raises(ValueError, match="one entry more"):
         MeshSegmenter(3, keep=(0.5,))
@@ -233,3 +233,11 @@ def test_a_checkpointed_network_has_the_same_bits(kind, dropout):
     assert any(grad is not None and bool(grad.any()) for grad in grads)
     for a, b in zip([*grads, *norms], [*other_grads, *other_norms], strict=True):
         assert (a is None and b is None) or torch.equal(a, b)
+
+
+def test_widths_that_groups_do_not_divide_are_refused_with_a_way_out():
+    with pytest.raises(
+        ValueError, match=r"`channels` must be multiples of 16.*got 24.*norm='batch'"
+    ):
+        MeshClassifier(3, (3, 4), channels=(8, 16))
+    MeshClassifier(3, (3, 4), channels=(8, 16), norm="batch")
