@@ -43,6 +43,7 @@ class GraphFiles(Files):
     networks = ("gin", "sage", "gatv2", "edge")  # type: ignore[assignment]
     element: ClassVar[str] = "node"
     beside: ClassVar[tuple[str, ...]] = (NODES,)
+    folders: ClassVar[bool] = True  # those of TU
 
     def parse(self, path: Path) -> list[Item]:
         graphs = read_graphs(path, self.directed)
@@ -108,6 +109,7 @@ class BagFiles(GraphFiles):
 
     kind: ClassVar[str] = "bags"
     suffixes: ClassVar[tuple[str, ...]] = (".npy", ".npz", ".csv", ".txt", ".pt")
+    folders: ClassVar[bool] = False
     networks = ("deepsets",)  # type: ignore[assignment]
 
     def parse(self, path: Path) -> list[Item]:

@@ -197,6 +197,7 @@ class Files:
     suffixes: ClassVar[tuple[str, ...]]
     element: ClassVar[str] = "element"
     beside: ClassVar[tuple[str, ...]] = ()
+    folders: ClassVar[bool] = False
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -212,7 +213,7 @@ class Files:
         """
         if not path.exists():
             raise FileNotFoundError(f"There is no file {path}.")
-        whole = self.kind == "graphs" and path.is_dir()  # a TU folder
+        whole = self.folders and path.is_dir()
         if not whole and path.suffix.lower() not in self.suffixes:
             raise ValueError(
                 f"{path} is no file of {self.kind}, which end in {' '.join(self.suffixes)}."

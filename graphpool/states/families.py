@@ -287,12 +287,12 @@ class Exponential(Mergeable):
         # One that is infinite does not tell how many scores are.
         if log is None or bool((log == math.inf).any()):
             return super().piece(seen, segments, weight)
-        return self._of_log(log, segments)
+        return self.of_log(log, segments)
 
     def _log_sum(self, seen: Tensors, segments: Segments) -> Tensor | None:
         return segment_logsumexp(self.score(seen), segments)
 
-    def _of_log(self, log: Tensor, segments: Segments) -> tuple[Tensors, Tensors]:
+    def of_log(self, log: Tensor, segments: Segments) -> tuple[Tensors, Tensors]:
         """Reference and sum of a piece of which the logarithm of the sum is known."""
         top, empty = (log / _LOG2).ceil(), align(segments.counts == 0, log)
         u = torch.where(empty, 0, (log - _LOG2 * _finite(top)).exp())

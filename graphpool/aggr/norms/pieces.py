@@ -29,6 +29,6 @@ class NormsAndSums(Several):
         if found is None or bool(found[2].isinf().any()):
             return super().piece(seen, segments, weight)
         logs, total, sizes = found
-        top, u = powers._of_log(exponents * logs, segments)
+        top, u = powers.of_log(exponents * logs, segments)
         sums = {"norms.u": u["u"], "mean.x": total, "whole.x": sizes}
         return {"norms.top": top["top"]}, sums
