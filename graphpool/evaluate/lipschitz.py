@@ -74,11 +74,15 @@ def _pna(pool: aggr.Aggregation, n: int, d: int) -> _Row | None:
 def _gnp(pool: aggr.Aggregation, n: int, d: int) -> _Row | None:
     if isinstance(pool, aggr.PaperGNP):
         return None
-    p, growth = pool.p.detach().double().flatten(), float(pool.g.detach())  # type: ignore[operator, union-attr]
+    p, growth, scale = (v.detach().double().flatten() for v in (pool.p, pool.g, pool.c))  # type: ignore[operator, union-attr]
     # No derivative by an element is more than these, of the three means (see GNP).
-    most = [3 * n ** float(growth - 1 / p[0]), 3 * n ** float(growth - 1 / p[1]), n ** (growth - 1)]
+    most = [
+        3 * n ** float(growth - 1 / p[0]),
+        3 * n ** float(growth - 1 / p[1]),
+        n ** float(growth - 1),
+    ]
     shares = pool.shares.detach().double().abs()  # type: ignore[operator]
-    return _Row(n * float((shares * shares.new_tensor(most)[:, None]).sum(0).max()))
+    return _Row(n * float(scale * (shares * shares.new_tensor(most)[:, None]).sum(0).max()))
 
 
 def _moments(pool: aggr.Aggregation, n: int, d: int) -> _Row:

@@ -46,13 +46,12 @@ class TestGNP:
 
     @staticmethod
     def made(channels=4, **values):
-        """A pool with some growth, and parameters, as given."""
+        """A pool with some growth and scale, and parameters, as given."""
         pool = aggr.GNP(channels).double()
         if "growth" in values:
-            # 0.25 + 0.3 x + 2 x |x|, the other way round
-            distance = values.pop("growth") - 0.25
-            size = (math.sqrt(0.09 + 8 * abs(distance)) - 0.3) / 4
-            values["size"] = math.copysign(size, distance)
+            # Logs of what is made of bags of one and of 1024 elements, relative to the start, over 6.
+            one = math.log(values.pop("scale", 1.0)) / 6
+            values["size"] = [one, one + (values.pop("growth") - 0.25) * math.log(1024) / 6]
         with torch.no_grad():
             for name, value in values.items():
                 getattr(pool, name).copy_(torch.as_tensor(value))
@@ -67,7 +66,8 @@ class TestGNP:
     def test_is_what_the_formula_says(self, positive):
         x, segments = bags(positive=positive)
         torch.manual_seed(0)
-        pool = self.made(exponents=[-0.4, 0.1], growth=0.4, s=torch.rand(4), t=torch.randn(4))
+        weights = {"s": torch.rand(4), "t": torch.randn(4)}
+        pool = self.made(exponents=[-0.4, 0.1], growth=0.4, scale=3.0, **weights)
         shares, found = pool.shares.detach(), pool(x, segments)
         for bag in range(segments.num_segments):
             v = x[segments.index == bag]
@@ -76,7 +76,7 @@ class TestGNP:
                 norms = [(v.abs() ** p).mean(0) ** (1 / p) for p in pool.p.detach().flatten()[:2]]
                 sign = v.sum(0) / v.abs().sum(0)
                 total = shares[0] * sign * norms[0] + shares[1] * sign * norms[1]
-                total = len(v) ** 0.4 * (total + shares[2] * v.mean(0))
+                total = 3 * len(v) ** 0.4 * (total + shares[2] * v.mean(0))
             torch.testing.assert_close(found[bag].detach(), total)
 
     def test_keeps_signs(self):
@@ -103,10 +103,22 @@ class TestGNP:
         torch.testing.assert_close(pool(x.repeat(4, 1)), 4**growth * pool(x))
         torch.testing.assert_close(pool.q, 1 / pool.p - pool.g)
 
+    def test_a_wrong_scale_does_not_move_the_growth(self):
+        pool, segments = aggr.GNP(4), Segments.from_counts(torch.randint(2, 900, (32,)))
+        x, optimizer = (
+            torch.rand(segments.num_elements, 4),
+            torch.optim.Adam(pool.parameters(), 0.01),
+        )
+        for _ in range(5):
+            optimizer.zero_grad()
+            (pool(x, segments) - 1000).square().mean().backward()
+            optimizer.step()
+        assert pool.c.item() > 1.3 and abs(pool.g.item() - 0.25) < 0.01
+
     @pytest.mark.parametrize("channels", [1, 3, 16, 256])
     def test_has_few_parameters_and_starts_alike_everywhere(self, channels):
         pool = aggr.GNP(channels)
-        assert sum(weight.numel() for weight in pool.parameters()) == 2 * channels + 3
+        assert sum(weight.numel() for weight in pool.parameters()) == 2 * channels + 4
         assert pool.s.min() >= 0 and pool.s.max() < 1 and pool.t.abs().max() <= 0.5
         before = copy.deepcopy(pool.state_dict())
         with torch.no_grad():
@@ -195,6 +207,14 @@ class TestGNP:
         with pytest.raises(ValueError, match=r"The state of 1 .*form='paper'"):
             network.load_state_dict({f"1.{key}": value for key, value in state.items()}, strict)
         aggr.GNP(4, form="paper", **old).load_state_dict(state)
+
+    @pytest.mark.parametrize("channels", [4, -1])
+    def test_a_state_without_a_scale_is_taken_over(self, channels):
+        old = self.made(growth=0.25).state_dict() | {"size": torch.tensor([-0.2]).double()}
+        pool = aggr.GNP(channels).double()
+        pool.load_state_dict(old | {"num_channels": torch.tensor(4)} if channels < 0 else old)
+        assert pool.g.item() == pytest.approx(0.25 - 0.3 * 0.2 - 2 * 0.2**2) and pool.c.item() == 1
+        assert old["size"].numel() == 1
 
     def test_forms_and_their_arguments(self):
         assert type(aggr.GNP(4)) is aggr.GNP

@@ -115,6 +115,11 @@ def test_constants_that_are_known():
     assert lipschitz(aggr.PowerMean(p=4.0), "wasserstein", size=16) == pytest.approx(8)
     assert lipschitz(aggr.SoftPool(), "wasserstein", size=10) == pytest.approx(13.74, abs=0.01)
     assert math.isinf(lipschitz(aggr.AttSets(4), "wasserstein", size=3))
+    pool = aggr.GNP(4)
+    before = lipschitz(pool, "matching", size=5)
+    with torch.no_grad():
+        pool.size += math.log(2) / 6  # twice the scale
+    assert lipschitz(pool, "matching", size=5) == pytest.approx(2 * before)
     for arguments, message in (
         ((aggr.Sum(), "euclidean"), "`distance` must be one of"),
         ((aggr.Max(), "hausdorff"), "`channels` must be given"),

@@ -22,22 +22,26 @@ P_MAX = 1000.0
 """Beyond it float32 no longer tells a power mean from the extremum."""
 START, GROWTH = 8.0, 0.25
 """Exponents and growth where training starts."""
+LARGE, GAIN = 1024, 6.0
+"""Growth is learned at bags of one and of this many elements; and how fast."""
 
 
 @register("gnp")
 class GNP(Aggregation):
     r"""Generalised norm pooling: which elements count, and how the result grows with the bag, is learned.
 
-    Three power means of the bag, mixed per channel, times a power of its size ``n``:
+    Three power means of the bag, mixed per channel, times a scale and a power of its size ``n``:
 
     .. math::
-        y = n^g \Big[ (1 - s) \, r \, \big( (1 - t)\, m_{p_1} + t\, m_{-p_2} \big) + s\, \bar{x} \Big], \qquad
-        m_p = \Big( \frac{1}{n} \sum_e |x_e|^p \Big)^{1/p}, \quad
+        y = c\, n^g \Big[ (1 - s) \, r \, \big( (1 - t)\, m_{p_1} + t\, m_{-p_2} \big) + s\, \bar{x} \Big],
+        \qquad m_p = \Big( \frac{1}{n} \sum_e |x_e|^p \Big)^{1/p}, \quad
         r = \frac{\sum_e x_e}{\sum_e |x_e|}
 
-    with the mean :math:`\bar{x}`. The exponents :math:`p_1, p_2 \ge 1` and the growth ``g`` are shared by all
-    channels, ``s`` and ``t`` are weights of each: ``2 C + 3`` parameters. A bag ``k`` times as large, of like
-    elements, gives :math:`k^g` times the result.
+    with the mean :math:`\bar{x}`. The exponents :math:`p_1, p_2 \ge 1`, the growth ``g`` and the scale ``c``
+    are shared by all channels, ``s`` and ``t`` are weights of each: ``2 C + 4`` parameters. A bag ``k`` times
+    as large, of like elements, gives :math:`k^g` times the result.
+
+    With ``c = 1``, where it starts:
 
     =============== ========= ========================= ==================================
     pool            s and t   exponent and growth       of elements
@@ -58,11 +62,17 @@ class GNP(Aggregation):
     It is meant to be one word in a network that is trained with ``Adam(model.parameters(), lr)`` and nothing
     else. The first norm starts near the maximum and the second near the minimum (p = 8). ``s`` starts
     between 0 and 1 and ``t`` between -1/2 and 1/2, spread over the channels in a fixed pattern: the layer
-    behind finds all of it at once. Exponents and growth move slowly near their start, and the faster the
-    farther away: the first steps, while the scale of the output is wrong, do little, and what many steps
-    agree on is much. No derivative to an element exceeds :math:`3 n^{g - 1/p_1}`, :math:`3 n^{g + 1/p_2}` and
-    :math:`n^{g - 1}`, of the three means, so there is nothing to clip. Weight decay pulls exponents and
-    growth towards their start.
+    behind finds all of it at once. Exponents move slowly near their start, and the faster the farther away:
+    the first steps, while the scale of the output is wrong, do little, and what many steps agree on is much.
+
+    Growth starts at 1/4 and scale at 1. They are learned as two numbers: how far the logs of :math:`c\, n^g`
+    of bags of one and of 1024 elements have moved, over a gain of 6. Outputs that are too small or too large
+    as a whole pull at both alike, which moves the scale and leaves the growth; errors that go with the size
+    of the bag move them apart.
+
+    No derivative to an element exceeds :math:`3 c\, n^{g - 1/p_1}`, :math:`3 c\, n^{g + 1/p_2}` and
+    :math:`c\, n^{g - 1}`, of the three means, so there is nothing to clip. Weight decay pulls exponents,
+    growth and scale towards their start.
 
     Ko, Kwon, Shin, Lee, "Learning to pool in graph neural networks for extrapolation", 2021, map two norms,
     of :math:`p > 0` and :math:`p < 0`, to ``C`` channels linearly, :math:`2 C^2` weights. ``form="paper"`` is
@@ -76,6 +86,7 @@ class GNP(Aggregation):
         p: The exponents as they are now, ``[3, 1]``: ``p1``, ``-p2`` and 1.
         q: Likewise, :math:`1/p - g`.
         g: The growth, ``[1]``.
+        c: The scale, ``[1]``.
         shares: ``[3, C]``: the weights of the three means, which add up to 1.
 
     Raises:
@@ -115,7 +126,7 @@ class GNP(Aggregation):
 
     def build(self, channels: int) -> None:
         self.exponents = torch.nn.Parameter(torch.empty(2))
-        self.size = torch.nn.Parameter(torch.empty(1))
+        self.size = torch.nn.Parameter(torch.empty(2))
         self.s = torch.nn.Parameter(torch.empty(channels))
         self.t = torch.nn.Parameter(torch.empty(channels))
 
@@ -139,7 +150,12 @@ class GNP(Aggregation):
 
     @property
     def g(self) -> Tensor:
-        return GROWTH + _hesitant(self.size, 0.3, 2.0)
+        one, large = self.size.split(1)
+        return GROWTH + GAIN / math.log(LARGE) * (large - one)
+
+    @property
+    def c(self) -> Tensor:
+        return (GAIN * self.size[:1]).exp()
 
     @property
     def q(self) -> Tensor:
@@ -156,8 +172,8 @@ class GNP(Aggregation):
         weight: Tensor | None = None,
         gather: Gather | None = None,
     ) -> Tensor:
-        exponents = self.p[:2].flatten()
-        return segment_mixed_means(x, segments, exponents, self.shares, self.g, weight, gather)
+        exponents, mix = self.p[:2].flatten(), self.c * self.shares
+        return segment_mixed_means(x, segments, exponents, mix, self.g, weight, gather)
 
     def _mixed(self, powers: Tensor, mean: Tensor, whole: Tensor) -> Tensor:
         """The three means ``[S, ..., C]`` of a bag, the first two side by side; ``whole`` of sizes."""
@@ -175,7 +191,7 @@ class GNP(Aggregation):
                 parts["mean"] / size,
                 parts["whole"] / size,
             )
-            return self._mixed(*means) * size**self.g
+            return self._mixed(*means) * self.c * size**self.g
 
         parts = {
             "norms": norms("abs", lambda x: (self.p[:2], 1 / self.p[:2])),
@@ -190,6 +206,11 @@ class GNP(Aggregation):
                 f"The state of {prefix.rstrip('.') or 'this pool'} is that of GNP in the form of the "
                 f"paper, the only one there was before: load it into GNP(channels, form='paper')."
             )
+        size = state_dict.get(prefix + "size")
+        if size is not None and size.shape == (1,):
+            # One number, 0.25 + 0.3 x + 2 x |x|, was the growth before it had a scale beside it.
+            moved = _hesitant(size, 0.3, 2.0) * math.log(LARGE) / GAIN
+            state_dict[prefix + "size"] = torch.cat([torch.zeros_like(moved), moved])
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
