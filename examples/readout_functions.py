@@ -11,7 +11,6 @@ other sets of these sizes and on sets of 32 to 128.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +18,9 @@ from pathlib import Path
 import matplotlib
 import torch
 from _common import format_table, make_parser, make_pool, out_dir, seed_everything, width_of
+from _kept import Kept, seeds_of
 from _scripts import run as run_script
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from graphpool import Segments, ops
 from graphpool.plot.colors import HUES
@@ -172,18 +171,19 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.readouts, args.steps = args.readouts[:2], 5
+    seeds = seeds_of(args)
+    cases = [[name, f, seed] for name in args.readouts for f in FUNCTIONS for seed in seeds]
+    kept = Kept("readout_functions", args, apart=["readouts"])
+    for name, function, seed in kept.missing(cases):
+        kept.keep([name, function, seed], [errors(name, function, seed, args)])
+
+    def of(name: str, function: str) -> list[float]:
+        """Medians over seeds, by the size of the set."""
+        runs = kept.of([name, function, seed] for seed in seeds)
+        return [statistics.median(values) for values in zip(*runs, strict=True)]
+
+    found = {name: [of(name, function) for function in FUNCTIONS] for name in args.readouts}
     folder = out_dir(args)
-    found: dict[str, list[list[float]]] = {name: [] for name in args.readouts}
-    with tqdm(total=len(found) * len(FUNCTIONS) * args.seeds) as bar:
-        for name, row in found.items():
-            for function in FUNCTIONS:
-                bar.set_postfix(readout=name, function=function)
-                runs = []
-                for seed in range(args.seed, args.seed + args.seeds):
-                    runs.append(errors(name, function, seed, args))
-                    bar.update()
-                row.append([statistics.median(values) for values in zip(*runs, strict=True)])
-            (folder / "readout_functions.json").write_text(json.dumps(found, indent=1))
     cells = []
     for name, row in found.items():
         pairs = (near_and_far(values) for values in row)
