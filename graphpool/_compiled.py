@@ -18,9 +18,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 _state: dict[str, Any] = {"cached": True, "seconds": {}}
+_known: set[tuple[Any, ...]] = set()
 
 
 def kernel(
@@ -72,20 +74,38 @@ def report() -> tuple[bool, dict[str, float]]:
 
 def ready(function: Any, args: tuple[Any, ...]) -> None:
     """Compiles ``function`` for these arguments, before threads would wait for each other to do it."""
-    from numba import typeof, types
+    # Kinds of arguments that came before: Numba takes longer to name a type than a small kernel runs.
+    kind = (
+        function,
+        *(
+            (a.dtype, a.ndim, a.flags.num) if isinstance(a, np.ndarray) else a.__class__
+            for a in args
+        ),
+    )
+    if kind not in _known:
+        from numba import typeof
 
-    signature = tuple(typeof(a) for a in args)
-    if signature not in function.overloads:
         begin = time.perf_counter()
-        function.compile(signature)
-        real = next(
-            (
-                str(s.dtype)
-                for s in signature
-                if isinstance(s, types.Array) and isinstance(s.dtype, types.Float)
-            ),
-            "",
-        )
+        before = len(function.overloads)
+        function.compile(tuple(typeof(a) for a in args))
+        _note(function, before, begin)
+        _known.add(kind)
+
+
+def call(function: Any, args: tuple[Any, ...]) -> None:
+    """``function(*args)``, compiled at the first call for such arguments."""
+    before, begin = len(function.overloads), time.perf_counter()
+    function(*args)
+    _note(function, before, begin)
+
+
+def _note(function: Any, before: int, begin: float) -> None:
+    """Writes down the time since ``begin`` if ``function`` was compiled or loaded in it."""
+    if len(function.overloads) > before:
+        from numba import types
+
+        arrays = (s.dtype for s in next(reversed(function.overloads)) if isinstance(s, types.Array))
+        real = next((str(dtype) for dtype in arrays if isinstance(dtype, types.Float)), "")
         name = f"{function.__name__}[{real}]"
         _state["seconds"][name] = _state["seconds"].get(name, 0.0) + time.perf_counter() - begin
 

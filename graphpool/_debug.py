@@ -136,7 +136,8 @@ is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambd
 
 def inside_export() -> bool:
     """Whether a program is written that may run where this library is not: export, ONNX, ``torch.jit``."""
-    return is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()
+    # The older ONNX exporter traces.
+    return is_exporting() or torch.jit.is_tracing()
 
 
 def refuse_older_onnx(what: str) -> None:
@@ -145,7 +146,7 @@ def refuse_older_onnx(what: str) -> None:
     Raises:
         ValueError: It is at work.
     """
-    if torch.onnx.is_in_onnx_export() and not is_exporting():
+    if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export() and not is_exporting():
         raise ValueError(
             f"{what} cannot be written by the older ONNX exporter: call torch.onnx.export with dynamo=True."
         )

@@ -82,37 +82,40 @@ def choose(op: str, x: Tensor, weight: Tensor | None = None) -> Path:
     """The path that ``op`` takes for elements (or points) ``x``."""
     if op in POINTS:
         return POINTS[op](x)
-    composed = backends.composed_backend()
     if _debug.inside_transform():
-        return Path(composed, "torch.func and dual numbers transform PyTorch's own operations only")
+        return _composed("torch.func and dual numbers transform PyTorch's own operations only")
     if _debug.inside_export():
-        return Path(composed, "what is exported must run where the kernels are not")
+        return _composed("what is exported must run where the kernels are not")
     if not backends.fused_is_allowed():
-        return Path(composed, f"use_backend({backends.backend()!r}) is in force")
+        return _composed(f"use_backend({backends.backend()!r}) is in force")
     if trouble := load():
-        return Path(composed, trouble)
+        return _composed(trouble)
     if op in _CPU_ONLY:
         if x.is_floating_point() and x.device.type == "cpu":
             return Path("numba", "floating point on the CPU")
-        return Path(composed, f"{op} has a kernel for floating point on the CPU alone")
+        return _composed(f"{op} has a kernel for floating point on the CPU alone")
     if op not in FUSED:
-        return Path(composed, f"{op} has no fused kernel")
+        return _composed(f"{op} has no fused kernel")
     if not x.is_floating_point() and not OPERATORS[FUSED[op].operator].integers:
-        return Path(composed, f"the kernels take floating point; x is {x.dtype}")
+        return _composed(f"the kernels take floating point; x is {x.dtype}")
     learned = weight is not None and weight.requires_grad and torch.is_grad_enabled()
     learns = x.device.type == "cpu" and OPERATORS[FUSED[op].operator].learns_weight
     if learned and not learns:
-        return Path(composed, f"the kernel of {op} has no derivative with respect to the weight")
+        return _composed(f"the kernel of {op} has no derivative with respect to the weight")
     if x.device.type == "cpu":
         kind = "floating point" if x.is_floating_point() else "integers"
         return Path("numba", f"{kind} on the CPU")
     if x.device.type == "cuda":
         if not _optional.has("triton"):
-            return Path(composed, "triton is not installed")
+            return _composed("triton is not installed")
         if not _launched_on_cuda(FUSED[op].operator):
-            return Path(composed, f"{op} has no CUDA kernel")
+            return _composed(f"{op} has no CUDA kernel")
         return Path("triton", "floating point on a CUDA device")
-    return Path(composed, f"there is no kernel for device {x.device.type!r}")
+    return _composed(f"there is no kernel for device {x.device.type!r}")
+
+
+def _composed(reason: str) -> Path:
+    return Path(backends.composed_backend(), reason)
 
 
 @torch.compiler.assume_constant_result

@@ -24,6 +24,7 @@ from graphpool.ops.inputs import Gather
 from graphpool.segments import Segments
 
 _FIELDS = len(Layout._fields)
+_PLAIN = (Tensor, torch.nn.Parameter)
 _WEIGHT = Layout._fields.index("weight")
 
 
@@ -128,6 +129,11 @@ class FusedOp:
         for key, operator in self.operators.items():
             operator.register_kernel("cuda")(_launcher(key))
         self.operators[name].register_autograd(self._derive, setup_context=self._keep)
+        methods = {
+            "forward": staticmethod(self._differentiable),
+            "backward": staticmethod(self._derive),
+        }
+        self._function = type(name, (torch.autograd.Function,), methods)
         self._op = getattr(torch.ops.graphpool, name).default
         self._op_backward = getattr(torch.ops.graphpool, f"{name}_backward").default
 
@@ -168,7 +174,15 @@ class FusedOp:
     ) -> tuple[Tensor, ...]:
         """All outputs; only the first has a derivative."""
         layout = layout_of(segments, weight, gather, inputs, inputs[self._row])
-        out = self._op(*inputs, *option, *layout)
+        args = (*inputs, *option, *layout)
+        if not _is_plain(args):
+            out = self._op(*args)
+        elif torch.is_grad_enabled() and any(
+            v.requires_grad for v in (*inputs, weight) if v is not None
+        ):
+            out = self._function.apply(*args)  # type: ignore[attr-defined]
+        else:
+            out = self._on_cpu(*args)
         return (out,) if isinstance(out, Tensor) else out
 
     def composed(self, *args: Any) -> Tensor:
@@ -184,15 +198,24 @@ class FusedOp:
         return args[:tensors], args[tensors:-_FIELDS], Layout.from_args(args[-_FIELDS:])
 
     def _empty(self, *args: Any) -> Any:
-        inputs, option, layout = self._split(args)
+        return self._empty_results(*self._split(args))
+
+    def _empty_results(
+        self, inputs: tuple[Tensor, ...], option: tuple[str, ...], layout: Layout
+    ) -> Any:
         x = inputs[self._row]
         shapes = self.shapes(*inputs, *option, layout)
         dtypes = [torch.long if v in self.indices else working_dtype(x) for v in self.outputs]
         return _few([x.new_empty(s, dtype=d) for s, d in zip(shapes, dtypes, strict=True)])
 
+    def _differentiable(self, ctx: Any, *args: Any) -> Any:
+        results = self._on_cpu(*args)
+        self._keep(ctx, args, results)
+        return results
+
     def _on_cpu(self, *args: Any) -> Any:
         inputs, option, layout = self._split(args)
-        results = self._empty(*args)
+        results = self._empty_results(inputs, option, layout)
         outputs = (results,) if isinstance(results, Tensor) else results
         arrays = [working_array(v) for v in inputs]
         at = Arrays(layout, arrays[self._row].dtype)
@@ -252,12 +275,30 @@ class FusedOp:
             last = last if of_weight else None
         else:
             args = (grad, *saved, *ctx.option, *layout)
-            results = self._op_backward(*args) if any(needs) else (None,) * count
+            backward = self._backward_on_cpu if _is_plain(args) else self._op_backward
+            results = backward(*args) if any(needs) else (None,) * count
             found = [results] if isinstance(results, Tensor) else list(results)
             last = getattr(torch.ops.graphpool, f"{self.name}_weight")(*args) if of_weight else None
         rest: list[Tensor | None] = [None] * (len(ctx.option) + _FIELDS)
         rest[_WEIGHT - _FIELDS] = last
         return *found, *rest
+
+
+def _is_plain(args: tuple[Any, ...]) -> bool:
+    """Whether nobody but the kernel has to hear of a call: no tracer, mode, profiler or subclass of tensors.
+
+    The dispatcher of PyTorch takes longer for an operator in Python than the kernel for a small batch.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._len_torch_function_stack() == 0
+        and not torch._C._autograd._profiler_enabled()
+        and all(
+            v is None or type(v) is str or (type(v) in _PLAIN and v.device.type == "cpu")
+            for v in args
+        )
+    )
 
 
 def _few(values: list[Tensor]) -> Any:

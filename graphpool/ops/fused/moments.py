@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ KEPT = ("min", "max", "var")
 """Moments of which the backward pass needs something besides their values."""
 
 
+@functools.cache
 def _rows(moments: str) -> np.ndarray:
     """The row of the result that holds each moment of :data:`ORDER`, or -1."""
     names = moments.split(",")

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from graphpool import Segments, ops, use_backend
 from graphpool.ops import dispatch
@@ -196,3 +197,37 @@ def test_weight_repeats_elements(name, problem):
     (found,) = torch.autograd.grad(weighted, x, direction)
     (expected,) = torch.autograd.grad(repeated, x, direction)
     torch.testing.assert_close(found, expected)
+
+
+class _Listener(TorchDispatchMode):
+    """Notes the operators that the dispatcher of PyTorch is told of."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.heard.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_dispatcher_is_told_where_somebody_listens(call, problem, weighted):
+    x, segments, weight, _ = problem(False, weighted)
+    inputs = call.inputs(x, segments.num_elements)
+
+    def run():
+        y = call.fused(inputs, segments, weight, None)
+        return y, *torch.autograd.grad(y, inputs, torch.ones_like(y))
+
+    plain = run()
+    with _Listener() as listener:
+        told = run()
+    ours = [name for name in listener.heard if name.startswith("graphpool.segment")]
+    assert [name.endswith("_backward.default") for name in ours] == [False, True]
+    with torch.profiler.profile() as profile:
+        run()
+    names = {event.key for event in profile.key_averages()}
+    assert all(name.removesuffix(".default").replace(".", "::") in names for name in ours)
+    for value, expected in zip(plain, told, strict=True):
+        assert torch.equal(value, expected) and value.requires_grad == expected.requires_grad

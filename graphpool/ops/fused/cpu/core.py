@@ -10,7 +10,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from graphpool import _compiled
-from graphpool._compiled import parallel_for, ready
+from graphpool._compiled import call, parallel_for, ready
 
 # No "nnan" and no "ninf": a NaN or an infinity in a bag must come out as arithmetic says.
 # No "reassoc" either: sums are taken in order.
@@ -41,7 +41,9 @@ inlined = register_jitable(fastmath=FLAGS, forceinline=True)
 
 def run(function: Any, args: tuple[Any, ...], chunks: Sequence[tuple[int, ...]]) -> None:
     """``function(*args, *chunk)`` for every chunk, its number and its bags: ``slot, first, last``."""
-    if chunks:
+    if len(chunks) == 1:
+        call(function, (*args, *chunks[0]))
+    elif chunks:
         ready(function, (*args, *chunks[0]))
         parallel_for(lambda *chunk: function(*args, *chunk), chunks)
 
@@ -111,7 +113,10 @@ def bag_chunks(
     limit = max(256, PIECE // max(channels, 1))
     if bags == 0:
         return [], limit, None
-    work = int(ptr[-1] - ptr[0] + bags) * max(channels, 1)
+    elements = int(ptr[-1] - ptr[0])
+    work = (elements + bags) * max(channels, 1)
+    if work < 2 * CHUNK and elements <= limit:
+        return [(0, 0, bags)], limit, None
     count = min(MAX_CHUNKS, max(1, work // CHUNK), bags)
     bounds, long_bags = _cut(ptr, limit, count)
     chunks = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from graphpool.ops.fused.cpu.core import (
@@ -266,7 +268,7 @@ def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, kept: 
     """Fills ``out`` ``[K, S, C]`` and, where there is a backward pass, ``kept``: the weight of the elements
     at the minimum and at the maximum, and for the variance what its mean lacks by rounding."""
     chunks, limit, long_bags = bag_chunks(at.ptr, x.shape[1])
-    keep = kept_rows(want) if len(kept) else np.full_like(want, -1)
+    keep = kept_rows(want) if len(kept) else _kept_rows(*[False] * len(want))
     where = (x, at.perm, at.gather, at.weight)
     args = (*where, at.ptr[:-1], at.ptr[1:], limit, want, keep, out, kept)
     run(moments_forward, args, chunks)
@@ -335,7 +337,12 @@ def _long_means(where, cut, chunks, total, size, want, keep, bags, out, kept):  
 
 def kept_rows(want: np.ndarray) -> np.ndarray:
     """The row of what is kept for each moment, or -1: the minimum, the maximum and the variance have one."""
-    asked = want[[MIN, MAX, VAR]] >= 0
-    rows = np.full_like(want, -1)
-    rows[[MIN, MAX, VAR]] = np.where(asked, asked.cumsum() - 1, -1)
+    return _kept_rows(*(want >= 0).tolist())
+
+
+@functools.cache
+def _kept_rows(*asked: bool) -> np.ndarray:
+    kept = [k for k in (MIN, MAX, VAR) if asked[k]]
+    rows = np.full(len(asked), -1)
+    rows[kept] = range(len(kept))
     return rows
