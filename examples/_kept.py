@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,11 +17,44 @@ from tqdm import tqdm
 _APART = {"seed", "seeds", "out", "device", "traceback", "quick"}
 
 
+def parsed(text: str, where: str) -> dict[str, Any]:
+    """An object in JSON that an earlier call has left.
+
+    Raises:
+        ValueError: It is none; the message says where.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{where} is damaged ({error}): move it away, or take another --out."
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{where} is not of this script: move it away, or take another --out.")
+    return found
+
+
+def write(file: Path, content: Any) -> None:
+    """Writes JSON beside and renames, so that a script that is stopped here leaves the old file whole."""
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(json.dumps(content, indent=1), "utf-8")
+    part.replace(file)
+
+
+def differing(stored: Any, settings: dict[str, Any]) -> str:
+    """Which settings are others than those of a file, in words; none if they are the same."""
+    stored = stored if isinstance(stored, dict) else {}
+    # As they come back from JSON: tuples are lists.
+    settings = json.loads(json.dumps(settings))
+    names = [k for k in {**stored, **settings} if stored.get(k) != settings.get(k)]
+    return ", ".join(f"{k} {stored.get(k)}, here {settings.get(k)}" for k in names)
+
+
 class Kept:
     """Results by case, in ``NAME.json`` of ``--out``, so that a script that was stopped goes on from there.
 
     A case is a seed, or a list that ends with one. What the file holds belongs to the options it was
-    made with; with others it is written anew, which is said.
+    made with; with others it is set aside as ``NAME.json.old`` once there is a result, which is said.
 
     Args:
         name: Of the file.
@@ -32,14 +67,19 @@ class Kept:
         skip = {*_APART, *apart}
         self.settings = {k: str(v) for k, v in sorted(vars(args).items()) if k not in skip}
         self._found: dict[str, Any] = {}
+        self._aside = False
         if not self.file.exists():
             return
-        kept = json.loads(self.file.read_text("utf-8"))
-        if kept.get("settings") == self.settings:
+        kept = parsed(self.file.read_text("utf-8", "replace"), str(self.file))
+        if others := differing(kept.get("settings"), self.settings):
+            self._aside = True
+            old = self._old.name
+            print(
+                f"note: {self.file} is of other options ({others}); it will be set aside as {old}"
+            )
+        else:
             self._found = kept["found"]
             print(f"in {self.file} already: {len(self._found)}")
-        else:
-            print(f"note: {self.file} is of other options, and is written anew")
 
     def missing(self, cases: Iterable[Any]) -> Iterator[Any]:
         """The cases that are not there yet, with a bar."""
@@ -53,8 +93,10 @@ class Kept:
         if picture is not None:
             torch.save(picture, self._picture(case))
         self._found[json.dumps(case)] = found
-        content = {"settings": self.settings, "found": self._found}
-        self.file.write_text(json.dumps(content, indent=1), "utf-8")
+        if self._aside:
+            self.file.replace(self._old)
+            self._aside = False
+        write(self.file, {"settings": self.settings, "found": self._found})
 
     def of(self, cases: Iterable[Any]) -> list[Any]:
         """What was found, in the order of the cases; lists one after the other."""
@@ -62,7 +104,22 @@ class Kept:
         return [r for f in found for r in (f if isinstance(f, list) else [f])]
 
     def picture(self, case: Any) -> Any:
-        return torch.load(self._picture(case), weights_only=True)
+        """What :meth:`keep` was given to draw.
+
+        Raises:
+            ValueError: The file is gone, or damaged.
+        """
+        path = self._picture(case)
+        try:
+            return torch.load(path, weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{path} is gone or damaged: move {self.file} away, too, and it is made anew."
+            ) from error
+
+    @property
+    def _old(self) -> Path:
+        return self.file.with_name(f"{self.file.name}.old")
 
     def _picture(self, case: Any) -> Any:
         return self.file.with_name(f"{self.file.stem}_{case}.pt")

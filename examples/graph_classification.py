@@ -19,7 +19,6 @@ data sets that are not under --root are downloaded.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
+from _kept import differing, parsed, write
 from _scripts import run as run_script
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
@@ -212,9 +212,9 @@ def main() -> None:
     log = folder / f"graph_classification_{args.name}.json"
     rows: list[dict[str, Any]] = []
     if args.resume and log.exists():
-        stored = json.loads(log.read_text())
-        if stored["settings"] != settings:
-            raise SystemExit(f"{log} was made with other settings: {stored['settings']}")
+        stored = parsed(log.read_text("utf-8", "replace"), str(log))
+        if others := differing(stored.get("settings"), settings):
+            raise ValueError(f"{log} was made with other options: {others}; take another --out.")
         rows = stored["rows"]
     with tqdm(total=len(names) * args.folds, desc=args.name, file=sys.stderr) as bar:
         for name in names:
@@ -223,7 +223,7 @@ def main() -> None:
                 bar.update(args.folds)
                 continue
             rows.append(cross_validate(graphs, name, args, bar))
-            log.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1))
+            write(log, {"settings": settings, "rows": rows})
     rows = sorted((r for r in rows if r["readout"] in names), key=lambda r: -r["mean"])
     majority = 100 * float(graphs._data.y.bincount().max()) / len(graphs)
     print(

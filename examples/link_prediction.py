@@ -240,12 +240,13 @@ def main() -> None:
     if wrong:
         raise ValueError(f"`methods` must be cn, aa, gae, ncn:POOL or ncnc:POOL; got {wrong[0]!r}.")
     data = read_graph(args.graph, args.seed)
-    # A split of another first seed is another one.
+    # Which graph is drawn depends on the first seed, too; that of a file does not.
+    drawn = args.seed if generated else 0
     splits = range(args.seed, args.seed + args.splits)
-    kept = Kept(f"links_{Path(args.graph).stem}", args, apart=("graph", "methods", "splits"))
-    for method, seed in kept.missing([(m, s) for m in args.methods for s in splits]):
-        kept.keep((method, seed), one_run(method, seed, data, args))
-    rows = {m: kept.of((m, s) for s in splits) for m in args.methods}
+    kept = Kept(f"links_{Path(args.graph).stem}", args, apart=("methods", "splits"))
+    for method, graph, seed in kept.missing([(m, drawn, s) for m in args.methods for s in splits]):
+        kept.keep((method, graph, seed), one_run(method, seed, data, args))
+    rows = {m: kept.of((m, drawn, s) for s in splits) for m in args.methods}
     measures = rows[args.methods[0]][0]["rank correlation"]
     headers = ["method", f"HR@{args.k}, %", *measures, "seconds"]
     table = []

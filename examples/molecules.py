@@ -108,6 +108,10 @@ def main() -> None:
     rows = {"(the mean)": y.new_zeros(len(y), 1), **rows}
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(args.seed))
     train, test = order[: args.train_size], order[args.train_size :][: args.test_size]
+    if not len(test):
+        raise ValueError(
+            f"`train_size` must leave molecules to judge; got {args.train_size} of {len(data)}."
+        )
     splits = {
         "drawn at random": (train, test),
         f"at least {LARGE} atoms, fitted to at most {SMALL}": (
@@ -117,6 +121,9 @@ def main() -> None:
     }
     found: dict[str, dict[str, list[float]]] = {}
     for title, (fit, judge) in splits.items():
+        if not len(fit) or not len(judge):
+            print(f"\nnote: {title} is left out: {len(fit)} to fit, {len(judge)} to judge")
+            continue
         found[title] = {
             name: errors(x.to(args.device), y.to(args.device), fit, judge).tolist()
             for name, x in rows.items()

@@ -29,6 +29,7 @@ import matplotlib
 import torch
 from _bag_networks import MEAN_FIRST, Networks, Scaled, train
 from _common import format_table, make_parser, out_dir, seed_everything
+from _kept import parsed
 from _scripts import run as run_script
 from torch import Tensor
 from tqdm import tqdm
@@ -129,6 +130,16 @@ def settings(args: argparse.Namespace) -> Record:
     return {
         k: getattr(args, k) for k in ("folds", "epochs", "hidden", "lr", "weight_decay", "seed")
     }
+
+
+def finished(file: Path) -> list[Record]:
+    """What earlier calls have left, a record a line; one that was broken off is taken out, which is said."""
+    text = file.read_text("utf-8", "replace") if file.exists() else ""
+    whole, end, rest = text.rpartition("\n")
+    if rest:
+        print(f"note: the last line of {file} was broken off, and is taken out")
+        file.write_text(whole + end, "utf-8")
+    return [parsed(row, f"line {n} of {file}") for n, row in enumerate(whole.splitlines(), 1)]
 
 
 def area(score: Tensor, positive: Tensor) -> float:
@@ -322,8 +333,7 @@ def main() -> None:
               f"guessing: {100 * max(counts) / sum(counts):.1f} %")  # fmt: skip
     out = out_dir(args)
     file = out / "multiple_instance.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    done = [r for r in map(json.loads, lines) if r["settings"] == settings(args)]
+    done = [r for r in finished(file) if r.get("settings") == settings(args)]
     known = {(r["data"], r["repetition"], r["pool"]) for r in done}
     wanted = [(d, r, p) for r in range(args.repeats) for d in args.data for p in args.pools]
     records = [r for r in done if (r["data"], r["repetition"], r["pool"]) in set(wanted)]

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +24,7 @@ from typing import Any
 
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
+from _kept import differing, parsed, write
 from _scripts import run as run_script
 from _swap_pictures import draw, draw_training
 from torch import Tensor
@@ -272,9 +272,13 @@ def main() -> None:
     size = replace(size, **{key: value for key, value in given.items() if value is not None})
     folder = out_dir(args)
     log = folder / f"swap_readouts_{args.task}_{name}.json"
+    sizes = {"task": args.task, "preset": name, "lr": task.lr, **asdict(size)}
     finished: list[dict[str, Any]] = []
     if args.resume and log.exists():
-        finished = json.loads(log.read_text())["runs"]
+        stored = parsed(log.read_text("utf-8", "replace"), str(log))
+        finished = stored.pop("runs", [])
+        if others := differing(stored, sizes):
+            raise ValueError(f"{log} was made with other options: {others}; take another --out.")
     wanted = [
         (pair, seed)
         for seed in range(args.seed, args.seed + args.seeds)
@@ -288,9 +292,7 @@ def main() -> None:
             continue
         runs.append(run(task, size, pair, seed, args))
         kept = [r for r in finished if r not in runs]
-        sizes = {"task": args.task, "preset": name, "lr": task.lr, **asdict(size)}
-        record = {**sizes, "runs": [*runs, *kept]}
-        log.write_text(json.dumps(record, indent=1))
+        write(log, {**sizes, "runs": [*runs, *kept]})
     rows = summarise(runs)
     small, _, large = size.num_graphs
     print(

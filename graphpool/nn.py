@@ -169,6 +169,12 @@ def may_be_folded(*modules: torch.nn.Module) -> bool:
     )
 
 
+def may_be_folded_by_size(*modules: torch.nn.Module) -> bool:
+    """:func:`may_be_folded`, to be asked before sizes say which order is better: an exported program must
+    hold for other sizes, and takes the plain order."""
+    return not _debug.is_exporting() and may_be_folded(*modules)
+
+
 def has_hooks(module: torch.nn.Module) -> bool:
     """Whether a hook would see calls of ``module`` or of what it holds."""
     return _hooked(module.modules())

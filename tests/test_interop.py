@@ -226,6 +226,39 @@ def test_export_with_any_number_of_nodes_and_edges(name, backend, graph):
     torch.testing.assert_close(program.module()(*larger), network(*larger))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("pma", {}),
+        ("isab", {}),
+        ("ponet", {}),
+        ("poolformer", {}),
+        ("latent_attention", {}),
+        ("deepsets", {}),
+        ("slot_mixture", {}),
+        ("slots", {"slot_channels": 4}),
+    ],
+)
+def test_a_program_holds_for_sizes_at_which_products_are_taken_in_another_order(name, options):
+    class Pool(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = aggr.resolve(name, channels=8, **options)
+
+        def forward(self, x, index):
+            return self.pool(x, index, dim_size=3)
+
+    network, elements = Pool().eval(), torch.export.Dim("elements", min=2)
+    given = torch.randn(200, 8), torch.arange(200) // 70
+    with torch.no_grad():
+        program = torch.export.export(
+            network, given, dynamic_shapes={"x": {0: elements}, "index": {0: elements}}
+        )
+        for few in (given, (given[0][:4], given[1][::60])):
+            torch.testing.assert_close(program.module()(*few), network(*few), rtol=1e-4, atol=1e-5)
+
+
 LEARNED = [name for name in NAMES if list(make(name).parameters())]
 
 

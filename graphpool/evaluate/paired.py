@@ -10,7 +10,7 @@ from scipy.stats import f as f_distribution
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from graphpool._arguments import check_one_of
+from graphpool._arguments import as_count, check_one_of
 from graphpool.evaluate.expressiveness import relabelled
 
 #: Threshold of the authors' program, for mu' Sigma^+ mu without the factor q of Hotelling's statistic.
@@ -34,7 +34,9 @@ def hotelling(first: Tensor, second: Tensor) -> Tensor:
         ``[...]``.
 
     Raises:
-        ValueError: If the shapes differ or q <= d, where the covariance cannot be inverted.
+        TypeError: If they are not of floating point.
+        ValueError: If the shapes differ or q <= d, where the covariance cannot be inverted, or one of them is
+            not finite.
     """
     if first.shape != second.shape or first.dim() < 2:
         raise ValueError(
@@ -44,6 +46,12 @@ def hotelling(first: Tensor, second: Tensor) -> Tensor:
     if q <= d:
         raise ValueError(f"The number of copies q must exceed the width d; got q={q} and d={d}.")
     difference = first - second
+    if not difference.is_floating_point():
+        raise TypeError(f"Both samples must be floating point; got {difference.dtype}.")
+    if not difference.isfinite().all():
+        raise ValueError(
+            "Both samples must be finite; a model whose embeddings are not has diverged, or divides by zero."
+        )
     mean = difference.mean(-2, keepdim=True)
     centred = difference - mean
     covariance = centred.transpose(-1, -2) @ centred / (q - 1)
@@ -60,7 +68,7 @@ def statistical_threshold(q: int = 32, d: int = 16, alpha: float = 0.05) -> floa
     """
     if not 0 < alpha < 1:
         raise ValueError(f"`alpha` must be in (0, 1); got {alpha}.")
-    if q <= d:
+    if q <= as_count(d, "d"):
         raise ValueError(f"The number of copies q must exceed the width d; got q={q} and d={d}.")
     return (q - 1) * d / (q - d) * float(f_distribution.ppf(1 - alpha, d, q - d))
 
@@ -131,7 +139,11 @@ def copies_block(first: Data, second: Data, q: int = 32, seed: int = 0) -> list[
     """q relabelled copies of each of two graphs, alternating, the originals first.
 
     With the same graph twice this is a reliability block.
+
+    Raises:
+        ValueError: If ``q`` is below 1.
     """
+    q = as_count(q, "q")
     rest = relabelled([graph for _ in range(q - 1) for graph in (first, second)], seed)
     return [first, second, *rest]
 
@@ -168,9 +180,10 @@ def compare_pair(
         The result.
 
     Raises:
-        ValueError: If the blocks do not hold the same even number of graphs, ``batch_size`` is odd, or
-            d >= q.
+        ValueError: If the blocks do not hold the same even number of graphs, ``batch_size`` is odd,
+            ``epochs`` is negative, d >= q, or an embedding is not finite.
     """
+    epochs = as_count(epochs, "epochs", least=0)
     if len(block) != len(reliability_block) or len(block) % 2 or not block:
         raise ValueError(
             "Both blocks must hold the same even number of graphs; "

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
-from graphpool.io.untrusted import load_array, load_tensors, naming, read_table, read_text
+from graphpool.io.untrusted import (
+    load_array,
+    load_tensors,
+    named_rows,
+    naming,
+    read_table,
+    read_text,
+)
 
 
 def read_instances(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -59,15 +65,7 @@ def read_named_columns(path: Path, *names: str) -> list[tuple[str, ...]]:
     """The columns of these names of a ``.csv`` file with a header, row by row.
 
     Raises:
-        ValueError: A column is missing, or a row has nothing there.
+        ValueError: As in :func:`~graphpool.io.untrusted.named_rows`.
     """
-    rows = csv.DictReader(read_text(path, "utf-8").split("\n"))
-    header = rows.fieldnames or []
-    if missing := [name for name in names if name not in header]:
-        raise ValueError(f"{path} has no column {missing[0]!r}; there are {', '.join(header)}.")
-    found = []
-    for row in rows:
-        if any(not row[name] for name in names):
-            raise ValueError(f"{path}, line {rows.line_num}: nothing in one of {', '.join(names)}.")
-        found.append(tuple(row[name] for name in names))
-    return found
+    rows = named_rows(read_text(path, "utf-8").split("\n"), path, names)
+    return [tuple(row[name] for name in names) for _, row in rows]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from graphpool.io.untrusted import named_rows
 
 SYMBOLS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
 HARTREE = 27.211386
@@ -47,19 +49,17 @@ def read_qm9(paths: Sequence[str | os.PathLike[str]], limit: int | None = None) 
     """The molecules of tables with a header and one molecule in each row, the first ``limit`` of them.
 
     Raises:
-        ValueError: A column is missing, or a row is damaged; the message names file and line.
+        ValueError: A column is missing, or a row is damaged or has more fields than there are names; the
+            message names file and line.
     """
     z: list[int] = []
     pos: list[float] = []
     sizes: list[int] = []
     y: list[list[float]] = []
     for path in paths:
-        with open(path, newline="") as file:
-            rows = csv.DictReader(file)
+        with open(path, newline="", encoding="utf-8-sig") as file:
             needed = ["Elements", "XYZ_Ang", *(column for column, _ in _COLUMNS.values())]
-            if missing := [name for name in needed if name not in (rows.fieldnames or ())]:
-                raise ValueError(f"{path} has no column {', '.join(missing)}.")
-            for row in rows:
+            for line, row in named_rows(file, Path(path), needed):
                 if limit is not None and len(sizes) >= limit:
                     break
                 try:
@@ -72,8 +72,8 @@ def read_qm9(paths: Sequence[str | os.PathLike[str]], limit: int | None = None) 
                         raise ValueError(
                             f"{len(atoms)} atoms, {len(places)} coordinates, and values {values}."
                         )
-                except (ValueError, KeyError, TypeError) as error:
-                    raise ValueError(f"{path}, line {rows.line_num}: {error}") from error
+                except (ValueError, KeyError) as error:
+                    raise ValueError(f"{path}, line {line}: {error}") from error
                 free = sum(_ATOMS[number] for number in atoms) * HARTREE
                 values.append(values[_U0] - free)
                 z += atoms

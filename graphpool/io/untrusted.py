@@ -6,9 +6,10 @@ it. Whatever is wrong ends in a ``ValueError`` that begins with the name of the 
 
 from __future__ import annotations
 
+import csv
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -71,6 +72,32 @@ def read_text(path: Path, encoding: str = "ascii", strict: bool = True) -> str:
             f"{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding}."
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def named_rows(
+    lines: Iterable[str], path: Path, names: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a table by the names in its first line, with the number of the line that each ends in.
+
+    Raises:
+        ValueError: A column is missing; a row has nothing there, or more fields than there are names, which
+            shift what follows; quotes are left open.
+    """
+    rows, at = csv.DictReader(lines, strict=True), f"{path}, line"
+    try:
+        header = rows.fieldnames or []
+        if missing := [name for name in names if name not in header]:
+            there = ", ".join(header)[:200]
+            raise ValueError(f"{path} has no column {', '.join(missing)}; there are {there}.")
+        for row in rows:
+            if None in row:
+                more = len(header) + len(row[None])
+                raise ValueError(f"{at} {rows.line_num}: {more} fields, but {len(header)} names.")
+            if empty := [name for name in names if not row[name]]:
+                raise ValueError(f"{at} {rows.line_num}: nothing in {', '.join(empty)}.")
+            yield rows.line_num, row
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{at} {rows.reader.line_num}: {error}.") from error
 
 
 def integers(words: Sequence[str]) -> list[int]:

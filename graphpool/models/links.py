@@ -125,7 +125,8 @@ class NCN(nn.Module):
         """A logit for each pair.
 
         Args:
-            x: Node features ``[N, in_channels]``, dense or sparse; bags of words are faster sparse.
+            x: Node features ``[N, in_channels]``, dense or sparse (``torch.sparse``, of any layout); bags of
+                words are faster sparse.
             edge_index: ``[2, E]``, both directions of each edge.
             pairs: ``[2, P]``.
 
@@ -135,7 +136,8 @@ class NCN(nn.Module):
 
         Raises:
             TypeError: An argument has the wrong type.
-            ValueError: Shapes do not fit, or a node lies outside of the graph; the message names it.
+            ValueError: Shapes do not fit, or a node lies outside of the graph; the message names it. A pair
+                to be completed has a logit that is NaN.
         """
         if not self._encoder_given:
             check_input(x, "x", self.in_channels, self.encoder)
@@ -177,6 +179,10 @@ class NCN(nn.Module):
         prior, alpha, scale, offset = self.completion_weights
         parts = [self._logits(h, v, edges, part, depth) for part in pairs.split(self.chunk, 1)]
         p = torch.sigmoid(scale * (torch.cat(parts) - offset))
+        if p.isnan().any():
+            raise ValueError(
+                "The logits to be completed are NaN: `x` is, or training has diverged."
+            )
         return alpha * prior * p / (prior * p + 1 - p)
 
 
@@ -207,6 +213,10 @@ class _Propagation(nn.Module):
             return self.linear(x)
         # A row is a bag of columns, those of its values, and the product is a weighted sum over the bag.
         x = x.to_sparse_coo().coalesce()
+        if x.sparse_dim() != 2:
+            raise ValueError(
+                f"`x` must be sparse in both of its dimensions; got {x.sparse_dim()}: `x.to_dense()`."
+            )
         linear = cast(Linear, self.linear[1])
         if isinstance(linear.weight, nn.UninitializedParameter):
             linear.initialize_parameters(linear, (x,))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphpool._arguments import as_count, check_divides, check_one_of
-from graphpool.nn import LayerNorm, may_be_folded, reset
+from graphpool.nn import LayerNorm, may_be_folded_by_size, reset
 from graphpool.ops import segment_matmul, segment_outer, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
@@ -85,9 +85,10 @@ class OverElements(_Attention):
 
     def _folds(self, count: int, x: Tensor, segments: Segments) -> bool:
         """Whether it takes fewer products to project vectors and pooled elements than all elements."""
+        if not may_be_folded_by_size(self.key, self.value):
+            return False
         (size, width), pooled = x.shape, segments.num_segments * count
-        fewer = 2 * size * count * self.heads + pooled * width <= 2 * size * (width + count)
-        return fewer and may_be_folded(self.key, self.value)
+        return 2 * size * count * self.heads + pooled * width <= 2 * size * (width + count)
 
     def _folded(self, q: Tensor, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
         """``<q, K x> = <K^T q, x>``, and ``sum a (V x) = V sum a x``."""

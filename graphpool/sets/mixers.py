@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphpool._arguments import as_count, check_divides
-from graphpool.nn import LayerNorm, may_be_folded, perceptron
+from graphpool.nn import LayerNorm, may_be_folded_by_size, perceptron
 from graphpool.ops import (
     segment_gather,
     segment_matmul,
@@ -139,9 +139,10 @@ class PoNetMixer(torch.nn.Module):
         return segment_softmax_sum(scale * product, key, segments, weight)
 
     def _folds(self, x: Tensor, segments: Segments) -> bool:
+        if not may_be_folded_by_size(self.query, self.key):
+            return False
         size, channels = x.shape
-        fewer = 3 * segments.num_segments * channels + 2 * size * self.heads <= 2 * size * channels
-        return fewer and may_be_folded(self.query, self.key)
+        return 3 * segments.num_segments * channels + 2 * size * self.heads <= 2 * size * channels
 
     def _local(self, x: Tensor, edge_index: Tensor | None, weight: Tensor | None) -> Tensor:
         local = self.local(x)

@@ -22,7 +22,7 @@ class BagState(Held):
     Pieces are added in any order, states of the same bags merged in any order, on any machine; the result is
     that of the pool of all elements at once. It holds a few numbers per bag and channel, however many
     elements there were: :attr:`reference` and :attr:`sums`, dictionaries of tensors ``[S, ...]``. It can be
-    pickled, with a copy of the pool, and moved.
+    pickled, with a copy of the pool, and moved. Change no parameter between pieces: it is not noticed.
 
     Gradients take a second pass over the same pieces::
 

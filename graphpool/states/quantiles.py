@@ -110,9 +110,10 @@ class QuantileSketch:
         """The quantile of each bag and channel ``[S, C]``, an element of it; 0 of empty bags, NaN with a NaN.
 
         Raises:
+            TypeError: ``q`` is no number.
             ValueError: ``q`` lies outside of ``[0, 1]``, or nothing was added.
         """
-        return self._result(self._at(q))
+        return self._result(self._at(_as_level(q)))
 
     def _begin(self, x: Tensor) -> None:
         if self._like is None:
@@ -123,11 +124,11 @@ class QuantileSketch:
             raise ValueError(
                 f"`x` must have {self._like.size(1)} channels, as before; got {x.size(1)}."
             )
+        # What is found is an element, also where pieces are of several precisions.
+        self._like = self._like.to(torch.promote_types(self._like.dtype, x.dtype))
 
     def _at(self, q: float) -> np.ndarray:
         """The quantile of every sketch ``[S, C]``; NaN of empty ones."""
-        if not 0 <= q <= 1:
-            raise ValueError(f"`q` must lie in [0, 1]; got {q}.")
         if self._like is None:
             raise ValueError(
                 "Nothing was added to this sketch, so that it is not known how wide it is."
@@ -172,36 +173,49 @@ def exact_quantile(pieces: Pieces, q: float = 0.5, num_bags: int = 1, *, k: int 
 
     Raises:
         ImportError: ``datasketches`` is not installed.
-        ValueError: ``pieces`` can be gone through once only, or differ between the passes; they have weights.
+        TypeError: ``q`` is no number.
+        ValueError: ``pieces`` can be gone through once only, or differ between the passes, if by a bit; they
+            have weights; ``q`` lies outside of ``[0, 1]``.
     """
+    q = _as_level(q)
     if isinstance(pieces, Iterator):
         raise ValueError(
             "`pieces` can be gone through once; give a function that makes the iterator."
         )
-    sketch = QuantileSketch(num_bags, k=k)
+    sketch, bits = QuantileSketch(num_bags, k=k), np.zeros(1, np.int64)
     for x, bag in _unweighted(pieces):
         sketch.add(x, bag)
+        bits = bits + _bits(*_seen(x, bag, num_bags))
     margin, found = 3 * sketch.rank_error, sketch._at(q)
     rank = np.floor(q * (sketch.size.double().numpy() - 1).clip(min=0)).astype(np.int64)
     open_ = ~np.isnan(found) & ~sketch._nan
     while open_.any():
         low, high = (sketch._at(min(max(v, 0.0), 1.0)) for v in (q - margin, q + margin))
-        y, hit = _between(pieces, sketch, low, high, rank[:, None])
+        y, hit = _between(pieces, sketch, bits, low, high, rank[:, None])
         found, open_ = np.where(open_ & hit, y, found), open_ & ~hit
         margin *= 4
     return sketch._result(found)
 
 
 def _between(
-    pieces: Pieces, sketch: QuantileSketch, low: np.ndarray, high: np.ndarray, rank: np.ndarray
+    pieces: Pieces,
+    sketch: QuantileSketch,
+    bits: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    rank: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The element of a rank where it lies between two bounds, and whether it does, ``[S, C]`` each."""
     below, at_low, at_high = np.zeros((3, *low.shape), np.int64)
-    size, keys, values = torch.zeros_like(sketch.size), [], []
+    keys, values = [], []
     for x, bag in _unweighted(pieces):
-        segments = bags_of(x, bag, sketch.num_bags)
-        size += segments.counts.cpu()
-        index, rows = segments.index.cpu().numpy(), x.detach().double().cpu().numpy()
+        index, rows = _seen(x, bag, sketch.num_bags)
+        if rows.shape[1:] != low.shape[1:]:
+            raise ValueError(
+                f"`pieces` were others in the second pass: elements of shape {rows.shape[1:]}, and of "
+                f"{low.shape[1:]} in the first."
+            )
+        bits = bits - _bits(index, rows)
         a, b = low[index], high[index]
         for count, here in (
             (below, rows < a),
@@ -212,9 +226,10 @@ def _between(
         element, channel = ((rows > a) & (rows < b)).nonzero()
         keys.append(index[element] * low.shape[1] + channel)
         values.append(rows[element, channel])
-    if not torch.equal(size, sketch.size):
+    if bits.any():
         raise ValueError(
-            "`pieces` were others in the second pass: bags have another number of elements."
+            "`pieces` were others in the second pass: other elements, or in other bags. Shuffling them is "
+            "fine; what is drawn or augmented on the way must be drawn alike."
         )
     key, value = (np.concatenate(v) for v in (keys, values))
     order = np.lexsort((value, key))
@@ -226,6 +241,29 @@ def _between(
     y = value[np.where(within, first.reshape(low.shape) + place, -1)]
     y = np.where(within, y, np.where(place < 0, low, high))
     return y, (rank >= below) & (place < inside + at_high)
+
+
+def _seen(x: Tensor, bag: Any, num_bags: int) -> tuple[np.ndarray, np.ndarray]:
+    """The bag of each element ``[E]``, and the elements in float64."""
+    index = bags_of(x, bag, num_bags).index.cpu().numpy()
+    return index, np.ascontiguousarray(x.detach().double().cpu().numpy())
+
+
+def _bits(index: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """What tells elements and their bags from others ``[1 + C]``, in any order: sums that wrap around."""
+    of_bag = 2 * index[:, None] + 1
+    return np.append((len(index),), (rows.view(np.int64) * of_bag).sum(0))
+
+
+def _as_level(q: Any) -> float:
+    """One quantile."""
+    try:
+        level = float("no number" if isinstance(q, str) else q)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"`q` must be one number; got {q!r}.") from None
+    if not 0 <= level <= 1:
+        raise ValueError(f"`q` must lie in [0, 1]; got {q}.")
+    return level
 
 
 def _unweighted(pieces: Pieces) -> Iterator[tuple[Tensor, Any]]:

@@ -68,7 +68,7 @@ def test_folder(tmp_path):
     assert data.names == ["b", "a"] and data.classes == ["normal", "tumor"]
     assert data.y.tolist() == [1, 0] and data[1].x.tolist() == [[0.0, 1.0], [2.0, 3.0]]
     assert data[0].x.dtype == torch.float32
-    with pytest.raises(ValueError, match="no column 'bag'; there are slide_id, label"):
+    with pytest.raises(ValueError, match="no column bag; there are slide_id, label"):
         BagFolder(tmp_path)
     np.save(tmp_path / "a.npy", np.ones((3, 2)))
     with pytest.raises(ValueError, match=r"has both a.npy and a.pt"):
@@ -79,7 +79,9 @@ def test_folder(tmp_path):
     ("table", "array", "error", "message"),
     [
         ("bag,label\na,x\na,y\n", np.ones((1, 2)), ValueError, "names the bag 'a' twice"),
-        ("bag,label\na,\n", np.ones((1, 2)), ValueError, "line 2: nothing in one of bag, label"),
+        ("bag,label\na,\n", np.ones((1, 2)), ValueError, "line 2: nothing in label"),
+        # A comma in a name would make the rest of the name the label.
+        ("bag,label\na,b,1\n", np.ones((1, 2)), ValueError, "line 2: 3 fields, but 2 names"),
         ("bag,label\nc,x\n", np.ones((1, 2)), FileNotFoundError, "neither c.npy nor c.pt"),
         ("bag,label\na,x\n", np.ones(3), ValueError, r"a.npy: A bag must be numbers \[n, F\]"),
         ("bag,label\na,x\n", np.full((1, 2), np.inf), ValueError, "a.npy: Row 0 is not finite"),

@@ -59,6 +59,23 @@ def test_damaged_rows(tmp_path, part, message):
         QM9(root=tmp_path)
 
 
+def test_fields_that_shift_what_follows_are_no_other_numbers(tmp_path):
+    """A comma too many makes each value that of the column before, and all are still numbers."""
+    write(tmp_path, WATER)
+    file = tmp_path / "qm9_part1.csv"
+    whole = file.read_text()
+    for text, message in (
+        (whole.replace(",1.,", ",1.,1.,"), "line 2: 15 fields, but 14 names"),
+        (whole.replace(",1.,", ","), "line 2: nothing in Heatcapacity"),
+        (whole.replace("H']\"", "H']"), "line 2: "),
+        (whole + '"' + "x" * 200_000, "part1.csv, line "),
+        (whole + "\xe9", "part1.csv, line "),
+    ):
+        file.write_bytes(text.encode("latin-1"))
+        with pytest.raises(ValueError, match=message):
+            QM9(root=tmp_path)
+
+
 def test_wrong_arguments(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*qm9_part1.csv"):
         QM9(root=tmp_path)

@@ -32,6 +32,11 @@ def test_statistic_equals_numpy():
         hotelling(torch.zeros(4, 4), torch.zeros(4, 4))
     with pytest.raises(ValueError, match="Both samples"):
         hotelling(torch.zeros(9, 4), torch.zeros(9, 3))
+    with pytest.raises(TypeError, match="floating point"):
+        hotelling(torch.ones(9, 4).long(), torch.ones(9, 4).long())
+    for value in (torch.nan, torch.inf):
+        with pytest.raises(ValueError, match="must be finite"):
+            hotelling(torch.full((9, 4), value), torch.zeros(9, 4))
 
 
 def test_the_published_threshold_is_32_times_stricter_than_its_level():
@@ -47,6 +52,8 @@ def test_the_published_threshold_is_32_times_stricter_than_its_level():
         statistical_threshold(alpha=0.0)
     with pytest.raises(ValueError, match="must exceed"):
         statistical_threshold(8, 8)
+    with pytest.raises(ValueError, match="`d` must be"):
+        statistical_threshold(8, 0)
 
 
 def result(**changes):
@@ -158,6 +165,10 @@ def test_errors():
     assert len(block) == 40
     with pytest.raises(ValueError, match="same even number"):
         compare_pair(labelled(0), block, block[:-2])
+    with pytest.raises(ValueError, match="`epochs` must be"):
+        compare_pair(labelled(0), block, block, epochs=-1)
+    with pytest.raises(ValueError, match="`q` must be"):
+        copies_block(block[0], block[1], q=0)
     with pytest.raises(ValueError, match="`batch_size` must be even"):
         compare_pair(labelled(0), block, block, batch_size=3)
 

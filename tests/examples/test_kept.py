@@ -1,6 +1,9 @@
 """What scripts keep of a run that was stopped."""
 
 import argparse
+import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,3 +50,83 @@ def test_results_of_other_options_are_not_mixed_in(kept_of, capsys):
     other, _ = kept_of(epochs=3)
     assert "of other options" in capsys.readouterr().out
     assert list(other.missing(seeds)) == seeds
+
+
+def test_what_was_found_with_other_options_is_set_aside(kept_of, tmp_path, capsys):
+    kept, _ = kept_of(steps=1500)
+    kept.keep(0, {"seed": 0})
+    quick, seeds = kept_of(steps=5)
+    assert "steps 1500, here 5" in capsys.readouterr().out
+    # Nothing is touched before there is something to keep.
+    again, _ = kept_of(steps=1500)
+    assert list(again.missing(seeds)) == [1, 2]
+    quick.keep(1, {"seed": 1})
+    quick.keep(2, {"seed": 2})
+    (tmp_path / "runs.json.old").replace(tmp_path / "runs.json")
+    again, _ = kept_of(steps=1500)
+    assert list(again.missing(seeds)) == [1, 2]
+
+
+@pytest.mark.parametrize("text", ['{"settings": {', "", "[]", "\udcff"])
+def test_a_damaged_file_is_named(kept_of, tmp_path, text):
+    (tmp_path / "runs.json").write_text(text, "utf-8", "surrogateescape")
+    with pytest.raises(ValueError, match=r"runs\.json is (damaged|not of this script)"):
+        kept_of()
+
+
+def test_a_script_that_is_stopped_while_it_writes_leaves_the_old_file(kept_of, monkeypatch):
+    kept, seeds = kept_of()
+    kept.keep(0, {"seed": 0})
+    written = Path.write_text
+
+    def stopped(path, text, *how):
+        written(path, text[: len(text) // 2], *how)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        kept.keep(1, {"seed": 1})
+    monkeypatch.undo()
+    again, _ = kept_of()
+    assert list(again.missing(seeds)) == [1, 2]
+
+
+def test_a_picture_that_is_gone_or_damaged_is_named(kept_of, tmp_path):
+    kept, _ = kept_of()
+    kept.keep(0, {"seed": 0}, torch.ones(2))
+    (tmp_path / "runs_0.pt").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match=r"runs_0\.pt is gone or damaged"):
+        kept.picture(0)
+    (tmp_path / "runs_0.pt").unlink()
+    with pytest.raises(ValueError, match=r"runs_0\.pt is gone or damaged"):
+        kept.picture(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("swap_readouts", ["--quick", "--root"]),
+        ("graph_classification", ["--name", "families", "--readout", "sum", "--cache"]),
+    ],
+)
+def test_runs_with_other_options_are_not_taken_over(example, monkeypatch, tmp_path, name, options):
+    """A run of one epoch must not stand in for one of three."""
+    module, log = example(name), {"swap_readouts": "maxdegree_quick"}.get(name, "families")
+    stored = {"settings": {"epochs": 1}, "epochs": 1, "runs": [], "rows": []}
+    (tmp_path / f"{name}_{log}.json").write_text(json.dumps(stored))
+    here = [str(tmp_path), "--out", str(tmp_path), "--epochs", "3", "--resume"]
+    monkeypatch.setattr(sys, "argv", [name, *options, *here])
+    with pytest.raises(ValueError, match=r"other options: .*epochs 1, here 3"):
+        module.main()
+
+
+def test_links_of_another_generated_graph_are_not_mixed_in(example, monkeypatch, tmp_path):
+    module, asked = example("link_prediction"), []
+    found = {"hits": 0.5, "rank correlation": {"degree": 0.1}, "seconds": 1.0}
+    monkeypatch.setattr(module, "one_run", lambda *a: asked.append(a[1]) or dict(found))
+    monkeypatch.setattr(module, "draw", lambda *a: None)
+    for first in ("0", "1"):
+        monkeypatch.setattr(sys, "argv", ["links", "--methods", "cn", "--seed", first])
+        sys.argv += ["--splits", "2", "--out", str(tmp_path)]
+        module.main()
+    assert asked == [0, 1, 1, 2]

@@ -139,3 +139,14 @@ def test_what_was_broken_off_goes_on(example, monkeypatch, tmp_path, capsys):
         for out in (first, capsys.readouterr().out)
     ]
     assert rows[0] == rows[1] and len(rows[0]) == 3
+
+
+def test_a_line_that_was_broken_off_is_taken_out_and_a_damaged_one_named(example, tmp_path, capsys):
+    file = tmp_path / "multiple_instance.jsonl"
+    file.write_text('{"pool": "sum"}\n{"pool": "me')
+    assert example.finished(file) == [{"pool": "sum"}] == example.finished(file)
+    assert capsys.readouterr().out.count("broken off") == 1
+    file.write_text('{"pool": "sum"}\n{"pool": "me\n')
+    with pytest.raises(ValueError, match=r"line 2 of .*multiple_instance\.jsonl is damaged"):
+        example.finished(file)
+    assert example.finished(tmp_path / "none") == []

@@ -159,3 +159,13 @@ def test_dropout_of_sparse_features_scales_what_it_keeps():
 def test_sparse_features_of_another_width_are_refused_by_name():
     with pytest.raises(ValueError, match="`x` must have 4 channels"):
         model_of()(torch.zeros(25, 5, dtype=torch.double).to_sparse_coo(), EDGES, PAIRS)
+    with pytest.raises(ValueError, match=r"`x` must be sparse in both of its dimensions; got 1"):
+        model_of()(features().to_sparse(1), EDGES, PAIRS)
+
+
+def test_what_is_completed_and_no_number_is_said_of_the_features():
+    x = features()
+    x[3] = torch.nan
+    with pytest.raises(ValueError, match="logits to be completed are NaN: `x` is"):
+        NCN(4, 8, completion=1).double()(x, EDGES, PAIRS)
+    assert NCN(4, 8).double()(x, EDGES, PAIRS).isnan().any()

@@ -99,6 +99,10 @@ def test_what_does_not_fit_is_refused():
         (lambda: QuantileSketch(k=70_000), ValueError, "`k` must be at most 65535"),
         (lambda: QuantileSketch().quantile(), ValueError, "Nothing was added"),
         (lambda: sketch.quantile(1.5), ValueError, r"`q` must lie in \[0, 1\]"),
+        (lambda: sketch.quantile("half"), TypeError, "`q` must be one number"),
+        (lambda: sketch.quantile([0.1, 0.9]), TypeError, "`q` must be one number"),
+        # Before the first pass, which may take hours.
+        (lambda: exact_quantile(None, 1.5), ValueError, r"`q` must lie in \[0, 1\]"),
         (lambda: sketch.add(x[:, :1], bag), ValueError, "`x` must have 2 channels"),
         (lambda: sketch.add(x[None], bag), ValueError, r"`x` must be elements \[E, C\]"),
         (lambda: sketch.add(x.long(), bag), TypeError, "floating point"),
@@ -112,3 +116,37 @@ def test_what_does_not_fit_is_refused():
     left = [[x], [x[:50]]]
     with pytest.raises(ValueError, match="others in the second pass"):
         exact_quantile(lambda: left.pop(0))
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        lambda x, bag: (x + 100, bag),  # all above what the first pass has seen
+        lambda x, bag: (x.nextafter(x + 1), bag),
+        lambda x, bag: (x.flip(1), bag),
+        lambda x, bag: (x[:, :1], bag),
+        lambda x, bag: (x, bag.roll(1)),  # as many in each bag
+    ],
+)
+@pytest.mark.parametrize("q", [0.5, 1.0])
+def test_pieces_that_differ_in_the_second_pass_are_refused(second, q):
+    x, bag = data(3000)
+    left = [[(x, bag)], [second(x, bag)], [second(x, bag)]]
+    with pytest.raises(ValueError, match="others in the second pass"):
+        exact_quantile(lambda: left.pop(0), q, num_bags=3)
+
+
+def test_pieces_may_come_in_another_order_in_the_second_pass():
+    x, bag = data(3000)
+    order = torch.randperm(3000, generator=torch.Generator().manual_seed(2))
+    left = [pieces(x, bag, 700), pieces(x[order], bag[order], 450)]
+    y = exact_quantile(lambda: left.pop(0), num_bags=3)
+    assert torch.equal(y, aggr.Median()(x, bag, dim_size=3))
+
+
+def test_pieces_of_several_precisions_give_elements_as_they_are():
+    small, large = torch.tensor([[1.0]]).half(), torch.tensor([[1e6], [1e6 + 1 / 3]]).double()
+    for parts in ([small, large], [large, small]):
+        assert torch.equal(exact_quantile(parts, 1.0), large[1:])
+        sketch = QuantileSketch().add(parts[0]).merge(QuantileSketch().add(parts[1]))
+        assert torch.equal(sketch.quantile(1.0), large[1:])

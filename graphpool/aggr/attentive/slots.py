@@ -9,7 +9,7 @@ from graphpool._arguments import as_count
 from graphpool.aggr.absent import segment_sizes
 from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.registry import register
-from graphpool.nn import LayerNorm, gru_step, in_precision, may_be_folded, perceptron, reset
+from graphpool.nn import LayerNorm, gru_step, in_precision, may_be_folded_by_size, perceptron, reset
 from graphpool.ops import (
     segment_gather,
     segment_matmul,
@@ -156,12 +156,12 @@ class SlotAttention(_Slots):
         return slots.flatten(1)
 
     def _folds(self, x: Tensor, segments: Segments) -> bool:
+        if not may_be_folded_by_size(self.query, self.key, self.value):
+            return False
         (size, channels), width = x.shape, self.query.in_features
         slots = self.iterations * self.num_slots
         wider = slots * (4 * width * segments.num_segments + 2 * size) * (channels - width)
-        return wider <= 2 * size * channels * width and may_be_folded(
-            self.query, self.key, self.value
-        )
+        return wider <= 2 * size * channels * width
 
     def _shares(
         self, key: Tensor, slots: Tensor, segments: Segments, folds: bool = False

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphpool._arguments import check_at_least, check_one_of
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.norms.negative_elements import check_policy, norms, seen
 from graphpool.aggr.norms.pieces import NormsAndSums, Sizes
@@ -18,12 +19,9 @@ from graphpool.states import Mergeable, Sums, Tensors, size_of
 
 FORMS = ("mixed", "paper")
 SIGNS = ("both", "plus", "minus")
-P_MAX = 1000.0
-"""Beyond it float32 no longer tells a power mean from the extremum."""
-START, GROWTH = 8.0, 0.25
-"""Exponents and growth where training starts."""
-LARGE, GAIN = 1024, 6.0
-"""Growth is learned at bags of one and of this many elements; and how fast."""
+P_MAX = 1000.0  # beyond it float32 no longer tells a power mean from the extremum
+START, GROWTH = 8.0, 0.25  # exponents and growth where training starts
+LARGE, GAIN = 1024, 6.0  # growth is learned at bags of one and of so many elements; and how fast
 
 
 @register("gnp")
@@ -113,8 +111,7 @@ class GNP(Aggregation):
         return super().__new__(PaperGNP if cls is GNP and form == "paper" else cls)
 
     def __init__(self, channels: int | None = None, *, form: str = "mixed", **paper: Any) -> None:
-        if form not in FORMS:
-            raise ValueError(f"`form` must be one of {FORMS}; got {form!r}.")
+        check_one_of(form, "form", FORMS)
         if paper:
             raise TypeError(
                 f"GNP takes {', '.join(f'`{name}`' for name in sorted(paper))} in the form of the "
@@ -298,8 +295,7 @@ class PaperGNP(GNP):
         if form != "paper":
             raise ValueError(f"`form` of PaperGNP is 'paper'; got {form!r}.")
         Aggregation.__init__(self, channels)
-        if sign not in SIGNS:
-            raise ValueError(f"`sign` must be one of {SIGNS}; got {sign!r}.")
+        check_one_of(sign, "sign", SIGNS)
         if not p_min > 0:
             raise ValueError(f"`p_min` must be positive; got {p_min}.")
         if not p_min < p_max < math.inf:
@@ -309,13 +305,11 @@ class PaperGNP(GNP):
                 f"`p` is the size of the exponent at the start and must be finite, at most "
                 f"p_max={p_max} and at least p_min={p_min}; got {p}."
             )
-        if offset < 0:
-            raise ValueError(f"`offset` must not be negative; got {offset}.")
+        check_at_least(offset, "offset", 0)
         if channels is None and (sign == "both" or not shared):
             what = "sign='both'" if sign == "both" else "shared=False"
             raise ValueError(f"`channels` is needed for {what}; give -1 to infer it.")
-        self.sign = sign
-        self.shared = shared
+        self.sign, self.shared = sign, shared
         self.initial_p = float(p)
         self.initial_q = None if q is None else float(q)
         self.initial_growth = float(growth)
@@ -402,5 +396,4 @@ class PaperGNP(GNP):
         )
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        # That of the form is asked of GNP.
         super(GNP, self)._load_from_state_dict(state_dict, prefix, *args)

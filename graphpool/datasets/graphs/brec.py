@@ -77,7 +77,8 @@ class BREC(InMemoryDataset):
         pair_ids: Number of every pair in the whole of BREC.
 
     Raises:
-        ValueError: If a kind is unknown, or a file does not hold the expected number of graph6 strings.
+        ValueError: If a kind is unknown or there is none, or a file does not hold the expected number of
+            graph6 strings.
         FileNotFoundError: If a file is missing.
     """
 
@@ -89,6 +90,8 @@ class BREC(InMemoryDataset):
     ) -> None:
         super().__init__(None, transform)
         ranges = brec_ranges()
+        if isinstance(kinds, str) or (kinds is not None and not kinds):
+            raise ValueError(f"`kinds` must be several names, or None for all; got {kinds!r}.")
         for kind in kinds or ():
             check_one_of(kind, "kinds", ranges)
         graphs: list[Data] = []

@@ -221,8 +221,9 @@ def test_brec_layout(tmp_path):
     first, second = np.load(tmp_path / "cfi.npy")[17]
     assert [to_graph6(g) for g in cfi.pair(17)] == [first.decode(), second.decode()]
     assert to_graph6(data.pair(277)[1]) == second.decode()
-    with pytest.raises(ValueError, match="kinds"):
-        BREC(tmp_path, kinds=("cgi",))
+    for kinds in (("cgi",), (), "cfi"):
+        with pytest.raises(ValueError, match="`kinds` must be"):
+            BREC(tmp_path, kinds=kinds)
     np.save(tmp_path / "dr.npy", np.array(["Bw"]))
     with pytest.raises(ValueError, match="40 graphs; got 1"):
         BREC(tmp_path)
