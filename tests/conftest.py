@@ -10,11 +10,13 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.util
+import json
 import math
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,28 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{NOT_TRIED}no real data at {folder}: GRAPHPOOL_SHARED_DATA names another")
     return folder
+
+
+@pytest.fixture(scope="session")
+def fresh() -> Iterator[Callable[..., list[subprocess.CompletedProcess]]]:
+    """Runs commands, in the words of ``python``'s own command line, side by side. Each has a process to
+    itself that has loaded PyTorch and PyTorch Geometric (``fresh.py`` says how) and nothing else."""
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("fresh.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def run(*commands, env=None, timeout=300):
+        commands = [list(map(str, words)) for words in commands]
+        job = {"commands": commands, "env": dict(env or os.environ), "timeout": timeout}
+        print(json.dumps({**job, "cwd": os.getcwd()}), file=server.stdin, flush=True)
+        found = json.loads(server.stdout.readline())
+        return [subprocess.CompletedProcess(w, **f) for w, f in zip(commands, found, strict=True)]
+
+    yield run
+    server.communicate()
 
 
 @pytest.fixture(autouse=True)

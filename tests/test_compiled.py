@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 CODE = """
 import warnings
 from numba.core import caching
@@ -23,9 +20,7 @@ print(sum("no cache folder" in str(w.message) for w in caught))
 """
 
 
-def test_every_wing_works_without_a_cache_folder_and_says_so_once():
-    done = subprocess.run(
-        [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=300, check=False
-    )
+def test_every_wing_works_without_a_cache_folder_and_says_so_once(fresh):
+    (done,) = fresh(["-c", CODE])
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["True", "4", "1"]

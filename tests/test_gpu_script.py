@@ -117,9 +117,7 @@ def test_resume_does_what_is_missing(script):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_without_a_card_it_says_so():
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / "gpu.py")], capture_output=True, text=True, check=False
-    )
+def test_without_a_card_it_says_so(fresh):
+    (done,) = fresh([FOLDER / "gpu.py"])
     assert done.returncode == 77
     assert "no CUDA device" in done.stdout

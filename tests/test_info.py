@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from importlib import metadata
 
 import torch
@@ -27,9 +25,9 @@ def test_absent_and_broken_packages_are_told_apart(monkeypatch):
     assert info._optional_version("matplotlib") == "not installed"
 
 
-def test_command_prints_one_fact_a_line():
-    shown = subprocess.run(
-        [sys.executable, "-m", "graphpool.info"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+def test_command_prints_one_fact_a_line(fresh):
+    (done,) = fresh(["-m", "graphpool.info"])
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.splitlines()
     assert len(shown) == len(info.collect())
     assert shown[0].split() == ["graphpool", info.__version__]

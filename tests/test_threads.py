@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -111,10 +109,8 @@ print("done")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_forked_workers_after_the_parent_used_the_pool():
-    done = subprocess.run(
-        [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120, check=False
-    )
+def test_forked_workers_after_the_parent_used_the_pool(fresh):
+    (done,) = fresh(["-c", FORK], timeout=120)
     assert done.stdout.strip() == "done", done.stderr
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,25 +14,44 @@ from graphpool.testing.samples import close, gradients, in_double, pooled, resul
 
 
 def assert_gradients(aggr: torch.nn.Module, channels: int, second: bool = True) -> None:
-    """First and second derivatives by finite differences, for elements and parameters."""
+    """First and second derivatives by finite differences, for elements and parameters; offsets give what
+    the index does."""
     x, segments = sample(channels, (3, 0, 1, 4))
     aggr = aggr.double()
     names = list(trainable(aggr))
     # gradcheck perturbs what it is given, so the parameters are handed over as inputs.
     values = [p.detach().clone().requires_grad_() for p in trainable(aggr).values()]
-    forms = ({"index": segments.index, "dim_size": len(segments)}, {"ptr": segments.ptr})
-    for arguments in forms:
+    inputs = (x.requires_grad_(), *values)
 
-        def call(x: Tensor, *parameters: Tensor, arguments: dict = arguments) -> Tensor:
+    def by(**bags: Any) -> Callable[..., Tensor]:
+        def call(x: Tensor, *parameters: Tensor) -> Tensor:
             given = dict(zip(names, parameters, strict=True))
-            return result(functional_call(aggr, given, (x,), arguments))
+            return result(functional_call(aggr, given, (x,), bags))
 
-        inputs = (x.clone().requires_grad_(), *values)
-        # The slow check compares whole Jacobians; many parameters make it long.
-        fast = sum(v.numel() for v in values) > 40
-        torch.autograd.gradcheck(call, inputs, fast_mode=fast)
-        if second:
-            torch.autograd.gradgradcheck(call, inputs, fast_mode=True, atol=1e-4)
+        return call
+
+    by_index, by_ptr = by(index=segments.index, dim_size=len(segments)), by(ptr=segments.ptr)
+    # The slow check compares whole Jacobians; many parameters make it long.
+    fast = sum(v.numel() for v in values) > 40
+    torch.autograd.gradcheck(by_index, inputs, fast_mode=fast)
+    if second:
+        torch.autograd.gradgradcheck(by_index, inputs, fast_mode=True, atol=1e-4)
+    both = (_orders(call, inputs, second) for call in (by_ptr, by_index))
+    for a, b in zip(*both, strict=True):
+        close(a, b)
+
+
+def _orders(
+    call: Callable[..., Tensor], inputs: tuple[Tensor, ...], second: bool
+) -> Iterator[Tensor]:
+    """Values, the gradient of a combination of them and, of a combination of its entries, the next one."""
+    y = call(*inputs)
+    yield y
+    slopes = gradients(y, *inputs, create_graph=second)
+    yield from slopes
+    entries = torch.cat([slope.flatten() for slope in slopes])
+    if entries.requires_grad:
+        yield from gradients(entries, *inputs)
 
 
 def assert_gradients_can_be_differentiated(aggr: torch.nn.Module, channels: int) -> None:

@@ -18,6 +18,8 @@ def make(name: str) -> torch.nn.Module:
 
 # Second derivatives of these by finite differences take seconds.
 SLOW = {(name, "gradients") for name in ("isab", "slot_mixture", "slots", "isqrt_cov")}
+# Tracing takes seconds; `pma` and `slots`, which share their code, are traced among the fast ones.
+SLOW |= {("isab", "compile"), ("slot_mixture", "compile")}
 
 
 def cases(points):

@@ -181,6 +181,9 @@ def name_of(policy):
 def test_equals_brute_force(graphs, policy, output):
     if policy.name == "subsets" and policy.labels == 3:
         graphs = [g for g in graphs if g.num_nodes > 3]
+    if policy.name == "all" and policy.labels == 3 and policy.max_distance is None:
+        # It has as many copies as the others together.
+        graphs = [g for g in graphs if g.num_nodes < 6]
     if output == "root" and (policy.labels == 0 or policy.deletes or policy.name == "subsets"):
         pytest.skip("this policy has no root")
     width = 2 if policy.deletes else 2 + policy.labels
@@ -189,9 +192,10 @@ def test_equals_brute_force(graphs, policy, output):
     encode = unmarked if policy.deletes else one_hot
     wanted = brute_force(gnn, graphs, policy, "max", "sum", output, encode)
     forms = ["auto", "ragged"] + (["rectangular"] if policy.keeps_whole_graphs else [])
+    chunks = (None, 1, 7, 50) if policy.labels < 3 else (None, 7, 50)
     for form in forms:
         # "auto" takes one of the others, so that it is asked once.
-        for chunk in (None,) if form == "auto" else (None, 1, 7, 50):
+        for chunk in (None,) if form == "auto" else chunks:
             model = LabelPooling(
                 gnn, policy=policy, inner="max", output=output, form=form, max_copies=chunk
             ).double()

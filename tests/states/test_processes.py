@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,19 +14,17 @@ from graphpool.states import average_gradients
 WORKER = Path(__file__).with_name("shards.py")
 
 
-def run(what: str, name: str, size: int, folder: Path) -> list[dict]:
-    folder.mkdir()
-    command = [sys.executable, str(WORKER), what, name]
-    group = [
-        subprocess.Popen(
-            [*command, str(rank), str(size), str(folder)], stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(size)
-    ]
-    for process in group:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    return [torch.load(folder / f"{rank}.pt") for rank in range(size)]
+@pytest.fixture
+def run(fresh):
+    """What each process of a group wrote."""
+
+    def results(what: str, name: str, size: int, folder: Path) -> list[dict]:
+        folder.mkdir()
+        for done in fresh(*([WORKER, what, name, rank, size, folder] for rank in range(size))):
+            assert done.returncode == 0, done.stderr
+        return [torch.load(folder / f"{rank}.pt") for rank in range(size)]
+
+    return results
 
 
 def same(a: dict, b: dict, tolerance: float = 1e-9) -> None:
@@ -41,13 +37,13 @@ def same(a: dict, b: dict, tolerance: float = 1e-9) -> None:
 
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["logsumexp", pytest.param("gnp", marks=pytest.mark.slow)])
-def test_twenty_steps_are_those_of_one_process(name, size, tmp_path):
+def test_twenty_steps_are_those_of_one_process(run, name, size, tmp_path):
     alone = run("train", name, 1, tmp_path / "one")[0]
     for each in run("train", name, size, tmp_path / "several"):
         same(each, alone)
 
 
-def test_sums_of_gradients_count_once_per_process(tmp_path):
+def test_sums_of_gradients_count_once_per_process(run, tmp_path):
     """The trap: the mean is right on both sides of the pool, a sum on neither."""
     encoder, pool, head = _module().network("pma")
     x, bag = _module().data()
@@ -66,13 +62,13 @@ def _module():
     return module
 
 
-def test_a_readout_over_a_partitioned_graph(tmp_path):
+def test_a_readout_over_a_partitioned_graph(run, tmp_path):
     alone = run("graph", "attsets", 1, tmp_path / "one")[0]
     for each in run("graph", "attsets", 2, tmp_path / "two"):
         same(each, alone)
 
 
-def test_fixed_point_gives_the_same_bits_whoever_holds_what(tmp_path):
+def test_fixed_point_gives_the_same_bits_whoever_holds_what(run, tmp_path):
     (alone,) = run("bits", "softmax", 1, tmp_path / "one")
     for each in run("bits", "softmax", 2, tmp_path / "two"):
         assert all(torch.equal(v, each["state"][k]) for k, v in alone["state"].items())

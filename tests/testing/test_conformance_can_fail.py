@@ -319,6 +319,33 @@ def has_no_second_derivative(y, x, s, w):
     return y + _Square.apply(ops.segment_mean(x, s, w))
 
 
+class ByOffsets(Sound):
+    """Spoils what comes of offsets. Their index is there once it has been asked for."""
+
+    def pool(self, x, segments, weight=None):
+        by_offsets = segments._index is None
+        y = super().pool(x, segments, weight)
+        return self.spoilt(y) if by_offsets else self.sound(y)
+
+    def sound(self, y):
+        return y
+
+
+@breaks("gradients")
+class DoublesTheGradientByOffsets(ByOffsets):
+    def spoilt(self, y):
+        return y + (y - y.detach())
+
+
+@breaks("gradients")
+class HasNoSecondDerivativeByOffsets(ByOffsets):
+    def sound(self, y):
+        return y * y
+
+    def spoilt(self, y):
+        return _Square.apply(y)
+
+
 class _ByMode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -52,22 +50,21 @@ print(explain("segment_mean", x).replace("\\n", " "))
 """
 
 
-def run(setup: str) -> list[str]:
-    env = dict(os.environ)
-    env.pop("NUMBA_CACHE_DIR", None)
-    done = subprocess.run(
-        [sys.executable, "-c", setup + CODE],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=env,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()
+@pytest.fixture
+def run(fresh):
+    """The lines that ``CODE`` prints, after something else."""
+
+    def lines(setup: str) -> list[str]:
+        env = dict(os.environ)
+        env.pop("NUMBA_CACHE_DIR", None)
+        (done,) = fresh(["-c", setup + CODE], env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip().splitlines()
+
+    return lines
 
 
-def test_compiles_without_a_cache_folder_and_says_so_once():
+def test_compiles_without_a_cache_folder_and_says_so_once(run):
     # Every place where Numba would keep compiled code refuses.
     value, warned, line = run(
         "from numba.core import caching\ncaching.CacheImpl._locator_classes = []\n"
@@ -76,7 +73,7 @@ def test_compiles_without_a_cache_folder_and_says_so_once():
     assert "no cache folder can be written" in line
 
 
-def test_composed_form_where_numba_cannot_be_imported():
+def test_composed_form_where_numba_cannot_be_imported(run):
     value, warned, line = run("import sys\nsys.modules['numba'] = None\n")
     assert (value, warned) == ("2.0", "1")
     assert "composed form" in line and "cannot be imported" in line

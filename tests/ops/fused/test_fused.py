@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from graphpool import ops
+from graphpool.ops.fused.cpu import core
 from graphpool.ops.fused.sort import sort_index
 from graphpool.segments import Segments
 
@@ -44,13 +46,20 @@ CASES = [
     Case(50, 8, 4, ordered=False, weighted=True),
     Case(300, 40, 6, ordered=False, gathered=True, weighted=True),
     Case(300, 40, 6, gathered=True),
-    # Bags of several pieces.
-    Case(5000, 3, 200, weighted=True),
-    Case(5000, 3, 200, ordered=False, gathered=True, weighted=True),
+    # Bags of several pieces, and several chunks, as they are cut here.
+    Case(1000, 3, 200, weighted=True),
+    Case(1000, 3, 200, ordered=False, gathered=True, weighted=True),
     Case(0, 4, 4),
     Case(0, 0, 2),
 ]
 DTYPES = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch):
+    """A bag above 256 elements is long, the least that can be: oracles need not take a million numbers."""
+    monkeypatch.setattr(core, "PIECE", 1 << 14)
+    monkeypatch.setattr(core, "CHUNK", 1 << 14)
 
 
 def cases(test):
@@ -82,6 +91,12 @@ def test_fused_is_composed(call, case, dtype):
     if "var" in "".join(call.option) and dtype == torch.float32:
         tolerance = 2e-4
     assert_same([ours], [theirs], inputs, tolerance)
+
+
+def test_chunks_have_numbers_without_gaps():
+    """They are rows of tables. One of three chunks would begin and end in the bag in the middle."""
+    chunks, *_ = core.bag_chunks(np.array([0, 30, 71, 101]), 512)
+    assert chunks == [(0, 0, 2), (1, 2, 3)]
 
 
 @cases

@@ -21,16 +21,16 @@ CASES = ["plain", "unsorted weighted", "gathered", "gathered unsorted weighted",
 @pytest.fixture(params=CASES)
 def case(request, monkeypatch):
     name = request.param
-    elements, bags = (0, 3) if name == "empty" else (70, 6)
+    # Of four bags one is empty and one has more than a block, 16 elements. The interpreter takes its time.
+    elements, bags = (0, 3) if name == "empty" else (46, 4)
     if name == "pieces":
         monkeypatch.setattr(cuda_launch, "_PIECE", 4)
         bags = 2
     index = torch.randint(bags, (elements,))
-    index = index if "unsorted" in name else index.sort()[0]
-    # One bag stays empty.
     index = torch.where(index == 1, 0, index)
+    index = index if "unsorted" in name else index.sort()[0]
     gathered = "gathered" in name
-    rows = 13 if gathered else elements
+    rows = 9 if gathered else elements
     weight = (
         torch.randint(0, 3, (elements,)).float() if "weighted" in name or name == "pieces" else None
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,11 +120,9 @@ def bag_chunks(
         return [(0, 0, bags)], limit, None
     count = min(MAX_CHUNKS, max(1, work // CHUNK), bags)
     bounds, long_bags = _cut(ptr, limit, count)
-    chunks = [
-        (k, int(a), int(b))
-        for k, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
-        if b > a
-    ]
+    runs = [(a, b) for a, b in pairwise(bounds.tolist()) if b > a]
+    # Numbered once the empty ones are out: callers give each number a row of a table.
+    chunks = [(k, a, b) for k, (a, b) in enumerate(runs)]
     return chunks, limit, np.flatnonzero(np.diff(ptr) > limit) if long_bags else None
 
 
