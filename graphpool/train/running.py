@@ -54,7 +54,7 @@ def recalibrate(
         >>> norm.running_mean, norm.running_var
         (tensor([3.]), tensor([2.5000]))
     """
-    norms = [module for module in model.modules() if running_statistics(module)]
+    norms: list[Any] = [module for module in model.modules() if running_statistics(module)]
     if not norms:
         return 0
     moments: dict[nn.Module, _Moments] = {}
@@ -103,23 +103,21 @@ def running_statistics(module: nn.Module) -> tuple[Tensor, ...]:
 class _Moments:
     """Numbers, means and squared deviations of the rows of some bags, batch by batch."""
 
-    count: Tensor | float = 0.0
-    mean: Tensor | float = 0.0
-    square: Tensor | float = 0.0
+    def __init__(self) -> None:
+        self.count = self.mean = self.square = torch.zeros((), dtype=torch.float64)
 
     def add(self, rows: Tensor, bags: Segments) -> None:
         count = bags.counts.to(rows).unsqueeze(1)
         step = segment_mean(rows, bags) - self.mean
         total = self.count + count
         share = count / total.clamp_min(1)
-        self.square = (
-            self.square + segment_var(rows, bags) * count + step.square() * (self.count * share)
-        )
+        within = segment_var(rows, bags) * count
+        self.square = self.square + within + step.square() * (self.count * share)
         self.count, self.mean = total, self.mean + step * share
 
     def write(self, mean: Tensor, variance: Tensor) -> None:
         """Puts the mean and the unbiased variance of bags of several rows into two buffers."""
-        several = torch.as_tensor(self.count) > 1
+        several = self.count > 1
         unbiased = self.square / (self.count - 1).clamp_min(1)
         unbiased = unbiased.masked_fill(unbiased <= (_SAME * self.mean).square(), 1.0)
         mean.copy_(torch.where(several, self.mean.to(mean), mean))
