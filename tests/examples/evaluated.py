@@ -11,6 +11,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import nn
 
 import graphpool.train
@@ -22,8 +24,14 @@ USED: set[int] = set()
 LAGGING: set[str] = set()
 
 
+def statistics(norm: nn.Module) -> list[np.ndarray]:
+    """Mean and variance as they are, inside a transform of ``torch.func``, too; nothing if there are none."""
+    with torch._C._DisableFuncTorch():
+        return [value.numpy().copy() for value in running.running_statistics(norm)]
+
+
 def held(norm: nn.Module) -> tuple[bytes, ...]:
-    return tuple(v.detach().cpu().numpy().tobytes() for v in running.running_statistics(norm))
+    return tuple(value.tobytes() for value in statistics(norm))
 
 
 def recalibrate(model: nn.Module, *args, **kwargs) -> int:
@@ -34,12 +42,13 @@ def recalibrate(model: nn.Module, *args, **kwargs) -> int:
 
 def look(module: nn.Module, inputs: object) -> None:
     """Statistics are good if they were computed in one pass, or nothing was seen in training."""
-    if module.training or not (found := running.running_statistics(module)):
+    if module.training or not (found := statistics(module)):
         return
     USED.add(id(module))
-    untouched = not bool(found[0].any()) and bool((found[1] == 1).all())
+    mean, variance = found
+    untouched = not mean.any() and (variance == 1).all()
     if not untouched and held(module) not in SETTLED:
-        LAGGING.add(f"{type(module).__name__} of {found[0].numel()}")
+        LAGGING.add(f"{type(module).__name__} of {mean.size}")
 
 
 ORIGINAL = running.recalibrate
