@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, Data
 from tqdm import tqdm
 
 from graphpool.evaluate import relabelled
+from graphpool.train import recalibrate
 
 
 class Classifier(nn.Module):
@@ -57,19 +58,6 @@ def batches_of(graphs: Sequence[Data], size: int, device: torch.device) -> list[
     ]
 
 
-@torch.no_grad()
-def settle_statistics(model: nn.Module, batches: Sequence[Batch]) -> None:
-    """Batch normalisation with the statistics of the network as it is, in place of a running average over
-    networks before it: embeddings of graphs that are hard to tell apart differ by little."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            module.reset_running_stats()
-            module.momentum = None
-    model.train()
-    for batch in batches:
-        model(batch)
-
-
 def train(
     model: nn.Module,
     graphs: Sequence[Data],
@@ -95,7 +83,7 @@ def train(
             optimizer.step()
         schedule.step()
         if 2 * epoch >= recipe.epochs - 1:
-            settle_statistics(model, fixed)
+            recalibrate(model, fixed)
             found = evaluate(model, held_out)[1]
             if found <= best:
                 best, kept = found, copy.deepcopy(model.state_dict())

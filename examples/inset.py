@@ -35,17 +35,14 @@ def plot(curves: Curves, path: str) -> None:
     figure, grid = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     for (source, embedding, start, name), curve in curves.items():
         axes = grid[0][panels.index((source, embedding))]
+        # Where curves run over one another, those below are wider, and each has marks at epochs of its own.
+        place = len(NETWORKS) * starts.index(start) + list(NETWORKS).index(name)
+        epochs = range(1, len(curve) + 1)
         axes.plot(
-            range(1, len(curve) + 1),
-            curve,
-            color=f"C{int(NETWORKS[name])}",
-            # Where one curve runs over another, the lower one is seen on both sides of it.
-            linewidth=1.5 if NETWORKS[name] else 4,
-            alpha=1.0 if NETWORKS[name] else 0.45,
-            zorder=3 if NETWORKS[name] else 2,
-            linestyle=("-", "--", ":", "-.")[starts.index(start) % 4],
-            label=f"{name}, q = {start:g}",
-        )
+            epochs, curve, color=f"C{place}", linewidth=max(8 - 2.2 * place, 1), zorder=2 + place,
+            marker="osD^"[place % 4], markevery=slice(place, None, len(NETWORKS) * len(starts)),
+            ms=11 - 2 * place, markeredgecolor="white", label=f"{name}, q = {start:g}",
+        )  # fmt: skip
         axes.set_title(f"{source}, {embedding} embedding", fontsize=9)
         axes.set_xlabel("epoch")
     grid[0][0].set_ylabel("validation Jaccard")

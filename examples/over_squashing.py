@@ -33,6 +33,7 @@ from torch_geometric.utils import from_networkx
 from graphpool.conv import Neighborhoods
 from graphpool.evaluate import jacobian_norms
 from graphpool.models import GraphModel
+from graphpool.train import recalibrate
 
 CLASSES = 5
 
@@ -77,7 +78,7 @@ def one_run(
     ).to(args.device)  # fmt: skip
     edges = Neighborhoods(batch.edge_index, num_senders=batch.num_nodes)
     # In training mode, batch normalisation would let one graph depend on another.
-    model(batch.x, edges)
+    recalibrate(model, [batch.x], lambda network, x: network(x, edges))
     model.eval()
     norms = jacobian_norms(lambda x: model(x, edges), batch.x, answers[:1])[0]
     model.train()

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from graphpool import Segments, aggr
+from graphpool.train import recalibrate
 
 CLASSES, CHANNELS = 10, 16
 READOUTS = {
@@ -87,6 +88,7 @@ def run(readout: str, args: argparse.Namespace, seed: int) -> float:
             torch.nn.functional.cross_entropy(model(x[rows]), label[rows]).backward()
             optimizer.step()
         schedule.step()
+    recalibrate(model, x.split(64))
     model.eval()
     with torch.no_grad():
         return float((model(x_test).argmax(1) == y_test).float().mean())

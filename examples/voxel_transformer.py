@@ -33,6 +33,7 @@ from graphpool.nn import perceptron
 from graphpool.ops import segment_gather, segment_max, segment_mean, segment_std
 from graphpool.ops.neighbors import voxel_grid
 from graphpool.points import DSVT, SetAttention, voxel_sets
+from graphpool.train import recalibrate
 
 KINDS = ["box", "cylinder", "cone", "torus", "star", "ellipsoid"]
 SIZE, FEATURES = 0.3, 8
@@ -129,6 +130,8 @@ def train(
             loss.backward()
             optimizer.step()
             schedule.step()
+    scenes = torch.arange(count, device=args.device)
+    recalibrate(model, (train_set.part(chosen) for chosen in scenes.split(args.batch)))
     model.eval()
     with torch.no_grad():
         guess = model(test_set).argmax(1)

@@ -35,6 +35,7 @@ from graphpool.models.weight_space.layers import RoleNorm, num_roles
 from graphpool.nn import perceptron
 from graphpool.ops import segment_mean
 from graphpool.segments import Segments
+from graphpool.train import recalibrate
 
 SEEN = ((1, 12, 12, 1), (1, 16, 16, 1), (1, 12, 12, 12, 1))
 UNSEEN = (1, 14, 14, 1)
@@ -191,6 +192,7 @@ def one_run(method: str, seed: int, data: Any, args: argparse.Namespace) -> dict
             loss(says(which), labels[which]).backward()
             optimizer.step()
             schedule.step()
+        recalibrate(model, parts[0].split(args.batch), lambda _, which: says(which))
         model.eval()
         if (now := score(parts[1])) < best:
             best, kept = now, {k: v.clone() for k, v in model.state_dict().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,10 @@ _CHANGES: dict[str, Callable[..., Any]] = {
     "rotate": partial(transforms.Rotate, None),
     **{f"rotate-{axis}": partial(transforms.Rotate, axis) for axis in "xyz"},
 }
+
+
+#: Where cleaning drops a larger share of the faces, that is said.
+_DROPPED = 0.1
 
 
 @savable
@@ -88,6 +93,12 @@ class MeshFiles(Files):
     def parse(self, path: Path) -> list[Item]:
         held = mesh.read_mesh_file(path, need_faces=True)
         cleaned, labels, words = mesh.clean(held.vertices, held.faces), None, None
+        lost = len(held.faces) - len(cleaned.faces)
+        if lost > _DROPPED * len(held.faces):
+            warnings.warn(
+                f"{path}: the network does not see {lost} of {len(held.faces)} faces: {cleaned.report}.",
+                stacklevel=2,
+            )
         found, where = self._found(path, held)
         if found is not None:
             values, words = found.values, None if found.words is None else (*found.words, "")

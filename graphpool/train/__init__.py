@@ -11,7 +11,6 @@ from graphpool.train.loops import (
     cross_entropy,
     fit,
     predict,
-    recalibrate,
 )
 from graphpool.train.reweighting import (
     GraphReweighter,
@@ -19,6 +18,7 @@ from graphpool.train.reweighting import (
     random_cosines,
     stable_clusters,
 )
+from graphpool.train.running import recalibrate
 
 __all__ = [
     "Forward",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from torch_geometric.data import Data, InMemoryDataset
 
 from graphpool._arguments import check_at_least
 from graphpool.segments import Segments
+from graphpool.train.running import recalibrate
 
 
 @dataclass
@@ -158,6 +158,9 @@ def fit(
 ) -> History:
     """Trains for a number of epochs, validates after each, and goes back to the best epoch.
 
+    Before each validation batch normalisations get the statistics of all of ``train``
+    (:func:`graphpool.train.recalibrate`).
+
     Args:
         model: The network.
         train: Training batches.
@@ -197,6 +200,7 @@ def fit(
             )
         if scheduler is not None:
             scheduler.step()
+        recalibrate(model, train, forward)
         score = float(metric(*predict(model, validation, forward)))
         best = history.validation[history.best_epoch] if history.best_epoch >= 0 else math.inf
         history.validation.append(score)
@@ -308,82 +312,3 @@ def _labelled(labels: Tensor, ignore_index: int, num_classes: int | None, rows: 
             f"got {int(labels[at])} at {at}."
         )
     return used
-
-
-@torch.no_grad()
-def recalibrate(
-    model: nn.Module,
-    batches: Iterable[Any],
-    forward: Callable[[nn.Module, Any], Any] | None = None,
-) -> int:
-    """Recomputes the running statistics of all batch normalisations in one pass.
-
-    Running averages lag behind the weights; after a few dozen steps they still hold much of their
-    initial values, and a network that fits its data fails on the same data in evaluation mode. Here
-    every layer gets the mean and the unbiased variance of *all* rows that it saw during the pass,
-    however they were divided into batches. The layers normalise by each batch, as in training; the
-    rest of the network, such as dropout, is in evaluation mode.
-
-    Layers without running statistics, and layers that the pass does not reach, are left alone.
-
-    Args:
-        model: The network; in the end each module is in the mode in which it was.
-        batches: The training data, such as a ``DataLoader``; batches as large as those of training.
-        forward: ``forward(model, batch)`` runs the network; ``model(batch)`` if ``None``.
-
-    Returns:
-        The number of layers whose statistics were recomputed.
-
-    Raises:
-        ValueError: There is no batch, or a layer sees a single row.
-
-    Example:
-        >>> norm = nn.BatchNorm1d(1)
-        >>> recalibrate(norm, [torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0], [5.0]])])
-        1
-        >>> norm.running_mean, norm.running_var
-        (tensor([3.]), tensor([2.5000]))
-    """
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
-    ]
-    if not norms:
-        return 0
-    moments: dict[nn.Module, tuple[int, Tensor, Tensor]] = {}
-
-    def watch(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        rows = inputs[0].transpose(0, 1).flatten(1).double()
-        count, mean = rows.size(1), rows.mean(1)
-        square = (rows - mean.unsqueeze(1)).square().sum(1)
-        if norm in moments:
-            seen, old, old_square = moments[norm]
-            total, step = seen + count, mean - old
-            square = square + old_square + step.square() * (seen * count / total)
-            count, mean = total, old + step * (count / total)
-        moments[norm] = count, mean, square
-
-    modes = {module: module.training for module in model.modules()}
-    handles = [norm.register_forward_pre_hook(watch) for norm in norms]
-    ran = False
-    try:
-        model.eval()
-        for norm in norms:
-            norm.training, norm.track_running_stats = True, False
-        for batch in batches:
-            ran = True
-            model(batch) if forward is None else forward(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for norm in norms:
-            norm.track_running_stats = True
-        for module, training in modes.items():
-            module.training = training
-    if not ran:
-        raise ValueError("`batches` must hold at least one batch; got none.")
-    for layer, (count, mean, square) in moments.items():
-        layer.get_buffer("running_mean").copy_(mean)
-        layer.get_buffer("running_var").copy_(square / (count - 1))
-    return len(moments)

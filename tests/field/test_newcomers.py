@@ -61,6 +61,23 @@ class TestStatistics:
         assert all(norm.track_running_stats for norm in (model[1], model[5]))
         assert recalibrate(nn.Linear(3, 3), iter([])) == 0
 
+    def test_a_channel_that_was_never_active_does_not_magnify_new_data(self):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.BatchNorm1d(3))
+        with torch.no_grad():
+            model[0].weight[:], model[0].bias[:] = (
+                torch.tensor([[1.0], [1.0], [0.0]]),
+                torch.tensor([0.0, -2, 7]),
+            )
+        x = torch.rand(20, 1)
+        trained = model(x)
+        recalibrate(model, x.split(5))
+        assert model[2].running_var[1:].tolist() == [1, 1] and model[2].running_var[0] < 0.2
+        model.eval()
+        torch.testing.assert_close(model(x)[:, 1:], trained[:, 1:], rtol=0, atol=1e-4)
+        new = model(torch.full((1, 1), 2.5))[0, 1:]
+        torch.testing.assert_close(new, torch.tensor([0.5, 0.0]), rtol=1e-4, atol=1e-5)
+
     def test_a_short_training_is_as_good_in_evaluation(self):
         torch.manual_seed(0)
         x = torch.randn(40, 3) + 100 * torch.tensor([1.0, -2.0, 3.0])

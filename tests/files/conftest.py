@@ -80,6 +80,52 @@ def bags(root: Path) -> None:
     (root / "labels.csv").write_text("\n".join(lines))
 
 
+def numbers(root: Path) -> None:
+    """Bags, and a number with decimals for each."""
+    bags(root)
+    lines = [f"{i}.npy,{0.25 + float(np.load(root / f'{i}.npy').max())!r}" for i in range(12)]
+    (root / "labels.csv").write_text("\n".join(["file,label", *lines]))
+
+
+def modelnet40(root: Path) -> None:
+    """The layout that is passed on as ``modelnet40_ply_hdf5_2048``: several files, lists of them, names."""
+    import h5py
+
+    rng = np.random.default_rng(0)
+    root.mkdir()
+    for split, files in (("train", 2), ("test", 1)):
+        names = [f"ply_data_{split}{i}.h5" for i in range(files)]
+        lines = "".join(f"data/modelnet40_ply_hdf5_2048/{name}\n" for name in names)
+        (root / f"{split}_files.txt").write_text(lines)
+        for name in names:
+            label = np.arange(8, dtype=np.uint8)[:, None] % 2 * 2
+            data = rng.normal(size=(8, 64, 3)) * np.where(label[:, :, None], [1, 1, 9], 1)
+            with h5py.File(root / name, "w") as file:
+                file.create_dataset("data", data=data.astype("f4"), compression="gzip")
+                file.create_dataset("label", data=label, compression="gzip")
+                file["normal"] = rng.normal(size=(8, 64, 3)).astype("f4")
+                file["faceId"] = np.zeros((8, 64), np.int32)
+    (root / "shape_names.txt").write_text("airplane\nbathtub\nbed\n")
+    (root / "ply_data_test_0_id2file.json").write_text("[]")
+
+
+def tiles(root: Path) -> None:
+    """Airborne scans in metres of a national grid: ground (2), roofs (6) and points of no class (0)."""
+    import laspy
+
+    rng = np.random.default_rng(0)
+    root.mkdir()
+    for i in range(5):
+        points = rng.random((300, 3)) * [40, 20, 0.5] + [458000 + 40 * i, 5428000, 110]
+        roof = points[:, 0] % 40 > 20
+        scan = laspy.create(point_format=6, file_version="1.4")
+        scan.header.scales, scan.header.offsets = [0.001] * 3, [458000, 5428000, 0]
+        scan.x, scan.y, scan.z = (points + np.outer(roof, [0, 0, 6])).T
+        scan.intensity = rng.integers(0, 65535, 300)
+        scan.classification = np.where(rng.random(300) < 0.05, 0, np.where(roof, 6, 2))
+        scan.write(root / f"tile_{458 + i}_5428.laz")
+
+
 #: Name: kind, what makes the files, further options.
 HOMES = {
     "points": ("points", clouds, ["--num-points", "32", "--features", "color", "--pool", "gnp"]),
@@ -91,16 +137,24 @@ HOMES = {
     "fine faces": ("meshes", halves, ["--labels", "files", "--num-faces", "50", "--set", "checkpoint=True"]),
     "labelled faces": ("meshes", halves, ["--labels", "files"]),
     "graphs": ("graphs", graphs, ["--pool", "gnp,attsets"]),
+    "labelled nodes": ("graphs", graphs, ["--labels", "element", "--set", "num_layers=2"]),
     "bags": ("bags", bags, []),
+    "numbers": ("bags", numbers, []),
+    "modelnet40": ("points", modelnet40, ["--num-points", "32", "--features", "normal"]),
+    "tiles": ("points", tiles, ["--labels=label", "--ignore=0", "--features=intensity",
+                                "--block=16", "--num-points=64"]),
 }  # fmt: skip
 
 
 #: Open3D thins what has too many faces.
-MARKS = {"fine faces": [pytest.mark.needs("open3d")]}
+NEEDS = {"fine faces": ["open3d"], "modelnet40": ["h5py"], "tiles": ["laspy", "lazrs"]}
 
 
 @pytest.fixture(
-    params=[pytest.param(n, marks=MARKS.get(n, []), id=n.replace(" ", "-")) for n in HOMES]
+    params=[
+        pytest.param(n, marks=pytest.mark.needs(*NEEDS.get(n, [])), id=n.replace(" ", "-"))
+        for n in HOMES
+    ]
 )
 def home(request, tmp_path):
     kind, make, options = HOMES[request.param]

@@ -23,6 +23,13 @@ def predicted(path):
         return list(csv.DictReader(file))
 
 
+def items_of(data, files):
+    """The files of a data set that hold something to predict."""
+    beside = (*files.beside, "labels.csv")
+    found = sorted(p for p in data.rglob("*") if p.suffix in files.suffixes)
+    return [p for p in found if not p.name.endswith(beside)]
+
+
 @pytest.mark.slow
 def test_another_process_predicts_the_same_bits(home, tmp_path, monkeypatch, capfd):
     kind, data, options = home
@@ -37,8 +44,7 @@ def test_another_process_predicts_the_same_bits(home, tmp_path, monkeypatch, cap
     out = tmp_path / "run"
     more = ["--epochs", "2", "--out", str(out), *options]
     assert main(["train", kind, str(data), *more]) == 0
-    files = sorted(p for p in data.rglob("*") if p.suffix in kept[0].files.suffixes)
-    files = [p for p in files if not p.name.endswith((".nodes.csv", "labels.csv"))][::4]
+    files = items_of(data, kept[0].files)[::4]
     here = [p for file in files for p in kept[0].predict(file)]
     target = tmp_path / "there.csv"
     command = [
@@ -51,14 +57,19 @@ def test_another_process_predicts_the_same_bits(home, tmp_path, monkeypatch, cap
     ]
     subprocess.run([*command, "--out", str(target)], check=True)
     there = predicted(target)
+    assert "test: " in capfd.readouterr().out
+    left = {p.name for p in out.iterdir()}
+    if here[0].value is not None:
+        assert [float(row["value"]) for row in there] == [p.value for p in here]
+        assert left >= {"model.pt", "report.md", "predictions.csv"}
+        return
     probabilities = [row for p in here for row in p.probabilities.view(-1, len(p.classes)).tolist()]
     assert len(there) == len(probabilities) > 0
     for row, expected in zip(there, probabilities, strict=True):
         assert [float(row[name]) for name in here[0].classes] == expected
     names = np.concatenate([np.atleast_1d(p.word) for p in here])
     assert [row["class"] for row in there] == names.tolist()
-    assert "test: " in capfd.readouterr().out
-    assert {p.name for p in out.iterdir()} >= {"model.pt", "report.md", "confusion.csv"}
+    assert left >= {"model.pt", "report.md", "confusion.csv"}
 
 
 def test_a_prediction_does_not_depend_on_what_is_beside_it(home, tmp_path):
@@ -69,14 +80,15 @@ def test_a_prediction_does_not_depend_on_what_is_beside_it(home, tmp_path):
     )
     model = graphpool.load(tmp_path / "r" / "model.pt")
     files = model.files
-    paths = [
-        p for p in sorted(data.rglob("*")) if p.suffix in files.suffixes and p.name != "labels.csv"
-    ]
-    paths = [p for p in paths if not p.name.endswith(files.beside or ("?",))]
-    alone = model.predict(paths[0])[0].probabilities
+    paths = items_of(data, files)
+    first = model.predict(paths[0])[0]
+    alone = first.probabilities
     for path in paths[1:3]:
         model.predict(path)
-    assert torch.equal(model.predict(paths[0])[0].probabilities, alone)
+    again = model.predict(paths[0])[0]
+    assert torch.equal(again.probabilities, alone) and again.value == first.value
+    if first.value is not None:
+        return
     shape = (len(model.classes),) if files.labels is None else (alone.size(0), len(model.classes))
     assert alone.shape == shape
     assert torch.allclose(alone.sum(-1), torch.ones(shape[:-1]))

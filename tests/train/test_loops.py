@@ -68,6 +68,28 @@ def test_fit_learns_and_returns_to_the_best_epoch(tmp_path):
     assert error.item() == pytest.approx(min(history.validation))
 
 
+def test_what_is_validated_has_the_statistics_of_the_whole_training_set(tmp_path):
+    sets = SetStatistics(tmp_path, target="mean", num_graphs=60, sizes=(10, 11))
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(1, affine=False)
+    model = nn.Sequential(norm, nn.Linear(1, 1))
+    order = torch.Generator().manual_seed(0)
+    train, validation = GraphBatches(sets, 20, True, order), GraphBatches(sets, 7)
+    seen = []
+    fit(
+        model, train, validation, torch.optim.SGD(model.parameters(), lr=0.1), 2, nn.functional.mse_loss,
+        nn.functional.l1_loss, linear,
+        after_epoch=lambda *_: seen.append((norm.running_mean.clone(), norm.running_var.clone())),
+        restore_best=False,
+    )  # fmt: skip
+    nodes = [sets[i].x.sum(0).double() for i in range(60)]
+    rows = torch.stack(nodes)
+    assert len(seen) == 2
+    for mean, var in seen:
+        torch.testing.assert_close(mean.double(), rows.mean(0), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(var.double(), rows.var(0), rtol=1e-5, atol=1e-6)
+
+
 def test_errors(tmp_path):
     sets = SetStatistics(tmp_path, num_graphs=6)
     with pytest.raises(ValueError, match="batch_size"):

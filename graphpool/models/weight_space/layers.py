@@ -175,7 +175,7 @@ class RoleNorm(nn.Module):
 
     def __init__(self, channels: int, roles: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
-        self.momentum, self.eps = momentum, eps
+        self.momentum, self.eps, self.track_running_stats = momentum, eps, True
         self.scale, self.shift = (nn.Parameter(torch.empty(roles, channels)) for _ in range(2))
         self.register_buffer("mean", torch.empty(roles, channels))
         self.register_buffer("var", torch.empty(roles, channels))
@@ -192,14 +192,18 @@ class RoleNorm(nn.Module):
         if self.training:
             several = roles.counts.unsqueeze(1) > 1
             found = segment_mean(x, roles), segment_var(x, roles)
-            with torch.no_grad():
-                step = self.momentum * several.to(mean)
-                unbiased = found[1] * (roles.counts / (roles.counts - 1).clamp_min(1)).unsqueeze(1)
-                for kept, new in ((self.mean, found[0]), (self.var, unbiased)):
-                    kept.copy_(kept.lerp(new.to(kept), step.expand_as(kept)))
+            if self.track_running_stats:
+                self._remember(*found, roles.counts.unsqueeze(1))
             mean, var = torch.where(several, found[0], mean), torch.where(several, found[1], var)
         factor = self.scale * (var + self.eps).rsqrt()
         return x * segment_gather(factor, roles) + segment_gather(self.shift - mean * factor, roles)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, var: Tensor, counts: Tensor) -> None:
+        step = self.momentum * (counts > 1).to(self.mean)
+        unbiased = var * (counts / (counts - 1).clamp_min(1))
+        for kept, new in ((self.mean, mean), (self.var, unbiased)):
+            kept.copy_(kept.lerp(new.to(kept), step.expand_as(kept)))
 
 
 class _PerLayer(nn.Module):

@@ -9,6 +9,7 @@ from torch import nn
 import graphpool
 from graphpool.models.weight_space import DWSLayer, DWSNet, Perceptrons, WeightTable
 from graphpool.models.weight_space.layers import RoleNorm, num_roles
+from graphpool.train import recalibrate
 
 POOLS = {"max": lambda x: x.amax(0), "mean": lambda x: x.mean(0), "sum": lambda x: x.sum(0)}
 
@@ -231,6 +232,32 @@ def test_every_role_is_normalised_as_by_torch():
     torch.testing.assert_close(alone[last].squeeze(0), expected)
     absent = [r for r in range(num_roles(*SIZES)) if r not in present]
     assert absent and torch.equal(norm.var[absent], torch.ones(len(absent), 2).double())
+
+
+def test_moments_of_a_role_are_those_of_all_its_rows_however_they_are_batched():
+    torch.manual_seed(0)
+    networks = Perceptrons.of([perceptron(2, 3, 3, 1) for _ in range(6)])
+    parts = [networks[torch.tensor(which)] for which in ([0], [1, 2, 3], [4, 5])]
+    tables = [WeightTable(part, *SIZES) for part in parts]
+    norm = RoleNorm(1, num_roles(*SIZES)).double()
+    assert recalibrate(norm, tables, lambda n, table: n(table.x, table.roles)) == 1
+    rows = torch.cat([table.x for table in tables]).double()
+    roles = torch.cat([table.roles.index for table in tables])
+    for role in range(num_roles(*SIZES)):
+        mine = rows[roles == role]
+        mean, var = (mine.mean(0), mine.var(0)) if len(mine) > 1 else (0, 1)
+        assert float(norm.mean[role]) == pytest.approx(float(mean), rel=1e-5, abs=1e-6)
+        assert float(norm.var[role]) == pytest.approx(float(var), rel=1e-5)
+    kept = norm.mean.clone()
+    recalibrate(norm, tables[:1], lambda n, table: n(table.x, table.roles))
+    single = tables[0].roles.counts < 2
+    assert torch.equal(norm.mean[single], kept[single]) and norm.training
+    assert not torch.equal(norm.mean[~single], kept[~single])
+    net = DWSNet(*SIZES, 4, 2).double()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert recalibrate(net, tables) == sum(isinstance(m, RoleNorm) for m in net.modules()) > 1
+    changed = {n for n, v in net.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed and all(name.endswith((".mean", ".var")) for name in changed)
 
 
 def test_parameters_start_afresh():
