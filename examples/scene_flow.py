@@ -20,6 +20,7 @@ What is finished is in --out, and an interrupted run goes on from there.
 from __future__ import annotations
 
 import copy
+import itertools
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,7 +159,10 @@ def estimate(method: str, pairs: Pairs, args: Any) -> Tensor:
 
 
 def plain(x: Tensor, y: Tensor, width: int, layers: int, steps: int) -> None:
-    """The same for one pair, with layers and optimiser of PyTorch, and the same search."""
+    """The same for one pair, with layers and optimiser of PyTorch, and the same search.
+
+    The last step has no backward pass, as in `scene_flow`: what it would lead to is not looked at.
+    """
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
         d = (a - b[knn(b, 1, a).index[:, 0]]).square().sum(1)
@@ -167,24 +171,42 @@ def plain(x: Tensor, y: Tensor, width: int, layers: int, steps: int) -> None:
     g = perceptron(3, *[width] * layers, 3).to(x)
     h = copy.deepcopy(g)
     optimizer = torch.optim.Adam([*g.parameters(), *h.parameters()], 0.008, weight_decay=1e-4)
-    for _ in range(steps):
+    for step in range(steps):
         z = x + g(x)
         back = z - h(z)
         loss = distance(y, z) + distance(z, y) + distance(back, x) + distance(x, back)
+        if step == steps - 1:
+            return
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
 
+def products(x: Tensor, width: int, layers: int, steps: int) -> None:
+    """The products of matrices in these steps, of all pairs, and nothing else."""
+    sizes = [x.size(-1), *[width] * layers, x.size(-1)]
+    weights = [x.new_ones(len(x), a, b) for a, b in itertools.pairwise(sizes)]
+    values = [x, *(x.new_ones(len(x), x.size(1), size) for size in sizes[1:])]
+    slopes, gradients = [torch.ones_like(v) for v in values], [torch.empty_like(w) for w in weights]
+    for step, network in itertools.product(range(steps), range(2)):
+        for i, weight in enumerate(weights):
+            torch.bmm(values[i], weight, out=values[i + 1])
+            if step == steps - 1:
+                continue
+            torch.bmm(values[i].mT, slopes[i + 1], out=gradients[i])
+            if i or network:  # nobody asks for the derivative of the points themselves
+                torch.bmm(slopes[i + 1], weight.mT, out=slopes[i])
+
+
 def timing(args: Any) -> None:
-    """Time of a step of all pairs: in a batch, and one pair after the other."""
+    """Time of a step of all pairs: in a batch, of its products alone, and one pair after the other."""
     rows = []
     steps, count = (2, 4) if args.quick else (5, 64)
     for points, width in ((32, 64), (64, 64), (128, 64), (128, 128), (512, 128)):
         pos = torch.randn(count * points, 3, device=args.device)
         pairs = Segments.from_counts(torch.full((count,), points, device=args.device))
         how = {"width": width, "layers": args.layers, "patience": steps + 1}
-        seconds: list[list[float]] = [[], []]
+        seconds: list[list[float]] = [[], [], []]
         for turn in range(4):
             begin = time.process_time()
             scene_flow(pos, pos + 0.1, pairs, pairs, max_steps=steps, **how)
@@ -193,13 +215,19 @@ def timing(args: Any) -> None:
             for x in pos.split(points)[:some]:
                 plain(x, x + 0.1, width, args.layers, steps)
             end = time.process_time()
+            products(pos.unflatten(0, (count, points)).clone(), width, args.layers, steps)
+            last = time.process_time()
             if turn:  # the first compiles
                 seconds[0].append((middle - begin) / steps)
                 seconds[1].append((end - middle) * count / some / steps)
-        batch, loop = (1e3 * sorted(s)[1] for s in seconds)
-        rows.append([str(points), str(width), f"{batch:.0f}", f"{loop:.0f}", f"{loop / batch:.1f}"])
+                seconds[2].append((last - end) / steps)
+        batch, loop, alone = (1e3 * sorted(s)[1] for s in seconds)
+        milliseconds = [f"{t:.0f}" for t in (batch, loop, alone)]
+        ratios = [f"{loop / t:.1f}" for t in (batch, alone)]
+        rows.append([str(points), str(width), *milliseconds, *ratios])
     print(f"milliseconds of CPU for a step of {count} pairs, medians of 3")
-    print(format_table(rows, ["points", "width", "batch", "loop of plain PyTorch", "ratio"]))
+    head = ["points", "width", "batch", "loop of plain PyTorch", "products alone"]
+    print(format_table(rows, [*head, "loop / batch", "loop / products"]))
 
 
 def draw(shown: dict[str, list[tuple[str, Tensor, Tensor, Tensor]]], path: Path) -> None:

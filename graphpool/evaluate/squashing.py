@@ -114,6 +114,10 @@ def jacobian_bound(
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: A number is out of range or none, a shape does not fit, or the bound is beyond float64.
+
+    Example:
+        >>> jacobian_bound(torch.tensor([[0], [1]]), num_nodes=2, layers=2, width=1, largest=1.0).tolist()
+        [[1.0, 0.0], [2.0, 1.0]]
     """
     layers, width = as_count(layers, "layers"), as_count(width, "width")
     for name, value in (("largest", largest), ("slope", slope)):

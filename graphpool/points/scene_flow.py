@@ -111,8 +111,9 @@ def scene_flow(
     with :func:`chamfer_distance` as :math:`C`. A pair leaves the batch when ``patience`` steps have not
     lowered its loss by ``min_delta``. All perceptrons start from the same weights, drawn from PyTorch's
     generator, so that a pair does what it would do alone, and see the points of a pair from the middle of
-    the first cloud: where the origin lies does not matter. Parameters of a learnable ``pool`` stay as they
-    are.
+    the first cloud: where the origin lies does not matter. The unit does, as networks begin with weights for
+    lengths of about 1: the larger it is, the less the flow bends. Parameters of a learnable ``pool`` stay as
+    they are.
 
     Li, Pontes, Lucey, "Neural scene flow prior", NeurIPS 2021.
 

@@ -154,6 +154,15 @@ def test_any_pool_at_both_places_and_the_order_does_not_matter(aggr, mixer):
     assert torch.equal(a[:, None] == a, b[:, None] == b)
 
 
+def test_a_heap_is_what_it_is_alone():
+    model, (x, pairs, _), (y, others, _) = model_of(cut=0.45), heap(1), heap(2)
+    both, columns = torch.cat([x, y]), torch.cat([pairs, others + len(x)], 1)
+    _, alone = zip(*(model(*h) for h in ((x, pairs), (y, others))), strict=True)
+    torch.testing.assert_close(model(both, columns)[1], torch.cat(alone))
+    found = torch.cat([model.find(x, pairs), model.find(y, others) + len(x)])
+    assert torch.equal(model.find(both, columns), found)
+
+
 def test_pairs_and_candidates_are_learned():
     torch.manual_seed(0)
     every = torch.combinations(torch.arange(12)).t()
