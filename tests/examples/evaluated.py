@@ -52,12 +52,20 @@ def look(module: nn.Module, inputs: object) -> None:
 
 
 ORIGINAL = running.recalibrate
-for module in (running, loops, fitting, graphpool.train):
-    module.recalibrate = recalibrate
-nn.modules.module.register_module_forward_pre_hook(look)
-sys.argv = sys.argv[1:]
-sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
-try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-finally:
-    print(json.dumps({"used": len(USED), "lagging": sorted(LAGGING)}))
+
+
+def main() -> None:
+    for module in (running, loops, fitting, graphpool.train):
+        module.recalibrate = recalibrate
+    nn.modules.module.register_module_forward_pre_hook(look)
+    sys.argv = sys.argv[1:]
+    sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    finally:
+        print(json.dumps({"used": len(USED), "lagging": sorted(LAGGING)}))
+
+
+# Doctests import this file, and must not be watched.
+if __name__ == "__main__":
+    main()
