@@ -42,8 +42,7 @@ def main() -> None:
     profile = []
     for name in found:
         torch.manual_seed(0)
-        # As on that page.
-        pool = aggr.GNP(WIDTH, form="paper") if name == "gnp" else make_pool(name, WIDTH)
+        pool = aggr.GNP(WIDTH, form="paper") if name == "gnp (paper)" else make_pool(name, WIDTH)
         (seen,) = curve(pool.double().eval(), WIDTH, SEPARATION)
         # What is 0 but for rounding is as much as nothing.
         profile.append(seen if seen > 1e-9 else 0.0)

@@ -175,7 +175,7 @@ class FusedOp:
         """All outputs; only the first has a derivative."""
         layout = layout_of(segments, weight, gather, inputs, inputs[self._row])
         args = (*inputs, *option, *layout)
-        if not _is_plain(args):
+        if not is_plain(args):
             out = self._op(*args)
         elif torch.is_grad_enabled() and any(
             v.requires_grad for v in (*inputs, weight) if v is not None
@@ -275,7 +275,7 @@ class FusedOp:
             last = last if of_weight else None
         else:
             args = (grad, *saved, *ctx.option, *layout)
-            backward = self._backward_on_cpu if _is_plain(args) else self._op_backward
+            backward = self._backward_on_cpu if is_plain(args) else self._op_backward
             results = backward(*args) if any(needs) else (None,) * count
             found = [results] if isinstance(results, Tensor) else list(results)
             last = getattr(torch.ops.graphpool, f"{self.name}_weight")(*args) if of_weight else None
@@ -284,7 +284,7 @@ class FusedOp:
         return *found, *rest
 
 
-def _is_plain(args: tuple[Any, ...]) -> bool:
+def is_plain(args: tuple[Any, ...]) -> bool:
     """Whether nobody but the kernel has to hear of a call: no tracer, mode, profiler or subclass of tensors.
 
     The dispatcher of PyTorch takes longer for an operator in Python than the kernel for a small batch.

@@ -14,7 +14,7 @@ from graphpool.ops.fused.common import flat
 from graphpool.ops.fused.cpu import order as cpu_order
 from graphpool.ops.fused.cpu import sort as cpu_sort
 from graphpool.ops.fused.cpu.layout import Arrays
-from graphpool.ops.fused.fused_op import FusedOp, define
+from graphpool.ops.fused.fused_op import FusedOp, define, is_plain
 from graphpool.ops.fused.layout import Layout
 from graphpool.ops.inputs import Gather
 from graphpool.segments import Segments
@@ -208,4 +208,4 @@ sort_index = define(
     "sort_index", "(Tensor index, SymInt bags) -> (Tensor, Tensor)", _index_on_cpu, _index_fake
 )
 sort_index.register_kernel("cuda")(_index_on_cuda)
-sorting.use(sort_index)
+sorting.use(lambda index, bags: (_index_on_cpu if is_plain((index,)) else sort_index)(index, bags))
