@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphpool.ops import backends, dispatch
+from graphpool.ops.fused import fused_op
 from graphpool.ops.neighbors import paths, trees
 
 
@@ -11,6 +12,7 @@ def take_over() -> None:
     from graphpool.ops.fused.cuda import ops as cuda_ops
 
     dispatch.load()
+    fused_op.is_plain = lambda args: False  # which would call the CPU kernels without asking
     for op in dispatch.OPERATORS.values():
         for name, operator in op.operators.items():
             if hasattr(cuda_ops, name):
