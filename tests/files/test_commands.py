@@ -186,6 +186,40 @@ def test_faces_that_cleaning_drops_are_labelled_too(made, tmp_path):
     assert torch.equal(more[4], whole[3])
 
 
+def words_of(found):
+    """The labels of a file as words: numbers as they are written."""
+    names = found.values.tolist()
+    return [str(v) if found.words is None else found.words[v] for v in names]
+
+
+def test_evaluate_counts_what_predict_says_in_every_home(home, tmp_path, capsys):
+    kind, data, options = home
+    run = tmp_path / "run"
+    assert main(["train", kind, str(data), "--epochs", "1", "--out", str(run), *options]) == 0
+    model = graphpool.load(run / "model.pt")
+    capsys.readouterr()
+    split = ["--split", "all", "--out", str(tmp_path / "e")]
+    assert main(["evaluate", str(run / "model.pt"), str(data), *split]) == 0
+    text = capsys.readouterr().out
+    if not model.classes:  # numbers, see test_numbers.py
+        assert "mean absolute error" in text
+        return
+    table = list(csv.reader((tmp_path / "e" / "confusion.csv").open()))[1:]
+    counts = np.array([row[1 : 1 + len(model.classes)] for row in table], dtype=int)
+    assert f"({counts.trace()} of {counts.sum()}" in text
+    items = sum(runs.read_splits(data, model.files, runs.Settings(val=0, test=0)).values(), [])
+    if any(item.back is not None for item in items):
+        return  # counted are the faces that the network saw, and a file has others
+    said, true = [], []
+    for item in items:
+        said += np.atleast_1d(model.of_item(item).word).tolist()
+        true += words_of(item.found)
+    # What is ignored, or has no label, is predicted and not counted.
+    pairs = [pair for pair in zip(true, said, strict=True) if pair[0] in model.classes]
+    expected = [[pairs.count((t, s)) for s in model.classes] for t in model.classes]
+    assert counts.tolist() == expected
+
+
 def test_evaluate_counts_what_predict_says(made, tmp_path, capsys):
     data = made("bags")
     run = tmp_path / "run"
