@@ -159,7 +159,7 @@ def fit(
     """Trains for a number of epochs, validates after each, and goes back to the best epoch.
 
     Before each validation batch normalisations get the statistics of all of ``train``
-    (:func:`graphpool.train.recalibrate`).
+    (:func:`graphpool.train.recalibrate`): one more pass over it, without gradients.
 
     Args:
         model: The network.
