@@ -96,7 +96,7 @@ def refuse_vectorized(value: Any, name: str) -> None:
 def is_vectorized(x: Any) -> bool:
     """Whether ``x`` is a tensor that stands for many at once, or holds one (``Segments``)."""
     functorch = torch._C._functorch
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
         return False
     if hasattr(x, "held_tensors"):
         return any(map(is_vectorized, x.held_tensors()))

@@ -21,8 +21,6 @@ def _kept(compute: Callable[[Segments], Any]) -> Callable[[Segments], Any]:
 
     @functools.wraps(compute)
     def get(self: Segments) -> Any:
-        if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
-            return compute(self)
         return compute(self) if _debug.is_vectorized(self) else outside(self)
 
     return get

@@ -186,9 +186,10 @@ def checked_nodes(layer: Any, x: Nodes) -> tuple[Tensor | None, Tensor | None]:
     if len(nodes) != 2 or all(part is None for part in nodes):
         got = ", ".join(map(what_came, nodes))
         raise ValueError(f"`x` must be a tensor, or a pair of them; got {got}.")
-    widths = width_pair(layer.in_channels)
-    once = not several and widths[0] == widths[1]
-    for i, (part, width) in enumerate(zip(nodes[: 2 - once], widths, strict=not once)):
+    parts = list(zip(nodes, width_pair(layer.in_channels), strict=True))
+    if not several and parts[0][1] == parts[1][1]:
+        parts.pop()  # the same tensor and the same width
+    for i, (part, width) in enumerate(parts):
         if part is not None:
             check_input(part, f"x[{i}]" if several else "x", width, layer)
     return nodes

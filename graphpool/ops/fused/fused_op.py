@@ -134,8 +134,9 @@ class FusedOp:
             "backward": staticmethod(self._derive),
         }
         self._function = type(name, (torch.autograd.Function,), methods)
-        self._op = getattr(torch.ops.graphpool, name).default
-        self._op_backward = getattr(torch.ops.graphpool, f"{name}_backward").default
+        ops = {key: getattr(torch.ops.graphpool, key).default for key in self.operators}
+        self._op, self._op_backward = ops[name], ops[f"{name}_backward"]
+        self._op_weight: Any = ops.get(f"{name}_weight")
 
     @property
     def learns_weight(self) -> bool:
@@ -275,10 +276,12 @@ class FusedOp:
             last = last if of_weight else None
         else:
             args = (grad, *saved, *ctx.option, *layout)
-            backward = self._backward_on_cpu if is_plain(args) else self._op_backward
+            plain = is_plain(args)
+            backward = self._backward_on_cpu if plain else self._op_backward
             results = backward(*args) if any(needs) else (None,) * count
             found = [results] if isinstance(results, Tensor) else list(results)
-            last = getattr(torch.ops.graphpool, f"{self.name}_weight")(*args) if of_weight else None
+            by_weight = self._weight_on_cpu if plain else self._op_weight
+            last = by_weight(*args) if of_weight else None
         rest: list[Tensor | None] = [None] * (len(ctx.option) + _FIELDS)
         rest[_WEIGHT - _FIELDS] = last
         return *found, *rest

@@ -31,6 +31,7 @@ from graphpool.ops.fused.cpu.vector import (
 )
 
 SUM, MEAN, VAR, MIN, MAX = range(5)
+_NONE = np.full(5, -1)
 
 
 @inlined
@@ -268,7 +269,7 @@ def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, kept: 
     """Fills ``out`` ``[K, S, C]`` and, where there is a backward pass, ``kept``: the weight of the elements
     at the minimum and at the maximum, and for the variance what its mean lacks by rounding."""
     chunks, limit, long_bags = bag_chunks(at.ptr, x.shape[1])
-    keep = kept_rows(want) if len(kept) else _kept_rows(*[False] * len(want))
+    keep = kept_rows(want) if len(kept) else _NONE
     where = (x, at.perm, at.gather, at.weight)
     args = (*where, at.ptr[:-1], at.ptr[1:], limit, want, keep, out, kept)
     run(moments_forward, args, chunks)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphpool._compiled import parallel_for, ready
-from graphpool.ops.fused.cpu.core import kernel
+from graphpool.ops.fused.cpu.core import kernel, run
 from graphpool.ops.fused.cpu.vector import borrowed
 
 _BLOCK = 1 << 18
@@ -50,11 +49,9 @@ def counting_sort(index: np.ndarray, bags: int) -> tuple[np.ndarray, np.ndarray]
     chunks = [(k, bounds[k], bounds[k + 1]) for k in range(blocks)]
     counts = np.empty((blocks, bags), np.int64)
     ptr, perm = np.empty(bags + 1, np.int64), np.empty(elements, np.int64)
-    ready(count, (index, counts, *chunks[0]))
-    ready(place, (index, counts, perm, *chunks[0]))
-    parallel_for(lambda *chunk: count(index, counts, *chunk), chunks)
+    run(count, (index, counts), chunks)
     offsets(counts, ptr)
-    parallel_for(lambda *chunk: place(index, counts, perm, *chunk), chunks)
+    run(place, (index, counts, perm), chunks)
     return ptr, perm
 
 
