@@ -54,7 +54,12 @@ $(STAMPS)/compiled: $(STAMPS)/base tools/build_compiled.sh
 	if tools/build_compiled.sh $(PY); then touch $@; else [ $$? -eq 3 ]; fi
 
 $(STAMPS)/all: $(STAMPS)/tools $(STAMPS)/compiled
-	$(INSTALL) -q --no-build-isolation -e '.[viz,open3d,formats,data,dask,sketches,test,interop,bench,docs,dev]'
+	$(INSTALL) -q --no-build-isolation -e '.[viz,open3d,formats,data,dask,sketches,test,interop,docs,dev]'
+	touch $@
+
+# No test needs these, and some build themselves with tools that only an isolated build has.
+$(STAMPS)/bench: $(STAMPS)/all
+	$(INSTALL) -q -e '.[bench]'
 	touch $@
 
 # --- what people run ---------------------------------------------------------------------------
@@ -102,7 +107,7 @@ docs: $(STAMPS)/tools
 	$(PY) -m sphinx -W --keep-going -q -b doctest docs docs/_build/doctest
 	echo "open docs/_build/html/index.html"
 
-bench: $(STAMPS)/all
+bench: $(STAMPS)/bench
 	tools/run_scripts.sh $(PY) benchmarks outputs/bench
 
 # Installs nothing: a machine with a card may have no network. Without a .venv it takes $(PYTHON) as it is.

@@ -53,8 +53,8 @@ def train_network(
         generators: Those that order and augment the data: with their states in the checkpoint, a run that
             was interrupted ends like one that was not.
         settings: What a run that goes on must agree on with the one that it continues, in plain values.
-        score: Judges the network after each epoch (of more than 30, after as many), largest is best; the
-            network ends as it was then.
+        score: Judges the network after each epoch (of more than 30, after as many), largest is best, a mean
+            recall of the classes or a negative error of numbers; the network ends as it was then.
 
     Returns:
         Seconds of processor time, those before an interruption included.
@@ -111,7 +111,8 @@ def train_network(
         if not math.isfinite(total):
             raise FloatingPointError(f"The loss became {total} in epoch {epoch + 1}; lower `lr`.")
         last = epoch + 1 == epochs
-        judged = score is not None and ((epoch + 1) % max(epochs // _JUDGED, 1) == 0 or last)
+        told = (epoch + 1) % max(epochs // _JUDGED, 1) == 0 or last
+        judged = score is not None and told
         if judged or last:
             recalibrate(model, loader, lambda network, batch: forward(network, batch.to(device)))
         spent += time.process_time() - begin
@@ -120,10 +121,11 @@ def train_network(
         line += "" if numbers else f"  train accuracy {share:.4f}"
         if judged and score is not None:
             scores.append(score(model))
-            line += f"  validation {'error ' * numbers}{abs(scores[-1]):.4f}"
+            line += f"  validation {'error' if numbers else 'mean recall'} {abs(scores[-1]):.4f}"
             if scores[-1] >= max(scores):
                 best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-        tqdm.write(f"{line}  core seconds {spent:.0f}")
+        if told:
+            tqdm.write(f"{line}  core seconds {spent:.0f}")
         if checkpoint is not None:
             # An interruption while writing leaves the last checkpoint whole.
             part = checkpoint.with_name(f"{checkpoint.name}.part")

@@ -26,13 +26,15 @@ _Records = list[dict[str, str]]
 
 
 class GraphArrays(NamedTuple):
-    """A graph as a file has it: number of nodes, edges ``[2, E]``, columns of both, its label if there is."""
+    """A graph as a file has it: number of nodes, edges ``[2, E]``, columns of both, its label if there
+    is, and which columns of nodes are to be found out."""
 
     num_nodes: int
     edge_index: np.ndarray
     nodes: Columns
     edges: Columns
     label: str | None = None
+    targets: tuple[str, ...] = ()
 
 
 def read_graphs(path: Path, directed: bool = False) -> list[GraphArrays]:
@@ -203,7 +205,8 @@ def _of_arrays(stored: Any) -> GraphArrays:
     }
     edges = {k: v for k, v in arrays.items() if k == "edge_attr" and len(v) == index.shape[1]}
     word = _word(label.reshape(-1)[0]) if label.size == 1 and label.dtype.kind in "fiu" else None
-    return GraphArrays(count, index.astype(np.int64), nodes, edges, word)
+    # A table may have a coordinate y; here it means the labels.
+    return GraphArrays(count, index.astype(np.int64), nodes, edges, word, ("y",))
 
 
 def _word(value: Any) -> str:

@@ -56,7 +56,7 @@ class GraphFiles(Files):
         index = torch.from_numpy(np.ascontiguousarray(graph.edge_index))
         degree = np.bincount(graph.edge_index[1], minlength=graph.num_nodes)
         # What is to be found out is no feature.
-        columns = {k: v for k, v in graph.nodes.items() if k not in ("y", self.labels)}
+        columns = {k: v for k, v in graph.nodes.items() if k not in (*graph.targets, self.labels)}
         found = None
         if self.labels in graph.nodes:
             words, which = np.unique(graph.nodes[self.labels], return_inverse=True)

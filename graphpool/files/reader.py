@@ -92,7 +92,8 @@ class Table:
         for row, (_, name) in zip(rows, full, strict=True):
             if row.size(1) != rows[0].size(1):
                 raise ValueError(
-                    f"{name} has {row.size(1)} columns of features; {full[0][1]} has {rows[0].size(1)}."
+                    f"{name} has {row.size(1)} columns of features; {full[0][1]} has {rows[0].size(1)}. "
+                    f"A table without names of columns is one feature, 'x', of several columns."
                 )
         x = torch.cat(rows)
         mean, std = x.mean(0), x.std(0, correction=0)

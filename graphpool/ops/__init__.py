@@ -48,7 +48,7 @@ from graphpool.ops.order import (
 from graphpool.ops.power import norms_and_sums, segment_mixed_means, segment_power
 from graphpool.ops.primitives import with_value
 from graphpool.ops.product import segment_product
-from graphpool.ops.reference import standard_deviation
+from graphpool.ops.reference import net_sign, standard_deviation
 from graphpool.ops.second_moment import segment_matmul, segment_outer, segment_second_moment
 from graphpool.ops.softmax import (
     segment_logsumexp,
@@ -74,6 +74,7 @@ __all__ = [
     "explain",
     "fused_is_allowed",
     "gathered",
+    "net_sign",
     "norms_and_sums",
     "segment_cumsum",
     "segment_gather",

@@ -250,15 +250,19 @@ def sizes_of(x: Tensor) -> Tensor:
     return torch.where(x < 0, -x, x)
 
 
+def net_sign(mean: Tensor, whole: Tensor) -> Tensor:
+    """``mean / whole``: 1 to the last bit where no element is negative, -1 where none is positive, if
+    infinite too, and 1 where all are 0."""
+    same = mean.abs() == whole
+    return torch.where(same, torch.where(mean < 0, -1, 1), mean / torch.where(same, 1, whole))
+
+
 def mixed(
     norms: Sequence[Tensor], mean: Tensor, whole: Tensor, mix: Tensor, growth: Tensor, n: Tensor
 ) -> Tensor:
     """``n^g (r (a m_1 + b m_2) + c mean)``: ``mix`` holds a, b and c, and ``r`` is the mean over ``whole``,
     that of the sizes."""
-    # 1 to the last bit where no element is negative, and where all are 0 or one is infinite.
-    same = mean == whole
-    sign = torch.where(same, 1, mean / torch.where(same, 1, whole))
-    y = sign * (mix[0] * norms[0] + mix[1] * norms[1]) + mix[2] * mean
+    y = net_sign(mean, whole) * (mix[0] * norms[0] + mix[1] * norms[1]) + mix[2] * mean
     return y * align(torch.where(n == 0, 1, n), y) ** growth
 
 

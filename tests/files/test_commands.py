@@ -314,6 +314,17 @@ def test_another_kind_of_file_is_refused(made, tmp_path, capsys):
     assert main(["predict", str(run / "model.pt"), str(tmp_path / "a.obj")]) == 2
 
 
+def test_lists_of_nodes_are_read_with_their_graphs_only(made, tmp_path, capsys):
+    data, run = made("graphs"), tmp_path / "run"
+    assert main(["train", "graphs", str(data), "--epochs", "1", "--out", str(run)]) == 0
+    capsys.readouterr()
+    every = [str(path) for path in sorted((data / "path").glob("*.csv"))]
+    assert main(["predict", str(run / "model.pt"), *every]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 6 == len(every) / 2
+    assert "note: 0.nodes.csv, 1.nodes.csv, 2.nodes.csv, ... belong to" in said.err
+
+
 def test_a_predictor_that_was_not_saved_predicts_too(made):
     data = made("bags")
     files = graphpool.files.BagFiles()

@@ -171,6 +171,17 @@ def test_bags_without_a_common_column_are_named(made):
         runs.train_files(parts, files, settings)
 
 
+def test_a_table_without_names_beside_one_with_a_column_x_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
+    (tmp_path / "b.csv").write_text("1,2\n3,4\n")
+    items = [item for name in ("a.csv", "b.csv") for item in BagFiles().read(tmp_path / name)]
+    with (
+        pytest.warns(UserWarning, match="y left out"),
+        pytest.raises(ValueError, match=r"b\.csv has 2 .*a\.csv has 1\. A table without names"),
+    ):
+        BagFiles().fit(items)
+
+
 def test_a_number_that_is_missing_does_not_make_words_of_the_others_in_silence(made):
     data = made("graphs")
     table = next(data.rglob("*.nodes.csv"))

@@ -128,6 +128,16 @@ def test_what_is_to_be_found_out_is_no_feature(tmp_path):
     assert [item.found.words[i] for i in item.found.values] == ["0", "1", "1"]
 
 
+def test_a_column_y_of_a_table_is_a_number_like_others(tmp_path):
+    (tmp_path / "g.csv").write_text("source,target\na,b\n")
+    (tmp_path / "g.nodes.csv").write_text("name,x,y\na,1,2\nb,3,4\n")
+    for files, name in ((GraphFiles(), "g.csv"), (BagFiles(), "g.nodes.csv")):
+        (item,) = files.read(tmp_path / name)
+        assert item.columns["y"].tolist() == [2, 4] and item.columns["x"].tolist() == [1, 3]
+    (item,) = GraphFiles(labels="y").read(tmp_path / "g.csv")
+    assert "y" not in item.columns and item.found.words == ("2", "4")
+
+
 @pytest.mark.parametrize("name", ["MUTAG", "ENZYMES"])
 def test_tu_folders_are_what_pytorch_geometric_reads(shared_data, tmp_path, name):
     theirs = TUGraphs(shared_data / "tu", name, cache=tmp_path, use_node_attr=True)

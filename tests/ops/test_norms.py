@@ -165,6 +165,29 @@ class TestMixedMeans:
         (reference,) = torch.autograd.grad(expected, exact, grad.double())
         torch.testing.assert_close(found.double(), reference, **tolerance)
 
+    @pytest.mark.parametrize("backend", ["fused", "torch"])
+    def test_are_odd_with_their_derivatives_where_elements_are_infinite(self, backend):
+        torch.manual_seed(0)
+        # The last bag is long, and taken in pieces.
+        counts = torch.tensor([3, 3, 2, 2, 140_000])
+        segments, first = Segments.from_counts(counts), counts.cumsum(0) - counts
+        x = torch.randn(segments.num_elements, 1, dtype=torch.float64)
+        x[first] = torch.tensor([torch.inf, -torch.inf, -1, 0.0, -torch.inf]).double()[:, None]
+        x[first[2] + 1], x[first[3] + 1] = -2, 0
+        g = torch.tensor(0.3, dtype=torch.float64)
+        found = []
+        for sign in (1, -1):
+            signed = (sign * x).requires_grad_()
+            with ops.use_backend(backend):
+                y = ops.segment_mixed_means(signed, segments, self.P, self.MIX, g)
+                (grad,) = torch.autograd.grad(y[:3].sum(), signed)
+            found.append((y.detach() * sign, grad))
+        y, grad = found[0]
+        expected = torch.tensor([torch.inf, -torch.inf, y[2, 0], 0, -torch.inf]).double()
+        assert torch.equal(y[:, 0], expected)
+        assert torch.equal(y, found[1][0]) and torch.equal(grad, found[1][1])
+        assert y[2] < 0 and bool(grad[first[2] : first[2] + 2].isfinite().all())
+
     @pytest.mark.parametrize("p", [torch.tensor([-1.0, 1.0]), torch.tensor([torch.inf, -1.0])])
     def test_exponents_out_of_range(self, p):
         with pytest.raises(ValueError, match="the first above 0"):

@@ -13,7 +13,7 @@ from graphpool.aggr.base import Aggregation
 from graphpool.aggr.norms.negative_elements import check_policy, norms, seen
 from graphpool.aggr.norms.pieces import NormsAndSums, Sizes
 from graphpool.aggr.registry import register
-from graphpool.ops import Gather, segment_mixed_means, segment_power
+from graphpool.ops import Gather, net_sign, segment_mixed_means, segment_power
 from graphpool.segments import Segments
 from graphpool.states import Mergeable, Sums, Tensors, size_of
 
@@ -175,10 +175,8 @@ class GNP(Aggregation):
     def _mixed(self, powers: Tensor, mean: Tensor, whole: Tensor) -> Tensor:
         """The three means ``[S, ..., C]`` of a bag, the first two side by side; ``whole`` of sizes."""
         shares = self.shares
-        # 1 to the last bit where no element is negative, and where all are 0 or one is infinite.
-        same = mean == whole
-        sign = torch.where(same, 1, mean / torch.where(same, 1, whole))
-        return sign * (shares[0] * powers[:, 0] + shares[1] * powers[:, 1]) + shares[2] * mean
+        sizes = shares[0] * powers[:, 0] + shares[1] * powers[:, 1]
+        return net_sign(mean, whole) * sizes + shares[2] * mean
 
     def merging(self) -> Mergeable:
         def combine(parts: Tensors, sums: Tensors) -> Tensor:

@@ -152,9 +152,10 @@ def mixed_forward(
             log1, m1 = norm(rounded(x, whole1), top, over1, log_n, high, least)
             log2_, m2 = norm(rounded(x, whole2), bottom, over2, log_n, low, least)
             sum_, sizes = rounded(x, signed), rounded(x, whole)
-            # 1 to the last bit where no element is negative, and where all are 0.
-            same = sum_ == sizes
-            sign = pick(same, one, sum_ / pick(same, one, sizes))
+            # 1 or -1 to the last bit where all elements have one sign; infinite ones, too.
+            same = magnitude(sum_) == sizes
+            sign = pick(sum_ == zero - sizes, -one, sum_ / pick(same, one, sizes))
+            sign = pick(sum_ == sizes, one, sign)
             mean = rounded(x, signed * inverse if x.itemsize == 4 else signed / total)
             y = sign * (load(mix, 0, c, count, zero) * m1 + load(mix, 1, c, count, zero) * m2)
             store(out, n, c, count, (y + load(mix, 2, c, count, zero) * mean) * grown)
@@ -209,13 +210,16 @@ def forward(
     log, extreme, total = joined(orders, logs * LN2, part[:, 6:], part_size, cut)
     found = total > 0
     n = np.where(found, total, 1)[:, None]
-    sums = np.add.reduceat(part[:, 2:4] + part[:, 4:6], cut.first)
+    # What rounding an infinite sum has left is no number.
+    rests = np.where(np.isfinite(part[:, 2:4]), part[:, 4:6], 0)
+    sums = np.add.reduceat(part[:, 2:4] + rests, cut.first)
     least = 2.0 ** (-1021 if x.dtype == np.float64 else -125)
     with np.errstate(invalid="ignore", over="ignore"):
         means = np.exp(log - np.log(n)[:, None] / orders)
         means = np.where(extreme == np.inf, np.inf, np.where(extreme < least, 0, means))
-        same = sums[:, 0] == sums[:, 1]
-        sign = np.where(same, 1, sums[:, 0] / np.where(same, 1, sums[:, 1]))
+        same = np.abs(sums[:, 0]) == sums[:, 1]
+        sign = np.where(sums[:, 0] < 0, -1, 1)
+        sign = np.where(same, sign, sums[:, 0] / np.where(same, 1, sums[:, 1]))
         y = sign * (mix[0] * means[:, 0] + mix[1] * means[:, 1]) + mix[2] * sums[:, 0] / n
         out[long_bags] = np.where(found[:, None], y * n ** np.float64(growth[0]), 0)
     log = log / LN2 + np.where(extreme == np.inf, BEYOND, 0)

@@ -57,9 +57,9 @@ def of_bag(p, mix, n, total, grown, kept, out, grad, c, count, counted, part):
     m1 = pick(infinite1, np.inf, exp2(log1 - log_n * over1))
     m2 = pick(infinite2, np.inf, exp2(log2_ - log_n * over2))
     sum_, sizes = load(kept, n * KEPT + 2, c, count, zero), load(kept, n * KEPT + 3, c, count, zero)
-    same = sum_ == sizes
+    same = magnitude(sum_) == sizes
     size_ = pick(same, one, sizes)
-    sign = pick(same, one, sum_ / size_)
+    sign = pick(sum_ == sizes, one, pick(sum_ == zero - sizes, -one, sum_ / size_))
     given = load(grad, n, c, count, zero)
     g = given * grown
     mix1, mix2 = load(mix, 0, c, count, zero), load(mix, 1, c, count, zero)
