@@ -30,7 +30,7 @@ import torch
 from graphpool import info as facts
 from graphpool.files.checkpoint import Prediction, Predictor, load, save
 from graphpool.files.graphs import BagFiles, GraphFiles
-from graphpool.files.listing import Located, list_files
+from graphpool.files.listing import Located, list_files, without_companions
 from graphpool.files.meshes import MeshFiles
 from graphpool.files.points import PointFiles
 from graphpool.files.reader import Files, Item
@@ -271,7 +271,7 @@ def _predict(args: argparse.Namespace) -> None:
     if lost := [path for path in args.data if not path.exists()]:
         raise FileNotFoundError(f"There is no file {lost[0]}.")
     listed = [list_files(path, files) if path.is_dir() else [Located(path)] for path in args.data]
-    paths = _without_companions([entry.file for entries in listed for entry in entries], files)
+    paths = without_companions([entry.file for entries in listed for entry in entries], files)
     if args.ply is not None and len({path.stem for path in paths}) < len(paths):
         raise ValueError("`ply` needs files of different names, for it writes all into one folder.")
     found: list[Prediction] = []
@@ -305,26 +305,6 @@ def _predict(args: argparse.Namespace) -> None:
         files.draw(shown, said, [p.label for p in of if classes], args.pictures, classes, args.up)
     if failed:
         raise ValueError(f"{failed} of {len(paths)} files have no prediction.")
-
-
-def _without_companions(paths: list[Path], files: Files) -> list[Path]:
-    """What is left without files that others bring along: ``*.csv`` takes ``a.nodes.csv`` with ``a.csv``."""
-    known = set(paths)
-    with_them = [
-        path
-        for path in paths
-        for end in files.beside
-        if path.name.endswith(end)
-        and any(path.with_name(path.name.removesuffix(end) + s) in known for s in files.suffixes)
-    ]
-    if with_them:
-        some = ", ".join(path.name for path in with_them[:3]) + ", ..." * (len(with_them) > 3)
-        warnings.warn(
-            f"{some} {'belong' if len(with_them) > 1 else 'belongs'} to the file that its name begins with, "
-            f"and is read with it.",
-            stacklevel=2,
-        )
-    return [path for path in paths if path not in with_them]
 
 
 def _rows(said: Prediction, each: bool) -> Iterator[list[Any]]:

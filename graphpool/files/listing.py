@@ -90,6 +90,26 @@ def _walk(folder: Path, files: Files, label: str | None, split: str | None) -> I
         warnings.warn(f"Left alone in {folder}: {', '.join(sorted(skipped))}.", stacklevel=2)
 
 
+def without_companions(paths: list[Path], files: Files) -> list[Path]:
+    """What is left without files that others bring along: ``*.csv`` takes ``a.nodes.csv`` with ``a.csv``."""
+    known = set(paths)
+    with_them = [
+        path
+        for path in paths
+        for end in files.beside
+        if path.name.endswith(end)
+        and any(path.with_name(path.name.removesuffix(end) + s) in known for s in files.suffixes)
+    ]
+    if with_them:
+        some = ", ".join(path.name for path in with_them[:3]) + ", ..." * (len(with_them) > 3)
+        warnings.warn(
+            f"{some} {'belong' if len(with_them) > 1 else 'belongs'} to the file that its name begins with, "
+            f"and is read with it.",
+            stacklevel=2,
+        )
+    return [path for path in paths if path not in with_them]
+
+
 def _say_what_is_left_out(root: Path, files: Files, table: Path, listed: list[Located]) -> None:
     named = {table.resolve(), *(entry.file.resolve() for entry in listed)}
     with warnings.catch_warnings():
