@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphpool.ops.fused.cpu.core import (
+    BLOCK,
     add_up,
     carry,
     inlined,
@@ -21,7 +22,17 @@ from graphpool.ops.fused.cpu.core import (
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import LN2, exp2, largest, log
-from graphpool.ops.fused.cpu.softmax import keep, mean, reduce, share_backward, unit
+from graphpool.ops.fused.cpu.softmax import reduce, share_backward, unit
+from graphpool.ops.fused.cpu.vector import (
+    BYTES,
+    load,
+    magnitude,
+    pick,
+    rounded,
+    spread,
+    store,
+    widen,
+)
 from graphpool.ops.fused.memory import fresh
 
 
@@ -31,66 +42,65 @@ def softpool_forward(  # type: ignore[no-untyped-def]
 ):
     """Fills ``out`` and ``lacks`` ``[S, C]``, the weighted mean and what it lacks by rounding, and ``kept``
     ``[S, 2, C]``."""
-    channels = x.shape[1]
-    one = x.dtype.type(1)
-    zero = x.dtype.type(0)
-    half = x.dtype.type(0.5)
+    channels, lanes = x.shape[1], BYTES // x.itemsize
+    one, zero, half = x.dtype.type(1), x.dtype.type(0), x.dtype.type(0.5)
+    rates, rows = t.reshape(1, channels), kept.reshape(2 * kept.shape[0], channels)
     # The largest finite number below 0: a bag of nothing but -inf keeps exp(-inf - top) = 0.
     least = -largest(zero)
-    sign = np.where(t < 0, -one, one)
-    # To base 2, which is cheaper; finite, for the sake of the difference 0.
-    twice = np.minimum(np.maximum(x.dtype.type(2 / LN2) * t, least), -least)
-    top = np.empty(channels, x.dtype)
-    z = np.empty((1, channels), x.dtype)
-    part = np.empty((1, channels), x.dtype)
-    whole_z, whole_part = np.zeros(channels, np.float64), np.zeros(channels, np.float64)
     has_perm, has_gather, has_weight = perm.size > 0, gather.size > 0, weight.size > 0
+    scattered = has_perm or has_gather
     final = end[last - 1]
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
-        for c in range(channels):
-            top[c] = least
-            z[0, c] = zero
-            part[0, c] = zero
-        for e in range(begin[n], end[n]):
-            i = perm[e] if has_perm else e
-            if has_weight and weight[i] == zero:
-                continue
-            r = gather[i] if has_gather else i
-            for c in range(channels):
-                v = sign[c] * x[r, c]
-                top[c] = v if v > top[c] else top[c]
-        for c in range(channels):
-            top[c] *= sign[c]
         scale = x.dtype.type(unit(weight, perm, begin[n], end[n]))
-        for e in range(begin[n], end[n]):
-            carry(z, 0, whole_z, e - begin[n])
-            carry(part, 0, whole_part, e - begin[n])
-            # The arithmetic of a row is long enough to fetch one that comes later meanwhile.
-            if e + AHEAD < final and (has_perm or has_gather):
-                i = perm[e + AHEAD] if has_perm else e + AHEAD
-                fetch_row(x, gather[i] if has_gather else i)
-            i = perm[e] if has_perm else e
-            w = scale * (weight[i] if has_weight else one)
-            if w == zero:
-                continue
-            r = gather[i] if has_gather else i
-            for c in range(channels):
+        for c in range(0, channels, lanes):
+            count = channels - c
+            rate = load(rates, 0, c, count, one)
+            sign = pick(rate < zero, -one, spread(x, one))
+            # To base 2, which is cheaper; finite, for the sake of the difference 0.
+            twice = rate * x.dtype.type(2 / LN2)
+            twice = pick(twice < least, least, pick(twice > -least, -least, twice))
+            top = spread(x, least)
+            for e in range(begin[n], end[n]):
+                i = perm[e] if has_perm else e
+                if c == 0 and scattered and e + AHEAD < final:
+                    j = perm[e + AHEAD] if has_perm else e + AHEAD
+                    fetch_row(x, gather[j] if has_gather else j)
+                if has_weight and weight[i] == zero:
+                    continue
+                v = sign * load(x, gather[i] if has_gather else i, c, count, zero)
+                top = pick(v > top, v, top)
+            top = sign * top
+            near = half * top
+            z, part = spread(x, zero), spread(x, zero)
+            whole_z, whole_part = widen(z), widen(part)
+            for e in range(begin[n], end[n]):
+                if (e - begin[n]) % BLOCK == 0:
+                    whole_z, whole_part = whole_z + widen(z), whole_part + widen(part)
+                    z, part = spread(x, zero), spread(x, zero)
+                i = perm[e] if has_perm else e
+                w = scale * (weight[i] if has_weight else one)
+                if w == zero:
+                    continue
+                v = load(x, gather[i] if has_gather else i, c, count, zero)
                 # Halves, lest differences be infinite.
-                d = half * x[r, c] - half * top[c]
-                d = zero if x[r, c] == top[c] else d
-                a = w * exp2(twice[c] * d)
-                z[0, c] += a
+                d = pick(v == top, zero, half * v - near)
+                a = w * exp2(twice * d)
+                z = z + a
                 # The limit of exp(-s) * s is 0.
-                part[0, c] += zero if a == zero else a * d
-        settle(z, 0, whole_z, end[n] - begin[n])
-        settle(part, 0, whole_part, end[n] - begin[n])
-        for c in range(channels):
-            found = z[0, c] != zero
-            y, rest = mean(top[c], part[0, c], z[0, c] if found else one)
-            out[n, c], lacks[n, c] = (y, rest) if found else (zero, 0.0)
-        keep(top, z, scale, piece, kept, n)
+                part = part + pick(a == zero, zero, a * d)
+            z, part = rounded(x, whole_z + widen(z)), rounded(x, whole_part + widen(part))
+            lost = z == zero
+            off = part / pick(lost, one, z)
+            y = top + off + off
+            rest = widen(top) - widen(y) + 2.0 * widen(off)
+            rest = pick(magnitude(rest) < np.inf, rest, 0.0)
+            store(out, n, c, count, pick(lost, zero, y))
+            store(lacks, n, c, count, rounded(lacks, pick(lost, 0.0, rest)))
+            store(rows, 2 * n, c, count, pick(lost, zero, pick(z == z, top, zero)))
+            found = z / scale if piece else scale / pick(lost, one, z)
+            store(rows, 2 * n + 1, c, count, pick(lost, zero, found))
 
 
 @inlined
