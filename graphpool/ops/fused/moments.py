@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphpool import _debug
 from graphpool.ops import reference as composed
-from graphpool.ops.fused.common import flat, of_bags
+from graphpool.ops.fused.common import flat, of_bags, overflowed
 from graphpool.ops.fused.cpu import moments as cpu_moments
 from graphpool.ops.fused.cpu import moments_backward as cpu_backward
 from graphpool.ops.fused.cpu import weight as cpu_weight
@@ -115,10 +114,7 @@ def segment_moments(
         var = found["var"]
         # Without a derivative the plain root will do, in one pass instead of four.
         found["std"] = composed.standard_deviation(var) if var.requires_grad else var.sqrt()
-        # A root may be a number where its square is too large for one; that is rare, and looked for where
-        # looking is cheap.
-        eager = x.device.type == "cpu" and not _debug.being_traced()
-        if eager and var.dtype != torch.float64 and not var.isfinite().all():
+        if overflowed(var):
             std = segment_moments(x.double(), segments, ("std",), weight, gather)[0]
             found["std"] = std.to(var.dtype)
     return tuple(found[name].to(x.dtype) for name in moments)
