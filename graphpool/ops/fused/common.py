@@ -60,12 +60,12 @@ def of_bags(y: Tensor, segments: Segments, x: Tensor) -> Tensor:
     return y.view(segments.num_segments, *x.shape[1:]).to(x.dtype)
 
 
-def overflowed(variance: Tensor) -> bool:
-    """Whether there is a variance that is no number, whose root may well be one.
+def overflowed(spread: Tensor) -> bool:
+    """Whether a variance, or the root of one, is no number where the root may well be one.
 
     That is rare, and looked for where looking is cheap.
     """
-    if variance.device.type != "cpu" or variance.dtype == torch.float64 or _debug.being_traced():
+    if spread.device.type != "cpu" or spread.dtype == torch.float64 or _debug.being_traced():
         return False
     # One pass instead of four; a NaN is the largest.
-    return variance.numel() > 0 and not math.isfinite(variance.detach().amax())
+    return spread.numel() > 0 and not math.isfinite(spread.detach().amax())

@@ -18,7 +18,7 @@ from graphpool.ops.fused.cpu.core import (
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.vector import BYTES, borrowed, load, rounded, spread, store, widen
 
-_MEAN_AND_VAR = np.array([-1, 0, 1, -1, -1])
+_MEAN_AND_VAR = np.array([-1, 0, 1, -1, -1, -1])
 _NONE = np.empty(0, np.int64)
 
 
