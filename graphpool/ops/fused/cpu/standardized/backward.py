@@ -15,7 +15,6 @@ import numpy as np
 
 from graphpool.ops.fused.cpu.core import carry, inlined, kernel, row_chunks, run, settle
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
-from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.standardized.forward import bag_sizes, parsed
 from graphpool.ops.fused.cpu.vector import BYTES, load, spread, store
 from graphpool.ops.fused.memory import fresh
@@ -111,14 +110,7 @@ def integrals(x, index, gather, coef, rows, const, out, slot, first, last):  # t
         out[i] = found
 
 
-def _coefficients(
-    grad: np.ndarray,
-    out: np.ndarray,
-    values: np.ndarray,
-    lacks: np.ndarray,
-    option: str,
-    at: Arrays,
-) -> np.ndarray:
+def _coefficients(grad, out, values, lacks, option, at):  # type: ignore[no-untyped-def]
     bags, order, channels = out.shape
     coef = fresh((bags, _HEAD + order, channels), out)
     args = (grad, out, values[1], lacks[0], bag_sizes(at), parsed(option)[1], coef)
@@ -126,16 +118,7 @@ def _coefficients(
     return coef
 
 
-def backward(
-    grad: np.ndarray,
-    x: np.ndarray,
-    out: np.ndarray,
-    values: np.ndarray,
-    lacks: np.ndarray,
-    option: str,
-    at: Arrays,
-    grad_x: np.ndarray,
-) -> None:
+def backward(grad, x, out, values, lacks, option, at, grad_x):  # type: ignore[no-untyped-def]
     """Fills ``grad_x`` ``[R, C]`` from ``grad`` ``[S, order, C]``."""
     coef = _coefficients(grad, out, values, lacks, option, at)
     where = (x, at.bag_of, at.in_order, at.weight, at.row_ptr, at.row_elements)
@@ -143,16 +126,7 @@ def backward(
     run(polynomials, args, at.backward_chunks(x.shape[1]))
 
 
-def of_weight(
-    grad: np.ndarray,
-    x: np.ndarray,
-    out: np.ndarray,
-    values: np.ndarray,
-    lacks: np.ndarray,
-    option: str,
-    at: Arrays,
-    grad_weight: np.ndarray,
-) -> None:
+def of_weight(grad, x, out, values, lacks, option, at, grad_weight):  # type: ignore[no-untyped-def]
     """Fills ``grad_weight`` ``[E]``. Weights that all grow by one factor change nothing."""
     coef = _coefficients(grad, out, values, lacks, option, at)
     const, square = np.zeros(len(out)), values[1].astype(np.float64)

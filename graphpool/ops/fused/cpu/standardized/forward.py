@@ -87,9 +87,7 @@ def bag_sizes(at: Arrays) -> np.ndarray:
     return size
 
 
-def forward(
-    x: np.ndarray, option: str, at: Arrays, out: np.ndarray, values: np.ndarray, lacks: np.ndarray
-) -> None:
+def forward(x, option, at, out, values, lacks):  # type: ignore[no-untyped-def]
     """Fills ``out`` ``[S, order, C]``, and for the derivatives ``values``, mean and variance, and what the
     mean ``lacks`` by rounding."""
     order, eps = parsed(option)
