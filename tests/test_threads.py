@@ -42,6 +42,7 @@ def results(x, segments):
         ops.segment_power(x, segments, p, 0.5),
         ops.segment_softmax_sum(heads, x, segments),
         ops.segment_logsumexp(x, segments),
+        ops.segment_standardized_moments(x, segments)[:, 3],
         ops.segment_outer(heads, x, segments).sum(1),
     ]
     gradients = torch.autograd.grad(values, [x, t, p], [DIRECTION] * len(values))
@@ -68,6 +69,7 @@ def test_a_bag_does_not_depend_on_its_batch():
     for op in (
         ops.segment_sum,
         ops.segment_var,
+        ops.segment_standardized_moments,
         lambda x, s: ops.segment_softpool(x, s, 2.0),
         lambda x, s: ops.segment_power(x, s, -1.5, 0.5),
         ops.segment_softmax,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
+from graphpool._arguments import as_count
 from graphpool.ops import reference as composed
 from graphpool.ops.dispatch import fused
 from graphpool.ops.inputs import Gather, check_elements, gathered, working, working_weight
@@ -168,6 +170,44 @@ def segment_moments(
     return tuple(
         composed.segment_moment(name, elements, segments, w).to(x.dtype) for name in moments
     )
+
+
+def segment_standardized_moments(
+    x: Tensor,
+    segments: Segments,
+    order: int = 4,
+    weight: Tensor | None = None,
+    gather: Gather | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
+    r"""Mean, standard deviation, skewness, kurtosis, and so on to any order:
+    :math:`m_k / (m_2 + \varepsilon)^{k/2}` from the third on, with the central moments
+    :math:`m_k = \sum w_e (x_e - \bar x)^k / \sum w_e`.
+
+    Computed from deviations, so that a large common offset does no harm. Arguments and errors as in
+    :func:`segment_mean`, and:
+
+    Args:
+        order: The highest moment, at least 1.
+        eps: :math:`\varepsilon`, positive: a variance well below it counts as none.
+
+    Returns:
+        ``[S, order, ...]``, the means first.
+
+    Example:
+        >>> segments = Segments(ptr=torch.tensor([0, 4]))
+        >>> segment_standardized_moments(torch.tensor([0.0, 0.0, 0.0, 4.0]), segments).round(decimals=3)
+        tensor([[1.0000, 1.7320, 1.1550, 2.3330]])
+    """
+    check_elements(x, segments, weight, gather)
+    order = as_count(order, "order")
+    if not 0 < eps < math.inf:
+        raise ValueError(f"`eps` must be positive and finite; got {eps!r}.")
+    if kernel := fused("segment_standardized_moments", x, weight):
+        return kernel(x, segments, order, weight, gather, eps)
+    x = gathered(x, gather)
+    elements, w = working(x), working_weight(weight, x)
+    return composed.segment_standardized_moments(elements, segments, order, eps, w).to(x.dtype)
 
 
 def _extremum(

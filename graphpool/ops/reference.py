@@ -107,6 +107,27 @@ def segment_moment(name: str, x: Tensor, segments: Segments, weight: Tensor | No
     return (variance if name == "var" else standard_deviation(variance)).to(x.dtype)
 
 
+def segment_standardized_moments(
+    x: Tensor, segments: Segments, order: int, eps: float, weight: Tensor | None = None
+) -> Tensor:
+    """The mean, the deviation, and the means of powers of what :func:`segment_var` squares, divided."""
+    found = [segment_mean(x, segments, weight)]
+    if order > 1:
+        found.append(segment_moment("std", x, segments, weight))
+    if order > 2:
+        x = x - gather_segments(found[0], segments)
+        # Far from 0 the mean is rounded by as much as small deviations are.
+        x = x - gather_segments(segment_mean(x, segments, weight), segments)
+        # Powers of what is divided already stay within the range of numbers.
+        length = torch.hypot(found[1], found[1].new_tensor(eps**0.5))
+        x = x / gather_segments(length, segments)
+        power = x * x
+        for _ in range(3, order + 1):
+            power = power * x
+            found.append(segment_mean(power, segments, weight))
+    return torch.stack(found, 1)
+
+
 def segment_softmax(score: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
     e, z, _ = _exponentials(score, segments, weight)
     return e / gather_segments(torch.where(z == 0, 1, z), segments)

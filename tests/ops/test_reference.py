@@ -115,7 +115,10 @@ ORACLES = {
 }
 #: Those that give something else have a test of their own here, and this one elsewhere.
 OTHERS = ("cumsum", "moments", "softmax", "softmax_sum", "sort", "topk")
-ELSEWHERE = {"segment_second_moment": "test_second_moment.py"}
+ELSEWHERE = {
+    "segment_second_moment": "test_second_moment.py",
+    "segment_standardized_moments": "test_standardized.py",
+}
 OPS = {
     f"{name.removeprefix('segment_')} {case}".strip(): (
         lambda x, s, name=name, more=more, **k: getattr(ops, name)(x, s, *more, **k),

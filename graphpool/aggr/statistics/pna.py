@@ -93,7 +93,9 @@ class PNA(Aggregation):
     def _scaled(self, y: Tensor, sizes: Tensor) -> Tensor:
         # The size of an empty bag is 1, and its statistics are 0.
         log = sizes.log1p() / self.delta.to(y.dtype)
-        return torch.cat([y * log ** SCALERS[name] for name in self.scalers], dim=-1)
+        # The wide result is written once: products by themselves would be written, read and written again.
+        scales = torch.cat([log ** SCALERS[name] for name in self.scalers], dim=-1)
+        return (y.unsqueeze(-2) * scales.unsqueeze(-1)).flatten(-2)
 
     def merging(self) -> Mergeable:
         def combine(parts: Tensors, sums: Tensors) -> Tensor:

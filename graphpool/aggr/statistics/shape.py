@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from graphpool._arguments import as_count
@@ -11,9 +10,7 @@ from graphpool.aggr.base import Aggregation
 from graphpool.aggr.registry import register
 from graphpool.ops import (
     Gather,
-    segment_gather,
-    segment_mean,
-    segment_moments,
+    segment_standardized_moments,
     segment_sum,
     working,
 )
@@ -51,6 +48,7 @@ class Moments(Aggregation):
         tensor([[1.0000, 1.7320, 1.1550, 2.3330]])
     """
 
+    supports_gather = True
     complexity = "K E C, K moments"
     whole_bag = "its higher moments need the mean of the bag first, which is a pass of its own"
 
@@ -65,21 +63,15 @@ class Moments(Aggregation):
     def out_channels(self) -> int | None:
         return self.channels if self.channels in (None, -1) else self.order * self.channels
 
-    def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        dtype, x = x.dtype, working(x)
-        found = list(segment_moments(x, segments, ("mean", "std")[: self.order], weight))
-        if self.order > 2:
-            x = x - segment_gather(found[0], segments)
-            # Far from 0 the mean is rounded by as much as small deviations are.
-            x = x - segment_gather(segment_mean(x, segments, weight), segments)
-            # Powers of what is divided already stay within the range of numbers.
-            length = torch.hypot(found[1], found[1].new_tensor(self.eps**0.5))
-            x = x / segment_gather(length, segments)
-            power = x * x
-            for _ in range(3, self.order + 1):
-                power = power * x
-                found.append(segment_mean(power, segments, weight))
-        return torch.cat(found, dim=-1).to(dtype)
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        y = segment_standardized_moments(x, segments, self.order, weight, gather, self.eps)
+        return y.movedim(1, -2).flatten(-2)
 
 
 @register("variance_preserving")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphpool import _debug
 from graphpool.ops.fused.layout import Layout
 from graphpool.ops.fused.memory import large
 from graphpool.ops.inputs import Gather, working_weight
@@ -57,3 +58,14 @@ def layout_of(
 def of_bags(y: Tensor, segments: Segments, x: Tensor) -> Tensor:
     """Results ``[S, C]`` in the dtype of ``x`` and with its trailing dimensions."""
     return y.view(segments.num_segments, *x.shape[1:]).to(x.dtype)
+
+
+def overflowed(spread: Tensor) -> bool:
+    """Whether a variance, or the root of one, is no number where the root may well be one.
+
+    That is rare, and looked for where looking is cheap.
+    """
+    if spread.device.type != "cpu" or spread.dtype == torch.float64 or _debug.being_traced():
+        return False
+    # One pass instead of four; a NaN is the largest.
+    return spread.numel() > 0 and not math.isfinite(spread.detach().amax())

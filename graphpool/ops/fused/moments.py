@@ -1,4 +1,4 @@
-"""Sum, mean, variance, minimum and maximum of each bag in one op."""
+"""Sum, mean, variance, deviation, minimum and maximum of each bag in one op."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphpool import _debug
 from graphpool.ops import reference as composed
-from graphpool.ops.fused.common import flat, of_bags
+from graphpool.ops.fused.common import flat, of_bags, overflowed
 from graphpool.ops.fused.cpu import moments as cpu_moments
 from graphpool.ops.fused.cpu import moments_backward as cpu_backward
 from graphpool.ops.fused.cpu import weight as cpu_weight
@@ -21,9 +20,14 @@ from graphpool.ops.fused.layout import Layout
 from graphpool.ops.inputs import Gather
 from graphpool.segments import Segments
 
-ORDER = ("sum", "mean", "var", "min", "max")
-KEPT = ("min", "max", "var")
-"""Moments of which the backward pass needs something besides their values."""
+ORDER = ("sum", "mean", "var", "min", "max", "std")
+
+
+def kept_of(names: Sequence[str]) -> list[str]:
+    """What the backward pass needs besides values: of extrema the weight of the elements at them, of variance
+    and deviation what their mean lacks."""
+    spreads = "var" in names or "std" in names
+    return [name for name in ("min", "max") if name in names] + ["mean"] * spreads
 
 
 @functools.cache
@@ -36,7 +40,7 @@ def _rows(moments: str) -> np.ndarray:
 def _shapes(x: Tensor, moments: str, layout: Layout) -> tuple[tuple[int, ...], ...]:
     """The named moments ``[K, S, C]``, and what a backward pass needs of them besides."""
     names = moments.split(",")
-    besides = 0 if layout.bag_of is None else sum(name in names for name in KEPT)
+    besides = 0 if layout.bag_of is None else len(kept_of(names))
     counts = (len(names), besides)
     out, kept = ((count, layout.bags, x.shape[1]) for count in counts)
     return out, kept
@@ -70,7 +74,7 @@ def _of_weight(
     names = moments.split(",")
     of, value = (dict(zip(names, v, strict=True)) for v in (grad, out))
     # Weights do not move extrema.
-    shift = kept[-1] if "var" in names else np.zeros_like(out[0])
+    shift = kept[-1] if "mean" in kept_of(names) else np.zeros_like(out[0])
     cpu_weight.of_moments(of, x, value, shift, at, grad_weight)
 
 
@@ -89,7 +93,7 @@ _moments = FusedOp(
     _forward,
     _backward,
     _composed,
-    options=("sum", "mean", "max", "sum,mean,var,min,max"),
+    options=("sum", "mean", "max", "sum,mean,var,min,max", "mean,var,std"),
     of_weight=_of_weight,
 )
 
@@ -102,25 +106,16 @@ def segment_moments(
     weight: Tensor | None = None,
     gather: Gather | None = None,
 ) -> tuple[Tensor, ...]:
-    wanted = {"var" if name == "std" else name for name in moments}
-    if "var" in wanted:
-        wanted.add("mean")
+    wanted = {*moments, *kept_of(moments)}
     if not wanted:
         return ()
     names = [name for name in ORDER if name in wanted]
     values = _moments((flat(x),), segments, weight, gather, ",".join(names))
     shape = (segments.num_segments, *x.shape[1:])
     found = dict(zip(names, values.view(len(names), *shape).unbind(), strict=True))
-    if "std" in moments:
-        var = found["var"]
-        # Without a derivative the plain root will do, in one pass instead of four.
-        found["std"] = composed.standard_deviation(var) if var.requires_grad else var.sqrt()
-        # A root may be a number where its square is too large for one; that is rare, and looked for where
-        # looking is cheap.
-        eager = x.device.type == "cpu" and not _debug.being_traced()
-        if eager and var.dtype != torch.float64 and not var.isfinite().all():
-            std = segment_moments(x.double(), segments, ("std",), weight, gather)[0]
-            found["std"] = std.to(var.dtype)
+    if "std" in found and overflowed(found["std"]):
+        std = segment_moments(x.double(), segments, ("std",), weight, gather)[0]
+        found["std"] = std.to(found["std"].dtype)
     return tuple(found[name].to(x.dtype) for name in moments)
 
 
@@ -134,5 +129,5 @@ def _alone(name: str) -> None:
         return of_bags(_moments((flat(x),), segments, weight, gather, name), segments, x)
 
 
-for _name in (*ORDER, "std"):
+for _name in ORDER:
     _alone(_name)

@@ -1,4 +1,4 @@
-"""CPU kernels of sum, mean, variance, minimum and maximum: all of them in one pass over the elements."""
+"""CPU kernels of sum, mean, variance, deviation, minimum and maximum: all in one pass over the elements."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from graphpool.ops.fused.cpu.vector import (
     load,
     magnitude,
     pick,
+    root,
     rounded,
     spread,
     store,
     widen,
 )
 
-SUM, MEAN, VAR, MIN, MAX = range(5)
-_NONE = np.full(5, -1)
+SUM, MEAN, VAR, MIN, MAX, STD = range(6)
+_NONE = np.full(6, -1)
 
 
 @inlined
@@ -150,12 +151,8 @@ def moments_forward(  # type: ignore[no-untyped-def]
     center = np.zeros((1, channels), x.dtype)
     best = np.empty((2, channels), x.dtype)
     has_perm, has_weight = perm.size > 0, weight.size > 0
-    means, spreads, lows, highs = (
-        want[1] >= 0 or want[2] >= 0,
-        want[2] >= 0,
-        want[3] >= 0,
-        want[4] >= 0,
-    )
+    spreads, lows, highs = want[2] >= 0 or want[5] >= 0, want[3] >= 0, want[4] >= 0
+    means = want[1] >= 0 or spreads
     adds = want[0] >= 0 or means
     lowest, highest = lows and adds, highs and adds
     rows = out.reshape(out.shape[0] * bags, channels)
@@ -235,7 +232,11 @@ def moments_forward(  # type: ignore[no-untyped-def]
             if spreads:
                 shift = sums * inverse
                 v = squares * inverse - shift * shift
-                store(rows, want[2] * bags + n, c, count, rounded(rows, pick(v < 0.0, 0.0, v)))
+                v = pick(v < 0.0, 0.0, v)
+                if want[2] >= 0:
+                    store(rows, want[2] * bags + n, c, count, rounded(rows, v))
+                if want[5] >= 0:
+                    store(rows, want[5] * bags + n, c, count, rounded(rows, root(v)))
                 if keep[2] >= 0:
                     store(besides, keep[2] * bags + n, c, count, rounded(kept, shift))
 
@@ -277,9 +278,9 @@ def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, kept: 
         return
     cut = pieces(at.ptr, long_bags, limit)
     # Of its pieces a bag needs sums and extrema; deviations are from the mean of the whole bag.
-    adds = bool((want[:3] >= 0).any())
+    adds = bool((want[[SUM, MEAN, VAR, STD]] >= 0).any())
     need = np.where(want >= 0, 0, -1)
-    need[:3] = [0 if adds else -1, -1, -1]
+    need[[SUM, MEAN, VAR, STD]] = [0 if adds else -1, -1, -1, -1]
     need[need >= 0] = np.arange((need >= 0).sum())
     count = len(cut.begin)
     part = np.empty((int(need.max()) + 1, count, x.shape[1]))
@@ -306,7 +307,7 @@ def forward(x: np.ndarray, at: Arrays, want: np.ndarray, out: np.ndarray, kept: 
 
 
 def _long_means(where, cut, chunks, total, size, want, keep, bags, out, kept):  # type: ignore[no-untyped-def]
-    """Sum, mean and variance of long bags, as :func:`moments_forward` finds those of short ones."""
+    """Sum, mean, variance, deviation of long bags, as :func:`moments_forward` finds those of short ones."""
     x = where[0]
 
     def means(center):  # type: ignore[no-untyped-def]
@@ -321,7 +322,7 @@ def _long_means(where, cut, chunks, total, size, want, keep, bags, out, kept):  
 
     if want[SUM] >= 0:
         out[want[SUM], bags] = total
-    if (want[[MEAN, VAR]] < 0).all():
+    if (want[[MEAN, VAR, STD]] < 0).all():
         return
     center = (total / size).astype(x.dtype)
     if x.dtype == np.float64:
@@ -329,16 +330,22 @@ def _long_means(where, cut, chunks, total, size, want, keep, bags, out, kept):  
         center += np.where(np.isfinite(shift), shift, 0)
     if want[MEAN] >= 0:
         out[want[MEAN], bags] = center
-    if want[VAR] >= 0:
+    if want[VAR] >= 0 or want[STD] >= 0:
         shift, square = means(center)
-        out[want[VAR], bags] = np.maximum(square - shift * shift, 0)
+        var = np.maximum(square - shift * shift, 0)
+        for k, value in ((VAR, var), (STD, np.sqrt(var))):
+            if want[k] >= 0:
+                out[want[k], bags] = value
         if keep[VAR] >= 0:
             kept[keep[VAR], bags] = shift
 
 
 def kept_rows(want: np.ndarray) -> np.ndarray:
-    """The row of what is kept for each moment, or -1: the minimum, the maximum and the variance have one."""
-    return _kept_rows(*(want >= 0).tolist())
+    """The row of what is kept for each moment, or -1: the minimum, the maximum and the variance have one,
+    that of the variance also for the deviation alone."""
+    asked = want >= 0
+    asked[VAR] |= asked[STD]
+    return _kept_rows(*asked.tolist())
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""CPU kernel of the derivatives of sum, mean, variance, minimum and maximum, all of them in one pass."""
+"""CPU kernel of the derivatives of sum, mean, variance, deviation, minimum and maximum, all in one pass."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from graphpool.ops.fused.cpu.core import carry, kernel, run, settle
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
-from graphpool.ops.fused.cpu.moments import MAX, MEAN, MIN, SUM, VAR, kept_rows
+from graphpool.ops.fused.cpu.moments import MAX, MEAN, MIN, STD, SUM, VAR, kept_rows
 
 
 @kernel
@@ -21,7 +21,8 @@ def moments_backward(  # type: ignore[no-untyped-def]
     one = x.dtype.type(1)
     zero = x.dtype.type(0)
     has_ptr, has_elements, has_weight = row_ptr.size > 0, row_elements.size > 0, weight.size > 0
-    sums, lows, highs = want[0] >= 0 or want[1] >= 0, want[3] >= 0, want[4] >= 0
+    sums, spreads = want[0] >= 0 or want[1] >= 0, want[2] >= 0 or want[5] >= 0
+    lows, highs = want[3] >= 0, want[4] >= 0
     final = row_ptr[last] if has_ptr else last
     whole = np.zeros(channels, np.float64)
     for r in range(first, last):
@@ -35,7 +36,7 @@ def moments_backward(  # type: ignore[no-untyped-def]
                 n = index[row_elements[j + AHEAD] if has_elements else j + AHEAD]
                 if sums:
                     fetch_row(linear, n)
-                if want[2] >= 0:
+                if spreads:
                     fetch_row(twice, n)
                     fetch_row(mean, n)
                     fetch_row(shift, n)
@@ -53,7 +54,7 @@ def moments_backward(  # type: ignore[no-untyped-def]
             if sums:
                 for c in range(channels):
                     grad_x[r, c] += w * linear[n, c]
-            if want[2] >= 0:
+            if spreads:
                 for c in range(channels):
                     grad_x[r, c] += w * (twice[n, c] * (x[r, c] - mean[n, c] - shift[n, c]))
             if lows:
@@ -80,7 +81,7 @@ def backward(
     none = np.empty((0, x.shape[1]), x.dtype)
     linear, twice, mean, shift, shares = none, none, none, none, [none, none]
     keep = kept_rows(want)
-    if want[MEAN] >= 0 or want[VAR] >= 0:
+    if (want[[MEAN, VAR, STD]] >= 0).any():
         size = at.sizes(at.ptr[:-1], at.ptr[1:])
         size[size == 0] = 1
         inverse = (1 / size).astype(x.dtype)[:, None]
@@ -91,6 +92,12 @@ def backward(
         linear = share if want[SUM] < 0 else linear + share
     if want[VAR] >= 0:
         twice = grad[want[VAR]] * (2 * inverse)
+    if want[STD] >= 0:
+        # 0 where the deviation is, and the true derivative infinite.
+        of_std, std = grad[want[STD]] * inverse, out[want[STD]]
+        of_std = np.divide(of_std, std, where=std != 0, out=np.zeros_like(std))
+        twice = of_std if want[VAR] < 0 else twice + of_std
+    if keep[VAR] >= 0:
         mean, shift = out[want[MEAN]], kept[keep[VAR]]
     for side, k in enumerate((MIN, MAX)):
         if want[k] >= 0:

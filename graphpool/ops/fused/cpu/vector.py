@@ -148,11 +148,13 @@ def _narrowed(builder, value, to):
     return value if value.type == to else builder.trunc(value, to)
 
 
-def _magnitude(builder, value, to):
-    kind = f"v{to.count}f{32 if to.element == ir.FloatType() else 64}"
-    called = ir.FunctionType(to, [to])
-    function = cgutils.get_or_insert_function(builder.module, called, f"llvm.fabs.{kind}")
-    return builder.call(function, [value])
+def _called(name):
+    def call(builder, value, to):
+        kind = f"llvm.{name}.v{to.count}f{32 if to.element == ir.FloatType() else 64}"
+        function = ir.FunctionType(to, [to])
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, kind), [value])
+
+    return call
 
 
 def _from_integer(builder, value, to):
@@ -174,7 +176,8 @@ _FLOAT = {i: f for f, i in _INTEGER.items()}
 
 as_bits = _converted("as_bits", _INTEGER.__getitem__, ir.IRBuilder.bitcast)
 from_bits = _converted("from_bits", _FLOAT.__getitem__, ir.IRBuilder.bitcast)
-magnitude = _converted("magnitude", lambda of: of, _magnitude)
+magnitude = _converted("magnitude", lambda of: of, _called("fabs"))
+root = _converted("root", lambda of: of, _called("sqrt"))
 short = _converted("short", lambda _: types.int32, _narrowed)
 to_float = _converted("to_float", _FLOAT.__getitem__, _from_integer)
 widen = _converted("widen", lambda _: types.float64, _resized)

@@ -93,11 +93,14 @@ def of_moments(
     at: Arrays,
     out: np.ndarray,
 ) -> None:
-    """From the gradients and the values ``[S, C]`` of the sum, mean and var that there are."""
+    """From the gradients and the values ``[S, C]`` of the sum, mean, var and std that there are."""
     none, size = np.zeros((len(at.ptr) - 1, x.shape[1])), _sizes(at)
     of_sum, of_mean, of_var = (grad.get(name, none) for name in ("sum", "mean", "var"))
+    std = value.get("std", none)
+    if "std" in grad:
+        of_var = of_var + np.divide(grad["std"], 2 * std, where=std != 0, out=np.zeros_like(std))
     rows = [of_sum, of_mean / size, value.get("mean", none), of_var / size, shift, none]
-    rows[5] = value.get("var", none)
+    rows[5] = value.get("var", std * std)
     ones = np.ones((1, x.shape[1]), x.dtype)
     _fill(x, MOMENTS, ones, ones[:, 0], at, rows, np.zeros(len(none)), out)
 

@@ -21,7 +21,7 @@ from graphpool.ops.fused.cuda.launch import (
     walk_rows,
 )
 from graphpool.ops.fused.layout import Layout
-from graphpool.ops.fused.moments import KEPT
+from graphpool.ops.fused.moments import kept_of
 from graphpool.ops.reference import SIDES, limits
 
 
@@ -289,7 +289,7 @@ def segment_moments(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Te
     at, names = Layout.from_args(layout), moments.split(",")
     runs = Runs.of(at, at.num_elements(x))
     dtype, shape = working_dtype(x), (runs.begin.shape[0], x.shape[1])
-    extrema, spread = "min" in names or "max" in names, "var" in names
+    extrema, spread = "min" in names or "max" in names, "mean" in kept_of(names)
     total = x.new_zeros(shape, dtype=torch.float64)
     others = tuple(x.new_zeros(shape, dtype=dtype) for _ in range(4))
     results = (total, *others, x.shape[1])
@@ -308,7 +308,8 @@ def segment_moments(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Te
     if spread:
         shift, square = (v / size for v in _deviations(x, at, runs, mean))
         variance = square - shift * shift
-        found["var"], ties["var"] = torch.where(variance < 0, 0, variance), shift
+        found["var"], ties["mean"] = torch.where(variance < 0, 0, variance), shift
+        found["std"] = found["var"].sqrt()
     if extrema:
         low, high, at_low, at_high = (runs.by_bag(v) for v in others)
         for name, values, tied, neutral in (
@@ -321,8 +322,7 @@ def segment_moments(x: Tensor, moments: str, *layout: Tensor | None) -> tuple[Te
             ties[name] = torch.where(hit, tied, 0).sum(1)
             found[name] = torch.where(ties[name] == 0, 0, best)
     out = torch.stack([found[name].to(dtype) for name in names])
-    wanted = () if at.bag_of is None else KEPT
-    kept = [ties[name].to(dtype) for name in wanted if name in names]
+    kept = [ties[name].to(dtype) for name in kept_of(names) if at.bag_of is not None]
     return out, torch.stack(kept) if kept else out.new_empty((0, *out.shape[1:]))
 
 
@@ -345,13 +345,13 @@ def segment_moments_backward(
     runs = Runs(at.ptr[:-1].contiguous(), at.ptr[1:].contiguous(), 1)
     total = torch.zeros_like(x, dtype=out.dtype)
 
-    besides = dict(zip([name for name in KEPT if name in of], kept, strict=True))
+    besides = dict(zip(kept_of(names), kept, strict=True))
 
     def add(mode: object, of_bag: Tensor, first: Tensor, second: Tensor) -> None:
         bags = (first.contiguous(), second.contiguous(), of_bag.contiguous())
         total.add_(walk_rows(mode, x, at, bags)[0])
 
-    if "mean" in of or "var" in of:
+    if "mean" in of:
         size = size_of_runs(x, at, runs)
         inverse = (1 / torch.where(size == 0, 1, size))[:, None].to(out.dtype)
     linear = of.get("sum")
@@ -359,8 +359,13 @@ def segment_moments_backward(
         linear = of["mean"] * inverse + (0 if linear is None else linear)
     if linear is not None:
         add(cuda_rows.LINEAR, linear, linear, linear)
-    if "var" in of:
-        add(cuda_rows.SPREAD, of["var"] * (2 * inverse), values["mean"], besides["var"])
+    twice = of["var"] * (2 * inverse) if "var" in of else None
+    if "std" in of:
+        std = values["std"]
+        of_std = torch.where(std == 0, 0, of["std"] * inverse / torch.where(std == 0, 1, std))
+        twice = of_std if twice is None else twice + of_std
+    if twice is not None:
+        add(cuda_rows.SPREAD, twice, values["mean"], besides["mean"])
     for name in ("min", "max"):
         if name in of:
             count = besides[name]

@@ -1,0 +1,1 @@
+"""Standardised moments on the CPU."""
