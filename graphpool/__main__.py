@@ -115,7 +115,8 @@ def make_parser() -> argparse.ArgumentParser:
     add([*train, judge], "data", **at, help="the folder")
     add([predict], "data", **at, nargs="+", help="files, or folders")
     add(train, "--out", **at, default=Path("run"), help="folder for the results; run, if not given")
-    add(used, "--out", **at, help="a .csv or .json; a folder for the report")
+    add([predict], "--out", **at, help="a .csv or .json")
+    add([judge], "--out", **at, help="a folder for the report")
     add(train, "--classes", type=_words, help="their names in order; all that are there")
     for one, reader in zip(train, READERS.values(), strict=True):
         _add_fields(one, reader)

@@ -141,7 +141,8 @@ class Predictor:
         data = files.data(item)
         outputs = len(classes) or 1
         total = torch.zeros(1 if files.labels is None else int(data.num_nodes or 0), outputs)
-        for view, rows in tqdm(files.views(data), "views", leave=False, delay=2):
+        views = tqdm(files.views(data), "views", files.num_views(data), leave=False, delay=2)
+        for view, rows in views:
             logits = files.forward(self.model, Batch.from_data_list([view]).to(device))
             if logits.size(1) != outputs:
                 raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ NODES = ".nodes.csv"
 _STORED = [Data, DataEdgeAttr, DataTensorAttr, EdgeStorage, GlobalStorage, NodeStorage]
 _ENDS = ("source", "from", "src", "u", "node1", "node_1", "id_1")
 _Records = list[dict[str, str]]
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?(e[-+]?\d+)?", re.IGNORECASE)
 
 
 class GraphArrays(NamedTuple):
@@ -83,7 +85,8 @@ def _rows(path: Path) -> list[list[str]]:
     lines = [line for line in lines if not line.startswith(("#", "%"))]
     if not lines:
         raise ValueError("The table is empty.")
-    mark = next((m for m in ",;\t" if m in lines[0]), None)
+    # Where commas are decimal, something else separates.
+    mark = next((m for m in ";\t," if m in lines[0]), None)
     return list(csv.reader(lines, delimiter=mark)) if mark else [line.split() for line in lines]
 
 
@@ -105,6 +108,11 @@ def _columns(records: _Records) -> Columns:
         try:
             columns[name] = words.astype(np.float64)
         except ValueError:
+            if all(map(_DECIMAL_COMMA.fullmatch, words)):
+                raise ValueError(
+                    f"The numbers of {name!r} have decimal commas, such as {str(words[0])!r}: write "
+                    f"decimal points."
+                ) from None
             columns[name] = words
     return columns
 

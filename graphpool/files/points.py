@@ -113,8 +113,16 @@ class PointFiles(Files):
             clouds.append((CloudArrays(own.astype(np.float64), None, held), found))
         return clouds
 
+    def _as_asked(self, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Fields by the names that are asked for, where theirs differ in case: columns are read in lower case."""
+        asked = {name.lower(): name for name in (self.labels, *(self.features or ())) if name}
+        return {
+            name if name in asked.values() else asked.get(name.lower(), name): values
+            for name, values in fields.items()
+        }
+
     def _item(self, name: str, cloud: CloudArrays, found: FoundLabels | None) -> Item:
-        points, fields = cloud.points, cloud.fields
+        points, fields = cloud.points, self._as_asked(cloud.fields)
         if cloud.faces is not None and not (self.labels or self.features):
             count = _DRAWN_FROM_MESHES * self.num_points
             points, _ = sample_surface(points, cloud.faces, count, np.random.default_rng(0))
@@ -206,6 +214,12 @@ class PointFiles(Files):
                 [] if self.size == "keep" else [transforms.Scale(generator=generator), *changes]
             )
         return Compose(changes)(self._view(data, rows))
+
+    def num_views(self, data: Data) -> int:
+        if self.labels is None:
+            return 1
+        sizes = [len(window) for window in self._windows(data.pos)]
+        return sum(-(-size // min(size, self.num_points)) for size in sizes)
 
     def views(self, data: Data) -> Iterator[tuple[Data, Tensor | None]]:
         generator = torch.Generator().manual_seed(0)

@@ -123,10 +123,11 @@ class Table:
                     )
                 values = hit
             elif values.dtype.kind not in "fiub":
-                odd = next(
-                    (w for w in values.astype(str).ravel() if not is_number(w)), values[0, 0]
+                words = values.astype(str).ravel()
+                row = next((i for i, word in enumerate(words) if not is_number(word)), 0)
+                raise ValueError(
+                    f"{where}: {name!r} must be numbers, as in training; row {row} has {str(words[row])!r}."
                 )
-                raise ValueError(f"{where}: {name!r} must be numbers, as in training; got {odd!r}.")
             parts.append(torch.from_numpy(values.astype(np.float64)))
         table = torch.cat(parts, 1) if parts else torch.zeros(0, 0, dtype=torch.float64)
         if not bool(table.isfinite().all()):
@@ -253,6 +254,10 @@ class Files:
     def training_view(self, data: Data, generator: torch.Generator) -> Data:
         """What of an item a step of training sees."""
         return data
+
+    def num_views(self, data: Data) -> int:
+        """How many :meth:`views` there are."""
+        return 1
 
     def views(self, data: Data) -> Iterator[tuple[Data, Tensor | None]]:
         """What a prediction sees, one after the other, and which elements each of these is."""

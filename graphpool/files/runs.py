@@ -224,9 +224,13 @@ def train_files(
         model.standardizer.fit(items)  # type: ignore[operator, union-attr]
     view, order = (torch.Generator().manual_seed(settings.seed + i) for i in range(2))
     size = min(settings.batch_size, len(items))
-    # A rest of one item may have no variance to normalise by.
+    # A rest of one item may have no variance to normalise by: another sits out in each epoch.
     loader = DataLoader(
-        _Views(items, files, view), size, shuffle=True, drop_last=len(items) > size, generator=order
+        _Views(items, files, view),
+        size,
+        shuffle=True,
+        drop_last=len(items) % size == 1,
+        generator=order,
     )
     epochs = settings.epochs or max(_EPOCHS, -(-_STEPS // len(loader)))
     weight = None

@@ -325,6 +325,17 @@ def test_lists_of_nodes_are_read_with_their_graphs_only(made, tmp_path, capsys):
     assert "note: 0.nodes.csv, 1.nodes.csv, 2.nodes.csv, ... belong to" in said.err
 
 
+def test_labels_of_points_may_differ_in_case_and_all_views_are_counted(tmp_path):
+    rng = np.random.default_rng(0)
+    table = np.concatenate([rng.random((500, 3)) * 9, rng.integers(0, 2, (500, 1))], 1)
+    np.savetxt(tmp_path / "a.csv", table, delimiter=",", header="X,Y,Z,Klasse", comments="")
+    for labels in ("Klasse", "klasse"):
+        files = graphpool.files.PointFiles(labels=labels, block=4.0, num_points=64)
+        (item,) = files.read(tmp_path / "a.csv")
+        assert item.found is not None and np.array_equal(item.found.values, table[:, 3])
+    assert files.num_views(item.raw) == len(list(files.views(item.raw))) > 9
+
+
 def test_a_predictor_that_was_not_saved_predicts_too(made):
     data = made("bags")
     files = graphpool.files.BagFiles()

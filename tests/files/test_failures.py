@@ -171,6 +171,16 @@ def test_bags_without_a_common_column_are_named(made):
         runs.train_files(parts, files, settings)
 
 
+def test_decimal_commas_are_no_words(tmp_path):
+    path = tmp_path / "bag.csv"
+    for text in ("a;b\n0,5;1\n-2;3,25\n", "a\tb\n0,5\t1\n-2,0\t3\n"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"bag\.csv.*'a' have decimal commas, such as '0,5'"):
+            BagFiles().read(path)
+    path.write_text("a;b\n0.5;1,5 m\n")
+    assert BagFiles().read(path)[0].columns["b"].tolist() == ["1,5 m"]
+
+
 def test_a_table_without_names_beside_one_with_a_column_x_is_named(tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
     (tmp_path / "b.csv").write_text("1,2\n3,4\n")

@@ -16,8 +16,9 @@ from torch_geometric.loader import DataLoader
 import graphpool
 from graphpool.__main__ import main
 from graphpool.datasets import write_cloud
-from graphpool.files import Report
+from graphpool.files import BagFiles, Report, runs
 from graphpool.files.fitting import train_network
+from graphpool.io import load_tensors
 
 
 def bags_that_are_alike(root, counts):
@@ -113,6 +114,18 @@ def test_the_network_is_that_of_the_epoch_with_the_best_score():
     # It was judged with the statistics of the whole training set.
     rows = torch.cat([item.x for item in items])
     torch.testing.assert_close(seen[0]["0.running_var"], rows.var(0))
+
+
+@pytest.mark.parametrize("count, steps", [(5, 2), (6, 2), (7, 2), (8, 3), (9, 3)])
+def test_only_a_rest_of_one_item_sits_out(count, steps, tmp_path):
+    for i in range(count):
+        (tmp_path / f"{i % 2}").mkdir(exist_ok=True)
+        np.save(tmp_path / f"{i % 2}" / f"{i}.npy", np.random.default_rng(i).random((4, 2)))
+    files, settings = BagFiles(), runs.Settings(epochs=1, batch_size=3, val=0, test=0)
+    run = tmp_path / "run.pt"
+    runs.train_files(runs.read_splits(tmp_path, files, settings), files, settings, None, run)
+    kept = [state["step"] for state in load_tensors(run)["optimizer"]["state"].values()]
+    assert int(kept[0]) == steps
 
 
 def test_a_report_counts(tmp_path):
