@@ -114,7 +114,7 @@ class PointFiles(Files):
         return clouds
 
     def _as_asked(self, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Fields by the names that are asked for, where theirs differ in case: columns are read in lower case."""
+        """Fields by the names asked for, where theirs differ in case: columns are read in lower case."""
         asked = {name.lower(): name for name in (self.labels, *(self.features or ())) if name}
         return {
             name if name in asked.values() else asked.get(name.lower(), name): values

@@ -34,6 +34,7 @@ from graphpool.ops.moments import (
     segment_mean,
     segment_min,
     segment_moments,
+    segment_product,
     segment_standardized_moments,
     segment_std,
     segment_sum,
@@ -48,7 +49,7 @@ from graphpool.ops.order import (
 )
 from graphpool.ops.power import norms_and_sums, segment_mixed_means, segment_power
 from graphpool.ops.primitives import with_value
-from graphpool.ops.product import segment_product
+from graphpool.ops.ranked import segment_cosine, segment_trimmed_mean
 from graphpool.ops.reference import net_sign, standard_deviation
 from graphpool.ops.second_moment import segment_matmul, segment_outer, segment_second_moment
 from graphpool.ops.softmax import (
@@ -77,6 +78,7 @@ __all__ = [
     "gathered",
     "net_sign",
     "norms_and_sums",
+    "segment_cosine",
     "segment_cumsum",
     "segment_gather",
     "segment_logsumexp",
@@ -100,6 +102,7 @@ __all__ = [
     "segment_std",
     "segment_sum",
     "segment_topk",
+    "segment_trimmed_mean",
     "segment_var",
     "standard_deviation",
     "use_backend",

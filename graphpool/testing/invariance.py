@@ -103,8 +103,28 @@ def assert_absent_elements_leave_no_trace(aggr: torch.nn.Module, channels: int) 
             close(slope[~there], torch.zeros_like(slope[~there]), rtol=0, atol=0)
             for a, b in zip(others, wanted[1:], strict=True):
                 close(a, b)
+    _assert_learned_weights_of_0_leave_no_trace(aggr, x, segments, weight.double())
     if getattr(aggr, "supports_gather", False):
         _assert_absent_rows_leave_no_trace(aggr, x, segments, weight)
+
+
+def _assert_learned_weights_of_0_leave_no_trace(
+    aggr: torch.nn.Module, x: Tensor, segments: Segments, weight: Tensor
+) -> None:
+    """The same where the weights are differentiated, and what is absent and finite is kept for it."""
+    there = weight > 0
+    plain, w = x[there].requires_grad_(), weight[there].requires_grad_()
+    y = pooled(aggr, plain, segments.index[there], dim_size=len(segments), weight=w)
+    wanted = gradients(y, plain, w)
+    for held in (torch.nan, torch.inf, -1e15):
+        elements, w = x.clone(), weight.clone().requires_grad_()
+        elements[~there] = held
+        found = pooled(aggr, elements.requires_grad_(), segments, weight=w)
+        close(found, y)
+        slope, by_weight = gradients(found, elements, w)
+        close(slope[there], wanted[0])
+        close(slope[~there], torch.zeros_like(slope[~there]), rtol=0, atol=0)
+        close(by_weight[there], wanted[1])
 
 
 def _assert_absent_rows_leave_no_trace(

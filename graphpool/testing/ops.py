@@ -20,6 +20,8 @@ _FILLED_IN: dict[str, Any] = {
     "p": 1.5,
     "q": 0.4,
     "k": 2,
+    "trim": 0.2,
+    "frequency": 0.7,
     "exponents": torch.tensor([3.0, -2.0]),
     "mix": torch.tensor([[0.5], [-0.4], [0.9]]),
     "growth": torch.tensor(0.3),

@@ -166,3 +166,15 @@ def test_the_first_of_several_bad_bags_is_named():
         Segments(index=torch.tensor([0, -1, -1]), num_segments=2)
     with pytest.raises(ValueError, match="disagree at position 1"):
         Segments(index=torch.tensor([0, 1, 1, 0]), ptr=torch.tensor([0, 3, 4]))
+
+
+@pytest.mark.parametrize("op", [ops.segment_sum, ops.segment_mean])
+def test_the_derivative_by_the_weight_of_what_has_no_square(op):
+    x = torch.tensor([[1.0, 2.0], [1e20, 3.0], [-1e30, 0.0]])
+    weight, bags = torch.tensor([1.0, 1.0, 0.0]), Segments(ptr=torch.tensor([0, 3]))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        w = weight.to(dtype).requires_grad_()
+        y = op(x.to(dtype), bags, w)
+        found.append(torch.autograd.grad(y.sum(), w)[0])
+    torch.testing.assert_close(found[0].double(), found[1])

@@ -323,3 +323,51 @@ def test_a_row_that_many_bags_read_adds_up_its_derivatives_in_float64():
     grad[0] = 1.0
     (found,) = torch.autograd.grad(y, x, grad)
     assert found.item() == pytest.approx(1 + (bags - 1) * 1e-8, rel=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("channels", [1, 70])
+def test_ranked_sums_of_bags_of_every_length(channels, weighted, dtype):
+    """Sorted by a network and by digits, with and without a table of what ranks are worth."""
+    counts = [1, 5000, 0, 600, 3, 600, 2, 511, 3]
+    bags, total = Segments.from_counts(torch.tensor(counts)), sum(counts)
+    x = torch.randn(total, channels, dtype=torch.float64).to(dtype).requires_grad_()
+    weight = torch.rand(total).round(decimals=1).to(dtype) if weighted else None
+    for op, parameter in (
+        (ops.segment_trimmed_mean, 0.2),
+        (ops.segment_trimmed_mean, torch.full((channels,), 0.5)),
+        (ops.segment_cosine, torch.rand(channels) * 3),
+    ):
+        y = op(x, bags, parameter, weight)
+        wide = x.detach().double().requires_grad_()
+        with use_backend("torch"):
+            exact = None if weight is None else weight.double()
+            expected = op(wide, bags, parameter, exact)
+        tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+        torch.testing.assert_close(y.double(), expected, rtol=0, atol=tolerance)
+        found = torch.autograd.grad(y.square().sum(), x)[0]
+        wanted = torch.autograd.grad(expected.square().sum(), wide)[0]
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("f", [0.0, 1e-9, 1e-4, 1.59e-3, 1.6e-3, 0.3])
+def test_the_derivative_of_a_cosine_by_a_little_frequency(f):
+    x, bags = torch.arange(5.0, dtype=torch.float64), Segments(ptr=torch.tensor([0, 5]))
+    frequency = torch.tensor(f, dtype=torch.float64, requires_grad=True)
+    y = ops.segment_cosine(x, bags, frequency)
+    u = torch.arange(6, dtype=torch.float64) / 5
+    # d/df int cos(2 pi f u) du, as a series of f and exactly.
+    k = 2 * torch.pi * f
+    series = sum(
+        (-1) ** j * k ** (2 * j - 1) * 2 * j / math.factorial(2 * j + 1) * u ** (2 * j + 1)
+        for j in range(1, 12)
+    )
+    expected = (2 * torch.pi * series.diff() * x).sum()
+    (found,) = torch.autograd.grad(y, frequency, torch.ones_like(y))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_a_share_of_more_than_half_cannot_be_trimmed():
+    with pytest.raises(ValueError, match=r"`trim` must lie in \[0, 1/2\]; got 0.6"):
+        ops.segment_trimmed_mean(torch.zeros(2), Segments(ptr=torch.tensor([0, 2])), 0.6)

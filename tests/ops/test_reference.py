@@ -86,6 +86,20 @@ def quantile(v, q, how):
     return float(torch.quantile(torch.tensor(v, dtype=torch.float64), q, interpolation=how))
 
 
+def parts(v, upto):
+    """Elements in order, times what the function gains over the part of [0, 1] that each takes up."""
+    n = len(v)
+    return math.fsum(a * (upto((r + 1) / n) - upto(r / n)) for r, a in enumerate(sorted(v)))
+
+
+def trimmed(v, a):
+    return parts(v, lambda u: min(max(u, a), 1 - a) / (1 - 2 * a))
+
+
+def cosine(v, f):
+    return parts(v, lambda u: math.sin(2 * math.pi * f * u) / (2 * math.pi * f))
+
+
 def how(interpolation):
     return {
         f"{q} {interpolation}": ((q, interpolation), lambda v, q=q: quantile(v, q, interpolation))
@@ -110,6 +124,14 @@ ORACLES = {
         "-2": ((-2.0, -0.5), lambda v: power(v, -2, -0.5)),
     },
     "segment_mixed_means": {"": (MIXED, mixed)},
+    "segment_trimmed_mean": {
+        "0.2": ((0.2,), lambda v: trimmed(v, 0.2)),
+        "0.5": ((0.5,), lambda v: quantile(v, 0.5, "midpoint")),
+    },
+    "segment_cosine": {
+        "0.7": ((0.7,), lambda v: cosine(v, 0.7)),
+        "0": ((0.0,), lambda v: math.fsum(v) / len(v)),
+    },
     "segment_median": {"": ((), lambda v: quantile(v, 0.5, "lower"))},
     "segment_quantile": {k: v for kind in ops.INTERPOLATIONS for k, v in how(kind).items()},
 }

@@ -166,6 +166,12 @@ def divides_by_all_there_are(y, x, s, w):
     return y + ops.segment_sum(x, s, w) / s.counts.clamp_min(1).to(y.dtype).view(-1, 1)
 
 
+@after("absent")
+def adds_what_is_absent_and_subtracts_it(y, x, s, w):
+    absent = 0 * y if w is None else ops.segment_sum(torch.where(w[:, None] == 0, x, 0), s)
+    return y + absent - absent
+
+
 class Raw(Sound):
     """Elements come as they are, without what the base class does to them."""
 

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from graphpool._arguments import as_count
 from graphpool.aggr.matrix import MatrixAggregation
-from graphpool.aggr.ranked import TIES, weighted_median
 from graphpool.aggr.registry import register
+from graphpool.aggr.robust.trimmed_mean import TIES
 from graphpool.aggr.rowwise import rowwise
-from graphpool.ops import segment_gather, segment_softmax_sum, wide
+from graphpool.ops import segment_gather, segment_softmax_sum, segment_trimmed_mean, wide
 from graphpool.segments import Segments
 
 
@@ -57,7 +57,7 @@ class GeometricMedian(MatrixAggregation):
         self.eps = float(eps)
 
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        y = weighted_median(x, segments, weight)
+        y = segment_trimmed_mean(x, segments, 0.5, weight)
         for _ in range(self.steps):
             # Shares 1 / d as a softmax: no sum of weights to divide by, and none that overflows.
             score = rowwise(self._nearness, x, segment_gather(y, segments))

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from graphpool.aggr.matrix import MatrixAggregation
-from graphpool.aggr.ranked import TIES, weighted_median
 from graphpool.aggr.registry import register
+from graphpool.aggr.robust.trimmed_mean import TIES
 from graphpool.aggr.rowwise import rowwise
 from graphpool.ops import (
     segment_gather,
     segment_softmax,
     segment_softmax_sum,
+    segment_trimmed_mean,
     standard_deviation,
     wide,
     working,
@@ -68,7 +69,7 @@ class SoftMedian(MatrixAggregation):
         ]
 
     def _scores(self, x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
-        middle = weighted_median(x, segments, weight)
+        middle = segment_trimmed_mean(x, segments, 0.5, weight)
         return rowwise(self._nearness, x, segment_gather(middle, segments))
 
     def _nearness(self, x: Tensor, middle: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from graphpool.aggr.base import Aggregation
-from graphpool.aggr.ranked import TIES, begins, ranked, share_sum
 from graphpool.aggr.registry import register
-from graphpool.ops import working
+from graphpool.ops import Gather, segment_trimmed_mean
 from graphpool.segments import Segments
+
+TIES = "equal elements take up different parts of the order, so their derivatives differ"
 
 
 @register("trimmed_mean")
@@ -37,6 +38,7 @@ class TrimmedMean(Aggregation):
         tensor([[3.]])
     """
 
+    supports_gather = True
     complexity = "E C log E"
     exempt = {"ties": TIES}
     whole_bag = "an element of any rank may be needed, whatever comes later"
@@ -47,8 +49,11 @@ class TrimmedMean(Aggregation):
             raise ValueError(f"`trim` must lie in [0, 1/2); got {trim}.")
         self.trim = float(trim)
 
-    def pool(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
-        values, end, bags = ranked(working(x), segments, weight)
-        kept = (self.trim, 1 - self.trim)
-        inside = end.clamp(*kept) - begins(end, bags).clamp(*kept)
-        return share_sum(values, (inside / (kept[1] - kept[0])).to(values.dtype), bags).to(x.dtype)
+    def pool(
+        self,
+        x: Tensor,
+        segments: Segments,
+        weight: Tensor | None = None,
+        gather: Gather | None = None,
+    ) -> Tensor:
+        return segment_trimmed_mean(x, segments, self.trim, weight, gather)

@@ -144,10 +144,9 @@ class DynamicKMax(Aggregation):
         kept = Segments.from_counts(self.keep(segments.counts))
         place = torch.arange(kept.num_elements, device=x.device)
         rows = segments.ptr[kept.index] + place - kept.ptr[kept.index]
-        values, order = values[rows], order[rows]
+        values = values.index_select(0, rows)
         if self.order == "original":
-            back = _order_within(order, kept)
-            values = values.gather(0, back)
+            values = values.gather(0, _order_within(order.index_select(0, rows), kept))
         return values, kept
 
     def extra_repr(self) -> str:

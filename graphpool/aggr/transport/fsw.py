@@ -7,9 +7,9 @@ from torch import Tensor
 
 from graphpool._arguments import as_count
 from graphpool.aggr.matrix import MatrixAggregation
-from graphpool.aggr.ranked import TIES, in_order, ranked, tabulated
 from graphpool.aggr.registry import register
-from graphpool.ops import segment_gather, segment_mean, segment_sort, segment_sum, working
+from graphpool.aggr.robust.trimmed_mean import TIES
+from graphpool.ops import segment_cosine, segment_gather, segment_mean, segment_sum, working
 from graphpool.segments import Segments
 
 FREQUENCIES = ("even", "random")
@@ -111,12 +111,12 @@ class FSW(MatrixAggregation):
     def pool_matrix(self, x: Tensor, segments: Segments, weight: Tensor | None = None) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             x = working(x)
-            slices, f = self.slices.to(x.dtype).mT, self.frequencies.double()
+            slices, f = self.slices.to(x.dtype).mT, self.frequencies.to(x.dtype)
             # Far from 0 numbers are coarse. What moves all elements alike moves the result by a known amount.
             middle = segment_mean(x.detach(), segments, None if weight is None else weight.detach())
             t = (x - segment_gather(middle, segments)) @ slices
-            known = (middle @ slices) * (2 * (1 + f) * torch.sinc(2 * f)).to(x.dtype)
-            y = known + _along_slices(t, f, segments, weight)
+            moved = (middle @ slices) * torch.sinc(2 * f.double()).to(x.dtype)
+            y = 2 * (1 + f) * (moved + segment_cosine(t, segments, f, weight))
             if self.total is None:
                 return y
             if weight is None:
@@ -131,31 +131,3 @@ class FSW(MatrixAggregation):
             f"{self.channels}, out_channels={self.out_channels}, frequencies={self.how!r}, "
             f"total={self.total!r}{learn}"
         )
-
-
-def _along_slices(t: Tensor, f: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
-    """The cosine transforms of the quantiles of ``t`` ``[E, m]``, one frequency for each column.
-
-    A quantile function is a step function: its steps times the integral of the cosine over their parts.
-    """
-    # A frequency so little is 0, and may be divided by.
-    f = torch.where(f == 0, 1e-20, f)
-    if weight is None:
-        values, _ = segment_sort(t, segments)
-        bags = in_order(segments, t)
-        share, end, rows = tabulated(segments, t)
-        factor = (_sine(end, f) - _sine(end - share, f)).to(t.dtype)
-        terms = values * (factor if rows is None else factor.index_select(0, rows))
-    else:
-        values, end, bags = ranked(t, segments, weight)
-        # By parts, with one sine for each element, and no difference of two that are nearly equal.
-        last = torch.cat([bags.index[1:], bags.index.new_full((1,), -1)]) != bags.index
-        following = torch.cat([values[1:], values[:1]])
-        terms = (values - torch.where(last[:, None], 0, following)) * _sine(end, f, t)
-    return segment_sum(terms, bags) * ((1 + f) / (torch.pi * f)).to(t.dtype)
-
-
-def _sine(end: Tensor, f: Tensor, like: Tensor | None = None) -> Tensor:
-    """``2 pi f int_0^end cos(2 pi f u) du``, in the precision of ``like`` or its own."""
-    angle = 2 * torch.pi * f * end
-    return (angle if like is None else angle.to(like.dtype)).sin()

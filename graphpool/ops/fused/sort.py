@@ -11,9 +11,9 @@ from torch import Tensor
 from graphpool import sorting
 from graphpool.ops import order as composed
 from graphpool.ops.fused.common import flat
-from graphpool.ops.fused.cpu import order as cpu_order
-from graphpool.ops.fused.cpu import sort as cpu_sort
 from graphpool.ops.fused.cpu.layout import Arrays
+from graphpool.ops.fused.cpu.ranks import order as cpu_order
+from graphpool.ops.fused.cpu.ranks import sort as cpu_sort
 from graphpool.ops.fused.fused_op import FusedOp, define, is_plain
 from graphpool.ops.fused.layout import Layout
 from graphpool.ops.inputs import Gather

@@ -22,9 +22,12 @@ def moment(v, bag, n, c):  # type: ignore[no-untyped-def]
     """Of the sum, of the mean, and of the variance."""
     d = v - bag[n, 2, 0, c]
     off = d - bag[n, 4, 0, c]
-    return (
-        bag[n, 0, 0, c] * v + bag[n, 1, 0, c] * d + bag[n, 3, 0, c] * (off * off - bag[n, 5, 0, c])
-    )
+    # What nobody asks for may be infinite: squares of 1e20 are.
+    zero = bag.dtype.type(0)
+    of_sum, of_mean, of_var = bag[n, 0, 0, c], bag[n, 1, 0, c], bag[n, 3, 0, c]
+    of_mean = zero if of_mean == 0 else of_mean * d
+    of_var = zero if of_var == 0 else of_var * (off * off - bag[n, 5, 0, c])
+    return of_sum * v + of_mean + of_var
 
 
 @inlined

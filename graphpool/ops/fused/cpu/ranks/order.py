@@ -14,12 +14,14 @@ from graphpool.ops.fused.cpu.core import bag_chunks, inlined, kernel, run
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.moments import row
-from graphpool.ops.fused.cpu.sort import counting_sort, digits, network
+from graphpool.ops.fused.cpu.ranks.sort import counting_sort, digits, network
+from graphpool.ops.fused.cpu.ranks.sums import ROWS, masses, shares_of_ranks, sum_lanes
 from graphpool.ops.fused.cpu.vector import borrowed
 
 _ORDERS = ("ascending", "descending", "smallest", "largest")
-HOW = (*_ORDERS, "lower", "higher", "nearest", "linear", "midpoint")
-_DESCENDING, _LARGEST, _HIGHER, _NEAREST, _LINEAR, _MIDPOINT = 1, 3, 5, 6, 7, 8
+SUMS = ("trim", "cosine")
+HOW = (*_ORDERS, "lower", "higher", "nearest", "linear", "midpoint", *SUMS)
+_DESCENDING, _LARGEST, _HIGHER, _NEAREST, _LINEAR, _MIDPOINT, _TRIM, _COSINE = 1, 3, *range(5, 11)
 _LANES = 64
 _FEW_LANES = 8
 _NETWORK = 1536
@@ -29,6 +31,8 @@ _ALONE = 64
 _LONG = 4096
 """Bags of more elements are divided among the threads by their channels."""
 _COLUMNS = 16
+_TABLE = 512
+"""Longest bags for which what each rank is worth is kept for the next of the same size."""
 _LAST = np.iinfo(np.int64).max
 _PLACE = (1 << 32) - 1
 
@@ -185,11 +189,12 @@ def write_levels(  # type: ignore[no-untyped-def]
 @kernel
 def order_bags(  # type: ignore[no-untyped-def]
     x, bits, real, pairs, perm, gather, weight, ptr, bag_order, how, levels, out, index, share,
-    limit, first, last, from_column, to_column,
+    slope, limit, first, last, from_column, to_column,
 ):  # fmt: skip
-    """Sorts bags of at most ``limit`` elements, and writes all of it or the elements of the levels."""
+    """Sorts bags of at most ``limit`` elements, and writes all of it, the elements of the levels, or sums."""
     x, bits, perm, gather = borrowed(x), borrowed(bits), borrowed(perm), borrowed(gather)
     weight, out, index, share = borrowed(weight), borrowed(out), borrowed(index), borrowed(share)
+    slope = borrowed(slope)
     down = how in (_DESCENDING, _LARGEST)
     sorts, weighted = how <= _DESCENDING, weight.size > 0
     nan = _LAST if pairs else np.int64(0x7FFFFFFF) << 32
@@ -203,6 +208,10 @@ def order_bags(  # type: ignore[no-untyped-def]
     key, place = np.empty(0, np.int64), np.empty(0, np.int64)
     reach = np.empty(0, np.float64)
     counts = np.empty((8, 256), np.int64)
+    # Of sums:
+    held, scratch = np.int64(-1), np.empty(ROWS * min(columns, _LANES), np.float64)
+    kinds, rows = 2 if slope.shape[0] > 0 else 1, _TABLE if how >= _TRIM and not weighted else 0
+    table = np.empty((kinds, rows, to_column), np.float64)
     g = first
     while g < last:
         bags, longest = 0, 0
@@ -245,6 +254,23 @@ def order_bags(  # type: ignore[no-untyped-def]
             for b in range(bags):
                 n, count, lane = block[b], present[b], b * width * across
                 begin = ptr[n]
+                if how >= _TRIM:
+                    uniform, whole = not weighted and count <= _TABLE, 0.0
+                    if uniform and count != held:
+                        held = count
+                        shares_of_ranks(how == _COSINE, levels[:to_column], count, table)
+                    if weighted:
+                        whole = masses(weight, perm, begin, ptr[n + 1], reach)
+                        for e in range(begin, ptr[n + 1] if share.shape[0] > 0 else begin):
+                            i = perm[e] if perm.size > 0 else e
+                            if weight[i] == 0:
+                                share[i, c0:c1] = 0
+                    sum_lanes(
+                        key, rank_of, pairs, how == _COSINE, levels[c0:c1], table, uniform, reach,
+                        whole, n, lane, step, across, count, begin, c0, perm,
+                        scratch[: ROWS * width].reshape((ROWS, width)), out, share, slope,
+                    )  # fmt: skip
+                    continue
                 # With weights every channel has ranks of its own.
                 at_once = 1 if weighted and not sorts else width
                 for c in range(c0, c1, at_once):
@@ -330,22 +356,25 @@ def forward(
     out: np.ndarray,
     index: np.ndarray,
     share: np.ndarray,
+    slope: np.ndarray | None = None,
 ) -> None:
     """Fills ``out`` ``[M, C]`` and, where they have rows, the ``index`` of its elements ``[M, C]`` or
-    ``[2 M, C]``, and ``share``."""
+    ``[2 M, C]``, and ``share``. Of sums, whose ``levels`` are a parameter of each channel: ``out``, the
+    ``share`` of each element ``[E, C]`` and the ``slope`` by the parameter ``[S, C]``."""
     real, channels = x.dtype.kind == "f", x.shape[1]
     bits = x.view(np.int32 if x.itemsize == 4 else np.int64)
     ptr, order = at.ptr, np.empty(0, np.int64)
     counts = np.diff(ptr)
-    if 2 * channels <= _LANES and counts.size and counts.min() != counts.max():
-        # Bags share a block, whose rows are those of its longest.
+    if (2 * channels <= _LANES or how in SUMS) and counts.size and counts.min() != counts.max():
+        # Bags share a block, whose rows are those of its longest; and a table of what ranks are worth.
         order = counting_sort(counts, int(counts.max()) + 1)[1]
         ptr = np.append(0, np.cumsum(counts[order]))
     # All elements have a place in the order, those of weight 0 too.
     weight = at.weight if levels.size else at.weight[:0]
     where = (at.perm, at.gather, weight, at.ptr, order)
+    slope = np.empty((0, channels), x.dtype) if slope is None else slope
     args = (x, bits, real, x.itemsize == 8, *where, HOW.index(how), levels, out, index, share)
-    run(order_bags, args, _chunks(ptr, channels))
+    run(order_bags, (*args, slope), _chunks(ptr, channels))
 
 
 def backward(

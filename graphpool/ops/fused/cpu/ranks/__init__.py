@@ -1,0 +1,1 @@
+"""Kernels of elements in the order of their values."""
