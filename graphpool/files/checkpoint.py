@@ -172,7 +172,7 @@ def save(
     Args:
         model: A network of :mod:`graphpool.models`, or of a class with :func:`graphpool.savable`.
         path: Where to; missing folders are made, and an interruption leaves what was there.
-        classes: Names of the classes, in the order of the outputs.
+        classes: Names of the classes, in the order of the outputs; ``None`` or none for a predicted number.
         preprocess: What reads files for it, such as :class:`graphpool.files.PointFiles`.
         about: Whatever else should be known, in plain values.
 
@@ -188,6 +188,7 @@ def save(
         >>> load(path).classes, type(load(path).model).__name__
         (['cat', 'dog'], 'GraphModel')
     """
+    classes = list(classes or ()) or None
     stored = {
         "kind": _KIND, "format": _FORMAT, "version": __version__, "model": to_plain(model, "The network"),
         "state": {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},

@@ -70,6 +70,10 @@ def test_labels_with_decimals_are_predicted_as_numbers(kind, tmp_path, capsys):
     with (run / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     model = graphpool.load(run / "model.pt")
+    # As documented, with the classes of a run that has none.
+    again = tmp_path / "again.pt"
+    graphpool.save(model.model, again, classes=[], preprocess=model.files)
+    assert graphpool.load(again).predict(rows[0]["file"])[0].value == float(rows[0]["predicted"])
     assert model.files.target == "regression" and rows
     for row in rows:
         assert float(row["predicted"]) == model.predict(row["file"])[0].value
