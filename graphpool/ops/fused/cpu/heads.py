@@ -12,7 +12,7 @@ from graphpool.ops.fused.cpu.core import (
     settle,
 )
 from graphpool.ops.fused.cpu.math import exp, largest
-from graphpool.ops.fused.cpu.softmax import keep, mean, unit
+from graphpool.ops.fused.cpu.softmax import keep, mean, size_of, unit
 
 
 @inlined
@@ -84,7 +84,7 @@ def heads_forward(  # type: ignore[no-untyped-def]
                     for c in range(width):
                         x = value[r, h, c]
                         anchor[h, c] = x if abs(x) < np.inf else zero
-        scale = score.dtype.type(unit(weight, perm, begin[n], end[n]))
+        scale = score.dtype.type(unit(size_of(weight, perm, begin[n], end[n])))
         for e in range(begin[n], end[n]):
             carry(z, 0, whole_z, e - begin[n])
             carry(flat, n, whole_out, e - begin[n])

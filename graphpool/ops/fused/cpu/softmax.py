@@ -31,13 +31,19 @@ from graphpool.ops.fused.cpu.math import LN2, exp, exp2, largest
 
 
 @inlined
-def unit(weight, perm, begin, end):  # type: ignore[no-untyped-def]
-    """The power of two by which the weights of a bag add up to less than 1: sums over it cannot overflow."""
+def size_of(weight, perm, begin, end):  # type: ignore[no-untyped-def]
+    """The number of elements of a bag, or the sum of their weights."""
     total = np.float64(end - begin)
     if weight.size > 0:
         total = 0.0
         for e in range(begin, end):
             total += weight[perm[e] if perm.size > 0 else e]
+    return total
+
+
+@inlined
+def unit(total):  # type: ignore[no-untyped-def]
+    """The power of two by which the weights of a bag add up to less than 1: sums over it cannot overflow."""
     return math.ldexp(1.0, -min(max(math.frexp(total)[1], -100), 100))
 
 
@@ -114,7 +120,7 @@ def softmax_forward(  # type: ignore[no-untyped-def]
                 top[c] = v if v > top[c] else top[c]
         for c in range(channels):
             anchor[c] = anchor[c] if abs(anchor[c]) < inf else zero
-        scale = score.dtype.type(unit(weight, perm, begin[n], end[n]))
+        scale = score.dtype.type(unit(size_of(weight, perm, begin[n], end[n])))
         for e in range(begin[n], end[n]):
             carry(z, 0, whole_z, e - begin[n])
             carry(out, n, whole_out, e - begin[n])
@@ -261,13 +267,14 @@ def reduce(kernel, elements, t, at, out, lacks, kept):  # type: ignore[no-untype
     Fills ``out`` ``[S, ...]``, the weighted sum, ``lacks``, what it lacks by rounding, and ``kept``
     ``[S, 2, H]``: the largest score (of scores that are ``t`` times the element, the element), and one over
     the sum of the exponentials relative to it; 0 and 0 where there is no share.
+    Returns the long bags, if there are any.
     """
     channels = math.prod(out.shape[1:])
     chunks, limit, long_bags = bag_chunks(at.ptr, channels)
     where = (*elements, at.perm, at.gather, at.weight)
     run(kernel, (*where, at.ptr[:-1], at.ptr[1:], limit, False, out, lacks, kept), chunks)
     if long_bags is None:
-        return
+        return None
     cut = pieces(at.ptr, long_bags, limit)
     count, work = len(cut.begin), int((cut.end - cut.begin).sum()) * channels
     part = np.empty((count, *kept.shape[1:]), kept.dtype)
@@ -278,6 +285,7 @@ def reduce(kernel, elements, t, at, out, lacks, kept):  # type: ignore[no-untype
         v.reshape(len(v), channels) for v in (sums[0], sums[1], out, lacks)
     )
     join(part, t, part_out, part_lacks, cut, long_bags, out, lacks, kept)
+    return long_bags
 
 
 def join(part, t, part_out, part_lacks, cut, bags, out, lacks, kept):  # type: ignore[no-untyped-def]

@@ -22,7 +22,7 @@ from graphpool.ops.fused.cpu.core import (
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import LN2, exp2, largest, log
-from graphpool.ops.fused.cpu.softmax import reduce, share_backward, unit
+from graphpool.ops.fused.cpu.softmax import reduce, share_backward, size_of, unit
 from graphpool.ops.fused.cpu.vector import (
     BYTES,
     load,
@@ -36,14 +36,44 @@ from graphpool.ops.fused.cpu.vector import (
 from graphpool.ops.fused.memory import fresh
 
 
+@inlined
+def log_sums(tau, less, top, inverse, y, rest):  # type: ignore[no-untyped-def]
+    """``tau (log sum exp(x / tau) - less)`` of a bag and its derivative by ``tau``, in float64, from the
+    weighted mean ``y`` and what that lacks, and from what is kept."""
+    tau, top = widen(tau), widen(top)
+    none = widen(inverse) == 0.0
+    log_ = less + log(pick(none, 1.0, widen(inverse)))
+    lse = pick(none, tau * -np.inf, top - tau * log_)
+    # Nothing moves an infinite result.
+    slope = -1.0 * log_ - (y - top + rest) / tau
+    return lse, pick(magnitude(lse) == np.inf, 0.0, slope)
+
+
 @kernel
 def softpool_forward(  # type: ignore[no-untyped-def]
-    x, t, perm, gather, weight, begin, end, limit, piece, out, lacks, kept, slot, first, last
+    x,
+    t,
+    tau,
+    mean_of,
+    perm,
+    gather,
+    weight,
+    begin,
+    end,
+    limit,
+    piece,
+    out,
+    lacks,
+    kept,
+    slot,
+    first,
+    last,
 ):
     """Fills ``out`` and ``lacks`` ``[S, C]``, the weighted mean and what it lacks by rounding, and ``kept``
-    ``[S, 2, C]``."""
+    ``[S, 2, C]``. Given ``tau``, and not of a ``piece``, :func:`log_sums` takes their place."""
     channels, lanes = x.shape[1], BYTES // x.itemsize
     one, zero, half = x.dtype.type(1), x.dtype.type(0), x.dtype.type(0.5)
+    logs, taus = tau.size > 0 and not piece, tau.reshape(tau.size // channels, channels)
     rates, rows = t.reshape(1, channels), kept.reshape(2 * kept.shape[0], channels)
     # The largest finite number below 0: a bag of nothing but -inf keeps exp(-inf - top) = 0.
     least = -largest(zero)
@@ -53,7 +83,9 @@ def softpool_forward(  # type: ignore[no-untyped-def]
     for n in range(first, last):
         if end[n] - begin[n] > limit:
             continue
-        scale = x.dtype.type(unit(weight, perm, begin[n], end[n]))
+        total = size_of(weight, perm, begin[n], end[n])
+        scale = x.dtype.type(unit(total))
+        less = np.log(total) if logs and mean_of and total > 0 else 0.0
         for c in range(0, channels, lanes):
             count = channels - c
             rate = load(rates, 0, c, count, one)
@@ -96,11 +128,15 @@ def softpool_forward(  # type: ignore[no-untyped-def]
             y = top + off + off
             rest = widen(top) - widen(y) + 2.0 * widen(off)
             rest = pick(magnitude(rest) < np.inf, rest, 0.0)
-            store(out, n, c, count, pick(lost, zero, y))
-            store(lacks, n, c, count, rounded(lacks, pick(lost, 0.0, rest)))
-            store(rows, 2 * n, c, count, pick(lost, zero, pick(z == z, top, zero)))
-            found = z / scale if piece else scale / pick(lost, one, z)
-            store(rows, 2 * n + 1, c, count, pick(lost, zero, found))
+            top = pick(lost, zero, pick(z == z, top, zero))
+            found = pick(lost, zero, z / scale if piece else scale / pick(lost, one, z))
+            y, rest = pick(lost, 0.0, widen(y)), pick(lost, 0.0, rest)
+            if logs and total > 0:
+                y, rest = log_sums(load(taus, 0, c, count, one), less, top, found, y, rest)
+            store(out, n, c, count, rounded(out, y))
+            store(lacks, n, c, count, rounded(lacks, rest))
+            store(rows, 2 * n, c, count, top)
+            store(rows, 2 * n + 1, c, count, found)
 
 
 @inlined
@@ -189,7 +225,7 @@ def forward(
     x: np.ndarray, t: np.ndarray, at: Arrays, out: np.ndarray, lacks: np.ndarray, kept: np.ndarray
 ) -> None:
     """Fills what :func:`softpool_forward` fills, of all bags."""
-    reduce(softpool_forward, (x, t), t, at, out, lacks, kept)
+    reduce(softpool_forward, (x, t, t[:0], False), t, at, out, lacks, kept)
 
 
 def backward(
@@ -216,33 +252,6 @@ def backward(
 
 
 @kernel
-def logsumexp_bags(  # type: ignore[no-untyped-def]
-    tau, size, present, mean_of, lse, slope, kept, slot, first, last
-):
-    """``tau log sum exp(x / tau)`` of each bag, and its derivative by ``tau``, in the place of the weighted
-    mean and what that lacks; ``mean_of`` takes the mean of the exponentials instead of their sum."""
-    rest = np.empty(tau.shape[0], np.float64)
-    off = np.empty(tau.shape[0], np.float64)
-    for n in range(first, last):
-        less = np.log(size[n]) if mean_of and present[n] else 0.0
-        for c in range(tau.shape[0]):
-            off[c] = np.float64(lse[n, c]) - kept[n, 0, c] + slope[n, c]
-        for c in range(tau.shape[0]):
-            lse[n, c] = 0.0
-            slope[n, c] = 0.0
-        if not present[n]:
-            continue
-        for c in range(tau.shape[0]):
-            rest[c] = less + log(np.float64(kept[n, 1, c]))
-        for c in range(tau.shape[0]):
-            y = kept[n, 0, c] - tau[c] * rest[c]
-            lse[n, c] = tau[c] * -np.inf if kept[n, 1, c] == 0 else y
-        for c in range(tau.shape[0]):
-            # Nothing moves an infinite result.
-            slope[n, c] = 0.0 if abs(lse[n, c]) == np.inf else -rest[c] - off[c] / tau[c]
-
-
-@kernel
 def products(left, right, sums, slot, first, last):  # type: ignore[no-untyped-def]
     """Adds up ``left * right`` over the rows of a chunk."""
     total = np.zeros(left.shape[1], left.dtype)
@@ -264,10 +273,20 @@ def logsumexp_forward(
     kept: np.ndarray,
 ) -> None:
     """Fills ``lse``, its derivative ``slope`` by ``tau``, and ``kept`` as :func:`forward`."""
-    forward(x, 1 / tau, at, lse, slope, kept)
-    bags = at.ptr[:-1], at.ptr[1:]
-    of_bags = (at.sizes(*bags), at.present(*bags), over == "mean")
-    run(logsumexp_bags, (tau, *of_bags, lse, slope, kept), row_chunks(len(lse), lse.size))
+    bags = reduce(
+        softpool_forward, (x, 1 / tau, tau, over == "mean"), 1 / tau, at, lse, slope, kept
+    )
+    if bags is None:
+        return
+    size = at.sizes(at.ptr[bags], at.ptr[bags + 1])[:, None].astype(np.float64)
+    top, inverse = kept[bags].astype(np.float64).swapaxes(0, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        less = np.log(size) if over == "mean" else 0.0
+        rest = less + np.log(np.where(inverse == 0, 1, inverse))
+        found = np.where(inverse == 0, -tau * np.inf, top - tau * rest)
+        off = lse[bags].astype(np.float64) - top + slope[bags]
+        moved = np.where(np.isinf(found), 0, -rest - off / tau)
+    lse[bags], slope[bags] = (np.where(size > 0, v, 0) for v in (found, moved))
 
 
 def logsumexp_backward(
