@@ -132,7 +132,10 @@ def _read_bag(path: Path) -> Columns:
     readers = {".npy": load_array, ".npz": load_arrays, ".pt": load_tensors}
     stored: Any = readers[suffix](path)  # type: ignore[operator]
     held = list(stored.values()) if isinstance(stored, dict) else [stored]
-    table = np.asarray(held[0]) if len(held) == 1 else np.zeros(0)
+    if len(held) != 1:
+        names = ", ".join(map(str, stored)) or "none"
+        raise ValueError(f"A bag must be one array of numbers [n, C]; the file has {names}.")
+    table = np.asarray(held[0])
     table = table[:, None] if table.ndim == 1 and table.size else table
     if table.ndim != 2 or table.dtype.kind not in "fiub":
         raise ValueError(

@@ -145,7 +145,9 @@ def _of_table(root: Path, files: Files, table: Path) -> list[Located]:
             raise FileNotFoundError(f"{table}: there is no file {path}.")
         found.append(Located(path, row.get("label") or None, split and _SPLITS[split.lower()]))
     if len({entry.file for entry in found}) < len(found):
-        raise ValueError(f"{table} lists a file twice.")
+        named = [entry.file for entry in found]
+        twice = next(file for file in named if named.count(file) > 1)
+        raise ValueError(f"{table} lists a file twice: {twice.name}.")
     return found
 
 

@@ -93,6 +93,7 @@ class MeshFiles(Files):
     def parse(self, path: Path) -> list[Item]:
         held = mesh.read_mesh_file(path, need_faces=True)
         cleaned, labels, words = mesh.clean(held.vertices, held.faces), None, None
+        every: FoundLabels | None = None
         lost = len(held.faces) - len(cleaned.faces)
         if lost > _DROPPED * len(held.faces):
             warnings.warn(
@@ -107,6 +108,7 @@ class MeshFiles(Files):
                 none = [int(word) for word in self.ignore if word.lstrip("-").isdecimal()]
             values = np.where(np.isin(values, none) | (values < 0), -1, values)
             labelled = of_meshes.label_triangles(values, held, where, found.per or self.per)
+            every = FoundLabels(labelled.of_faces, words)
             labels = of_meshes.labels_after_cleaning(labelled, held, cleaned).of_faces
         seen, back = cleaned[:2], cleaned.new_face
         if len(cleaned.faces) > self.num_faces:
@@ -114,7 +116,9 @@ class MeshFiles(Files):
             seen, labels, back = few[:2], few.labels, few.new_face[back]
         found = None if labels is None else FoundLabels(labels, words)
         own = held.vertices, held.faces
-        return [Item(str(path), self._graph(*seen), _said(held), found, back, shape=own)]
+        return [
+            Item(str(path), self._graph(*seen), _said(held), found, back, shape=own, whole=every)
+        ]
 
     def _graph(self, vertices: Any, faces: Any) -> Data:
         more = self.features or ()

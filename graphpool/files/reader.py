@@ -29,7 +29,8 @@ class Item(NamedTuple):
         name: Its file, with ``#3`` behind it in a file of several.
         raw: Its positions, edges or faces.
         columns, edges: What the file says of every element and edge: numbers ``[N]``, ``[N, C]``, or words.
-        found: Its labels as the file has them, one, or one for each element.
+        found: Its labels, one, or one for each element of ``raw``.
+        whole: Those of all elements of the file, where ``raw`` has others.
         back: For each element of the file the one of ``raw`` that stands for it; ``None``: itself.
         shape: The vertices and faces of the file, or its points and ``None``, for pictures.
     """
@@ -41,6 +42,7 @@ class Item(NamedTuple):
     back: np.ndarray | None = None
     edges: Columns = {}
     shape: tuple[np.ndarray, np.ndarray | None] | None = None
+    whole: FoundLabels | None = None
 
 
 @savable
@@ -342,7 +344,15 @@ def classes_among(items: Sequence[Item], ignore: Sequence[str] = ()) -> list[str
 
     Give it the items of all splits: a class that one of them lacks must not shift the others.
     """
-    found = {n for i in items if i.found for n in label_names(i.found, ignore)[0] if n}
+    held = [i.whole or i.found for i in items if i.found]
+    found = {n for labels in held for n in label_names(labels, ignore)[0] if n}
+    numbers: dict[float, str] = {}
+    for name in sorted(filter(is_number, found)):
+        if (other := numbers.setdefault(float(name), name)) != name:
+            raise ValueError(
+                f"Labels {other!r} and {name!r} are the same number, and would be two classes: write "
+                f"one of them."
+            )
     return sorted(found, key=int) if all(n.isdecimal() for n in found) else sorted(found)
 
 
@@ -354,7 +364,7 @@ def targets(item: Item, classes: Sequence[str], ignore: Sequence[str] = ()) -> T
     """
     if item.found is None:
         raise ValueError(
-            f"{item.name} has no label: no folder is its class, no table says it, and "
+            f"{item.name} has no label: no folder is its class, no row of a table says it, and "
             f"{_could_label(item)}."
         )
     names, which = label_names(item.found, ignore)

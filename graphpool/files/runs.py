@@ -118,6 +118,8 @@ def doubts(parts: dict[str, list[Item]], classes: Sequence[str], files: Files) -
         twice[_SHOWN:] = [
             f"so are {len(twice) - _SHOWN} more: numbers of other splits are too good"
         ]
+    if files.labels and "255" in classes:
+        found.append("255 is a class here; where it means no label, --ignore 255 says so")
     known = sum(parts.values(), [])
     if not files.labels and len(classes) > len(known) / 2 and all(map(_is_number, classes)):
         found.append(
@@ -266,8 +268,14 @@ def judge(predictor: Predictor, items: Sequence[Item]) -> Report | NumberReport:
     if not classes:
         said = torch.cat([predictor.scores(item) for item in items])
         return NumberReport(said, torch.cat(_numbers(files, items)), [item.name for item in items])
-    guesses = [predictor.scores(item).argmax(-1).reshape(-1) for item in items]
-    labels = [targets(item, classes, files.ignore) for item in items]
+    guesses, labels = [], []
+    for item in items:
+        guess = predictor.scores(item).argmax(-1).reshape(-1)
+        if item.whole is not None and item.back is not None:
+            # Counted are the elements of the file, as a prediction has them.
+            guess, item = guess[torch.from_numpy(item.back)], item._replace(found=item.whole)
+        guesses.append(guess)
+        labels.append(targets(item, classes, files.ignore))
     return Report(torch.cat(guesses), torch.cat(labels), classes, files.labels is None)
 
 

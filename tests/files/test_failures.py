@@ -181,6 +181,28 @@ def test_decimal_commas_are_no_words(tmp_path):
     assert BagFiles().read(path)[0].columns["b"].tolist() == ["1,5 m"]
 
 
+def test_labels_that_are_one_number_are_refused(made):
+    data = made("bags")
+    table = data / "labels.csv"
+    table.write_text(
+        table.read_text().replace("low", "0").replace("high", "1").replace(",0\n", ",0.0\n", 1)
+    )
+    files, settings = BagFiles(target="class"), Settings(epochs=1)
+    with pytest.raises(ValueError, match=r"'0' and '0\.0' are the same number"):
+        runs.train_files(runs.read_splits(data, files, settings), files, settings)
+
+
+def test_names_above_columns_are_not_overruled(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("label z y x\n1 2 3 4\n0 5 6 7\n")
+    with pytest.raises(ValueError, match=r"a\.csv names its columns label z y x, .*'x' in another"):
+        PointFiles(labels="label", columns="klasse x y z").read(path)
+    # Other names are what `columns` is for.
+    path.write_text("e n h what\n1 2 3 4\n0 5 6 7\n")
+    (item,) = PointFiles(labels="klasse", columns="x y z klasse").read(path)
+    assert item.found.values.tolist() == [4, 7]
+
+
 def test_a_table_without_names_beside_one_with_a_column_x_is_named(tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n1,2\n3,4\n")
     (tmp_path / "b.csv").write_text("1,2\n3,4\n")

@@ -53,6 +53,19 @@ def _split(columns: str | Sequence[str]) -> list[str]:
     return [word.strip().lower() for word in words]
 
 
+def check_agree(columns: Columns, said: Sequence[str], path: Path) -> None:
+    """Refuses columns that are called otherwise than the file itself calls them, by the same names."""
+    if isinstance(columns, int) or columns is None:
+        return
+    asked, there = _split(columns), _split(said)
+    for i, name in enumerate(asked):
+        if name in there and (i >= len(there) or there[i] != name):
+            raise ValueError(
+                f"{path} names its columns {' '.join(said)}, and `columns` says {' '.join(asked)}, with "
+                f"{name!r} in another place. Give `columns` as the file has them, or none."
+            )
+
+
 def _names(columns: Columns, width: int, path: Path) -> list[str]:
     if columns is not None and width_of(columns) != width:
         raise ValueError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphpool.io.points.fields import Array, Columns, table_fields
+from graphpool.io.points.fields import Array, Columns, check_agree, table_fields
 from graphpool.io.untrusted import is_number, numbered_lines, parse_table, read_text
 
 _COMMENTS = ("#", "//")
@@ -39,6 +39,8 @@ def read_text_points(path: Path, columns: Columns) -> tuple[Array, dict[str, np.
     else:
         used = used[1:]
     table = parse_table(_without_counts(used, path), path, "one point per line", delimiter)
+    if columns is not None and names:
+        check_agree(columns, names, path)
     if columns is None:
         said = _names_in_comments(lines, delimiter, table.shape[1])
         columns = names or said or _BY_SUFFIX.get(path.suffix.lower())
