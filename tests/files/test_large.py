@@ -12,7 +12,7 @@ import torch
 
 import graphpool
 from graphpool.datasets import write_cloud
-from graphpool.files import MeshFiles, PointFiles
+from graphpool.files import MeshFiles, PointFiles, Predictor, judge
 from graphpool.mesh import icosphere, write_mesh
 from graphpool.models import MeshSegmenter, PointNet2Segmenter
 
@@ -78,6 +78,15 @@ def test_labels_of_a_decimated_mesh_are_those_of_the_nearest_faces(tmp_path):
     clear = np.abs(height) > 0.1
     assert clear.sum() > 200 and len(item.found.values) == len(height) <= 300
     assert np.array_equal(item.found.values[clear] == 1, height[clear] > 0)
+    # Reports count the faces of the file.
+    assert np.array_equal(item.whole.values == 1, top) and len(item.back) == len(faces)
+    model, files = mesh_model(300)
+    (item,) = files.read(tmp_path / "fine.obj")
+    predictor = Predictor(model, files, ["0", "1", "2"], {})
+    report = judge(predictor, [item])
+    assert int(report.counts.sum()) == len(faces)
+    said = predictor.of_item(item).label
+    assert int(report.counts.trace()) == int((said == torch.from_numpy(top).long()).sum())
 
 
 #: Runs the command, then says how much memory the process had at most, in kB. ``ru_maxrss`` would count
