@@ -79,7 +79,8 @@ def test_no_op_hands_out_memory_that_it_has_not_written(name, elements, bags, we
     both(OPS[name], x, segments, **options)  # compiled before NumPy is tampered with
     with poisoned_memory():
         found = both(OPS[name], x, segments, **options)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    # Of few elements the higher moments lose digits in both forms.
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
     if gather != "none":
         assert not found[1][[0, -1]].any(), "rows that nobody reads"
 

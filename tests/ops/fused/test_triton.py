@@ -138,8 +138,8 @@ def test_every_fused_op_is_registered_for_cuda():
     for op in dispatch.OPERATORS.values():
         for name in list(op.operators)[:2]:
             assert torch._C._dispatch_has_kernel_for_dispatch_key(f"graphpool::{name}", "CUDA")
-            names = ("toy", "segment_pick", "segment_sort", "segment_mixed", "segment_ranked")
-            composed = name.startswith(names)
+            kinds = ("pick", "sort", "mixed", "ranked", "standardized")
+            composed = name.startswith(("toy", *(f"segment_{kind}" for kind in kinds)))
             assert composed != callable(getattr(cuda_ops, name, None))
 
 
