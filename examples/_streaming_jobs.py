@@ -19,7 +19,7 @@ from graphpool import aggr
 
 CHANNELS, ROWS = 16, 1 << 15
 #: Rows of a piece where nothing but the pool is at work: to add one costs about a millisecond besides.
-LARGE = 1 << 16
+LARGE = 1 << 18
 POOLS = ["mean", "std", "logsumexp", "gnp"]
 
 

@@ -93,9 +93,11 @@ class PNA(Aggregation):
     def _scaled(self, y: Tensor, sizes: Tensor) -> Tensor:
         # The size of an empty bag is 1, and its statistics are 0.
         log = sizes.log1p() / self.delta.to(y.dtype)
-        # The wide result is written once: products by themselves would be written, read and written again.
-        scales = torch.cat([log ** SCALERS[name] for name in self.scalers], dim=-1)
-        return (y.unsqueeze(-2) * scales.unsqueeze(-1)).flatten(-2)
+        scales = [log ** SCALERS[name] for name in self.scalers]
+        if torch.is_grad_enabled():
+            return torch.cat([y * scale for scale in scales], dim=-1)
+        # The same bits, written once; backward this would make an array of the size of the result.
+        return (y.unsqueeze(-2) * torch.cat(scales, dim=-1).unsqueeze(-1)).flatten(-2)
 
     def merging(self) -> Mergeable:
         def combine(parts: Tensors, sums: Tensors) -> Tensor:
