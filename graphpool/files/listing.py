@@ -101,13 +101,16 @@ def without_companions(paths: list[Path], files: Files) -> list[Path]:
         and any(path.with_name(path.name.removesuffix(end) + s) in known for s in files.suffixes)
     ]
     if with_them:
-        some = ", ".join(path.name for path in with_them[:3]) + ", ..." * (len(with_them) > 3)
         warnings.warn(
-            f"{some} {'belong' if len(with_them) > 1 else 'belongs'} to the file that its name begins with, "
-            f"and is read with it.",
+            f"{_few(with_them)} {'belong' if len(with_them) > 1 else 'belongs'} to the file that its name "
+            f"begins with, and is read with it.",
             stacklevel=2,
         )
     return [path for path in paths if path not in with_them]
+
+
+def _few(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths[:3]) + ", ..." * (len(paths) > 3)
 
 
 def _say_what_is_left_out(root: Path, files: Files, table: Path, listed: list[Located]) -> None:
@@ -117,10 +120,8 @@ def _say_what_is_left_out(root: Path, files: Files, table: Path, listed: list[Lo
         warnings.simplefilter("ignore")
         others = [e.file for e in _walk(root, files, None, None) if e.file.resolve() not in named]
     if others:
-        some = ", ".join(path.name for path in others[:3])
         warnings.warn(
-            f"{len(others)} files of {files.kind} are not in {table} and left out: {some}"
-            f"{', ...' * (len(others) > 3)}.",
+            f"{len(others)} files of {files.kind} are not in {table} and left out: {_few(others)}.",
             stacklevel=3,
         )
 

@@ -218,8 +218,15 @@ class PointFiles(Files):
     def num_views(self, data: Data) -> int:
         if self.labels is None:
             return 1
-        sizes = [len(window) for window in self._windows(data.pos)]
-        return sum(-(-size // min(size, self.num_points)) for size in sizes)
+        sizes = torch.tensor([[len(data.pos)]])
+        if self.block is not None:
+            number, *grid = _cells(data.pos, self.block)
+            sizes = number.bincount(minlength=grid[0] * grid[1]).view(grid)
+            for dim, count in enumerate(grid):
+                if count > 1:
+                    sizes = sizes.narrow(dim, 0, count - 1) + sizes.narrow(dim, 1, count - 1)
+        sizes = sizes[sizes > 0]
+        return int(sizes.add(self.num_points - 1).div(self.num_points, rounding_mode="floor").sum())
 
     def views(self, data: Data) -> Iterator[tuple[Data, Tensor | None]]:
         generator = torch.Generator().manual_seed(0)
@@ -250,14 +257,7 @@ class PointFiles(Files):
         if self.block is None:
             yield torch.arange(len(pos))
             return
-        cell = ((pos[:, :2] - pos[:, :2].amin(0)).double() / (self.block / 2)).long()
-        wide, deep = (int(n) + 1 for n in cell.amax(0))
-        if wide * deep > max(len(pos), 10_000):
-            raise ValueError(
-                f"`block` = {self.block:g} cuts the scene into {wide} times {deep} cells, more than it has "
-                f"points: are its units those of the training set?"
-            )
-        number = cell[:, 0] * deep + cell[:, 1]
+        number, wide, deep = _cells(pos, self.block)
         cells = number.argsort(stable=True).split(number.bincount(minlength=wide * deep).tolist())
         for i in range(max(wide - 1, 1)):
             for j in range(max(deep - 1, 1)):
@@ -277,6 +277,18 @@ class PointFiles(Files):
     ) -> None:
         named = {"values": colors, "classes": classes} if self.labels else {}
         plot.cloud_gallery([i.raw.pos for i in items], titles, path, up=up, **named)
+
+
+def _cells(pos: Tensor, block: float) -> tuple[Tensor, int, int]:
+    """The cell of each point, half a window wide, and how many there are along x and y."""
+    cell = ((pos[:, :2] - pos[:, :2].amin(0)).double() / (block / 2)).long()
+    wide, deep = (int(n) + 1 for n in cell.amax(0))
+    if wide * deep > max(len(pos), 10_000):
+        raise ValueError(
+            f"`block` = {block:g} cuts the scene into {wide} times {deep} cells, more than it has "
+            f"points: are its units those of the training set?"
+        )
+    return cell[:, 0] * deep + cell[:, 1], wide, deep
 
 
 def _radius(item: Item) -> float:

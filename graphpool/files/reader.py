@@ -44,6 +44,11 @@ class Item(NamedTuple):
     shape: tuple[np.ndarray, np.ndarray | None] | None = None
     whole: FoundLabels | None = None
 
+    @property
+    def labels(self) -> FoundLabels | None:
+        """The labels of the file: of its elements, whatever stands for them."""
+        return self.whole or self.found
+
 
 @savable
 @dataclass(frozen=True)
@@ -344,8 +349,7 @@ def classes_among(items: Sequence[Item], ignore: Sequence[str] = ()) -> list[str
 
     Give it the items of all splits: a class that one of them lacks must not shift the others.
     """
-    held = [i.whole or i.found for i in items if i.found]
-    found = {n for labels in held for n in label_names(labels, ignore)[0] if n}
+    found = {n for i in items if i.labels for n in label_names(i.labels, ignore)[0] if n}
     numbers: dict[float, str] = {}
     for name in sorted(filter(is_number, found)):
         if (other := numbers.setdefault(float(name), name)) != name:

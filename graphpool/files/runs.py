@@ -268,14 +268,9 @@ def judge(predictor: Predictor, items: Sequence[Item]) -> Report | NumberReport:
     if not classes:
         said = torch.cat([predictor.scores(item) for item in items])
         return NumberReport(said, torch.cat(_numbers(files, items)), [item.name for item in items])
-    guesses, labels = [], []
-    for item in items:
-        guess = predictor.scores(item).argmax(-1).reshape(-1)
-        if item.whole is not None and item.back is not None:
-            # Counted are the elements of the file, as a prediction has them.
-            guess, item = guess[torch.from_numpy(item.back)], item._replace(found=item.whole)
-        guesses.append(guess)
-        labels.append(targets(item, classes, files.ignore))
+    # Counted are the elements of the file, as a prediction has them.
+    guesses = [predictor.of_item(item).label.reshape(-1) for item in items]
+    labels = [targets(item._replace(found=item.labels), classes, files.ignore) for item in items]
     return Report(torch.cat(guesses), torch.cat(labels), classes, files.labels is None)
 
 

@@ -12,7 +12,7 @@ from graphpool.ops.fused.cpu.ranks import order as cpu_order
 from graphpool.ops.fused.cpu.ranks import sums as cpu_sums
 from graphpool.ops.fused.fused_op import FusedOp
 from graphpool.ops.fused.layout import Layout
-from graphpool.ops.inputs import Gather, channel_parameter
+from graphpool.ops.inputs import Gather
 from graphpool.segments import Segments
 
 
@@ -60,23 +60,22 @@ _ranked = FusedOp(
 def segment_trimmed_mean(
     x: Tensor,
     segments: Segments,
-    trim: float | Tensor,
+    trim: Tensor,
     weight: Tensor | None = None,
     gather: Gather | None = None,
 ) -> Tensor:
-    return _of("trim", x, segments, channel_parameter(trim, x, "trim"), weight, gather)
+    return _of("trim", x, segments, trim, weight, gather)
 
 
 @_ranked.serves("segment_cosine")
 def segment_cosine(
     x: Tensor,
     segments: Segments,
-    frequency: float | Tensor,
+    frequency: Tensor,
     weight: Tensor | None = None,
     gather: Gather | None = None,
 ) -> Tensor:
-    parameter = channel_parameter(frequency, x, "frequency")
-    return _of("cosine", x, segments, parameter, weight, gather)
+    return _of("cosine", x, segments, frequency, weight, gather)
 
 
 def _of(

@@ -38,6 +38,12 @@ class Arrays:
             return (end - begin).astype(np.float64)
         return self._sums(self.weight, begin, end)
 
+    def divisors(self) -> np.ndarray:
+        """What sums over the elements of each bag are divided by: its size, 1 of an empty one."""
+        size = self.sizes(self.ptr[:-1], self.ptr[1:])
+        size[size == 0] = 1
+        return size
+
     def present(self, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Whether each run holds an element whose weight is not 0."""
         if not self.weight.size:

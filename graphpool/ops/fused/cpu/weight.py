@@ -83,11 +83,6 @@ def _fill(x, kind, rate, side, at, rows, const, out):  # type: ignore[no-untyped
     run(of_elements, args, at.row_chunks(len(out), rate.size))
 
 
-def _sizes(at: Arrays) -> np.ndarray:
-    size = at.sizes(at.ptr[:-1], at.ptr[1:])
-    return np.where(size == 0, 1, size)[:, None]
-
-
 def of_moments(
     grad: dict[str, np.ndarray],
     x: np.ndarray,
@@ -97,7 +92,7 @@ def of_moments(
     out: np.ndarray,
 ) -> None:
     """From the gradients and the values ``[S, C]`` of the sum, mean, var and std that there are."""
-    none, size = np.zeros((len(at.ptr) - 1, x.shape[1])), _sizes(at)
+    none, size = np.zeros((len(at.ptr) - 1, x.shape[1])), at.divisors()[:, None]
     of_sum, of_mean, of_var = (grad.get(name, none) for name in ("sum", "mean", "var"))
     std = value.get("std", none)
     if "std" in grad:
@@ -135,7 +130,7 @@ def of_logsumexp(
 ) -> None:
     grad = grad * tau
     none = np.zeros_like(grad)
-    const = (-grad / _sizes(at)).sum(1) if over == "mean" else none[:, :1].sum(1)
+    const = (-grad / at.divisors()[:, None]).sum(1) if over == "mean" else none[:, :1].sum(1)
     rate = 1 / (tau[None] * x.dtype.type(LN2))
     rows = [kept[:, 0], kept[:, 1], none, none, none, grad]
     _fill(x, SHARES, rate, rate[:, 0], at, rows, const, grad_weight)
@@ -153,7 +148,7 @@ def of_power(
     at: Arrays,
     grad_weight: np.ndarray,
 ) -> None:
-    n = _sizes(at)[..., None]
+    n = at.divisors()[:, None][..., None]
     # Nothing moves an infinite result.
     moved = np.where(np.isinf(out), 0, grad * out)
     const = -(q * moved / n).sum((1, 2))

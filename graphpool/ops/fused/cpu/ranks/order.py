@@ -15,7 +15,7 @@ from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.moments import row
 from graphpool.ops.fused.cpu.ranks.sort import counting_sort, digits, network
-from graphpool.ops.fused.cpu.ranks.sums import ROWS, masses, shares_of_ranks, sum_lanes
+from graphpool.ops.fused.cpu.ranks.sums import LAST, PLACE, ROWS, masses, shares_of_ranks, sum_lanes
 from graphpool.ops.fused.cpu.vector import borrowed
 
 _ORDERS = ("ascending", "descending", "smallest", "largest")
@@ -33,8 +33,6 @@ _LONG = 4096
 _COLUMNS = 16
 _TABLE = 512
 """Longest bags for which what each rank is worth is kept for the next of the same size."""
-_LAST = np.iinfo(np.int64).max
-_PLACE = (1 << 32) - 1
 
 
 @inlined
@@ -58,11 +56,11 @@ def lay_out(  # type: ignore[no-untyped-def]
     ``ahead`` are asked for in time.
     """
     single = bits.itemsize == 4
-    magnitude = np.int64(0x7FFFFFFF) if single else np.int64(_LAST)
+    magnitude = np.int64(0x7FFFFFFF) if single else np.int64(LAST)
     infinity = np.int64(0x7F800000) if single else np.int64(0x7FF0000000000000)
-    infinity = infinity if real else np.int64(_LAST)
+    infinity = infinity if real else np.int64(LAST)
     turn = np.int64(-1 if down else 0)
-    least = np.int64(0 if real else -_LAST - 1)
+    least = np.int64(0 if real else -LAST - 1)
     scattered, pairs = perm.size > 0 or gather.size > 0, place.size > 0
     shift, width, count = 0 if pairs else 32, c1 - c0, 0
     seen = bits[:, c0:c1]
@@ -85,9 +83,9 @@ def lay_out(  # type: ignore[no-untyped-def]
         count += 1
     for r in range(count, longest):
         for c in range(width):
-            key[r * step + (lane + c) * across] = _LAST
+            key[r * step + (lane + c) * across] = LAST
             if pairs:
-                place[r * step + (lane + c) * across] = _LAST
+                place[r * step + (lane + c) * across] = LAST
     return count
 
 
@@ -127,7 +125,7 @@ def ranks(levels, how, count, total, reach, low, high, share, like):  # type: ig
 def values_at(x, rank_of, rank, across, begin, c0, perm, gather, at, values):  # type: ignore[no-untyped-def]
     """Which elements lie at a rank, by channel, and what they are."""
     for c in range(values.shape[0]):
-        at[c] = begin + (rank_of[rank + c * across] & _PLACE)
+        at[c] = begin + (rank_of[rank + c * across] & PLACE)
     for c in range(values.shape[0]):
         values[c] = x[row(perm, gather, at[c]), c0 + c]
     if perm.size > 0:
@@ -197,7 +195,7 @@ def order_bags(  # type: ignore[no-untyped-def]
     slope = borrowed(slope)
     down = how in (_DESCENDING, _LARGEST)
     sorts, weighted = how <= _DESCENDING, weight.size > 0
-    nan = _LAST if pairs else np.int64(0x7FFFFFFF) << 32
+    nan = LAST if pairs else np.int64(0x7FFFFFFF) << 32
     columns, number = to_column - from_column, levels.shape[0]
     places, values = np.empty((2, columns), np.int64), np.empty((2, columns), x.dtype)
     together = max(1, _LANES // columns)
@@ -283,7 +281,7 @@ def order_bags(  # type: ignore[no-untyped-def]
                         if weighted:
                             total = 0.0
                             for r in range(count):
-                                e = begin + (rank_of[r * step + lane] & _PLACE)
+                                e = begin + (rank_of[r * step + lane] & PLACE)
                                 total += weight[perm[e] if perm.size > 0 else e]
                                 reach[r] = total
                         number, m = levels.shape[0], n * levels.shape[0]
@@ -340,7 +338,7 @@ def _chunks(ptr: np.ndarray, channels: int) -> list[tuple[int, int, int, int, in
     """``(limit, first, last, c0, c1)``: runs of bags of all channels, and long bags by groups of channels."""
     chunks = [(_LONG, a, b, 0, channels) for _, a, b in bag_chunks(ptr, channels)[0]]
     for n in np.flatnonzero(np.diff(ptr) > _LONG).tolist():
-        chunks += [(_LAST, n, n + 1, *c) for c in _columns(channels, _COLUMNS)]
+        chunks += [(LAST, n, n + 1, *c) for c in _columns(channels, _COLUMNS)]
     return chunks if channels else []
 
 

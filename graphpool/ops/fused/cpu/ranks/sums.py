@@ -14,8 +14,8 @@ from graphpool.ops.fused.cpu.core import inlined, kernel, run
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.vector import from_bits, short
 
-_LAST = np.iinfo(np.int64).max
-_PLACE = (1 << 32) - 1
+LAST = np.iinfo(np.int64).max
+PLACE = (1 << 32) - 1
 ROWS = 10
 """Rows of one number for each channel that :func:`sum_lanes` works with."""
 
@@ -104,7 +104,7 @@ def values_of(keys, pairs, value):  # type: ignore[no-untyped-def]
 @inlined
 def add_mass(places, mass, end):  # type: ignore[no-untyped-def]
     for c in range(end.shape[0]):
-        end[c] += mass[places[c] & _PLACE]
+        end[c] += mass[places[c] & PLACE]
 
 
 @inlined
@@ -174,13 +174,13 @@ def sum_lanes(  # type: ignore[no-untyped-def]
             total[c] += 0.0 if worth[c] == 0 else worth[c] * value[c]
         if share.shape[0] > 0:
             for c in range(width):
-                e = begin + (rank_of[at + c * across] & _PLACE)
+                e = begin + (rank_of[at + c * across] & PLACE)
                 share[perm[e] if perm.size > 0 else e, c0 + c] = worth[c]
     if count > 0:
         for c in range(width):
             # The last is the largest, and a NaN counts as such.
             top = key[(count - 1) * step + lane + c * across]
-            total[c] = np.nan if top >= (_LAST if pairs else _LAST & ~_PLACE) else total[c]
+            total[c] = np.nan if top >= (LAST if pairs else LAST & ~PLACE) else total[c]
     out[n, c0 : c0 + width] = total
     if slopes:
         slope[n, c0 : c0 + width] = change

@@ -15,7 +15,7 @@ import numpy as np
 
 from graphpool.ops.fused.cpu.core import carry, inlined, kernel, row_chunks, run, settle
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
-from graphpool.ops.fused.cpu.standardized.forward import bag_sizes, parsed
+from graphpool.ops.fused.cpu.standardized.forward import parsed
 from graphpool.ops.fused.cpu.vector import BYTES, load, spread, store
 from graphpool.ops.fused.memory import fresh
 
@@ -113,7 +113,7 @@ def integrals(x, index, gather, coef, rows, const, out, slot, first, last):  # t
 def _coefficients(grad, out, values, lacks, option, at):  # type: ignore[no-untyped-def]
     bags, order, channels = out.shape
     coef = fresh((bags, _HEAD + order, channels), out)
-    args = (grad, out, values[1], lacks[0], bag_sizes(at), parsed(option)[1], coef)
+    args = (grad, out, values[1], lacks[0], at.divisors(), parsed(option)[1], coef)
     run(fill_coefficients, args, row_chunks(bags, coef.size))
     return coef
 

@@ -15,7 +15,6 @@ from graphpool.ops.fused.cpu.core import (
     row_chunks,
     run,
 )
-from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.vector import BYTES, borrowed, load, rounded, spread, store, widen
 
 _MEAN_AND_VAR = np.array([-1, 0, 1, -1, -1, -1])
@@ -80,13 +79,6 @@ def powers_of_runs(  # type: ignore[no-untyped-def]
                     store(out, n * order + k, c, count, rounded(out, high * factor[n]))
 
 
-def bag_sizes(at: Arrays) -> np.ndarray:
-    """What sums over the elements of each bag are divided by."""
-    size = at.sizes(at.ptr[:-1], at.ptr[1:])
-    size[size == 0] = 1
-    return size
-
-
 def forward(x, option, at, out, values, lacks):  # type: ignore[no-untyped-def]
     """Fills ``out`` ``[S, order, C]``, and for the derivatives ``values``, mean and variance, and what the
     mean ``lacks`` by rounding."""
@@ -94,7 +86,7 @@ def forward(x, option, at, out, values, lacks):  # type: ignore[no-untyped-def]
     moments.forward(x, at, _MEAN_AND_VAR, values, lacks)
     where, of_bag = (x, at.perm, at.gather, at.weight), (*values, lacks[0])
     chunks, limit, long_bags = bag_chunks(at.ptr, x.shape[1])
-    inverse = 1 / bag_sizes(at)
+    inverse = 1 / at.divisors()
     rows = out.reshape(-1, x.shape[1])
     runs = (at.ptr[:-1], at.ptr[1:], limit, _NONE)
     run(powers_of_runs, (*where, *runs, *of_bag, inverse, eps, order, rows), chunks)
