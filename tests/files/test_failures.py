@@ -194,9 +194,12 @@ def test_labels_that_are_one_number_are_refused(made):
 
 def test_names_above_columns_are_not_overruled(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("label z y x\n1 2 3 4\n0 5 6 7\n")
-    with pytest.raises(ValueError, match=r"a\.csv names its columns label z y x, .*'x' in another"):
-        PointFiles(labels="label", columns="klasse x y z").read(path)
+    for mark in ("", "# ", "//"):
+        path.write_text(f"{mark}label z y x\n1 2 3 4\n0 5 6 7\n")
+        with pytest.raises(
+            ValueError, match=r"a\.csv names its columns label z y x, .*'x' in another"
+        ):
+            PointFiles(labels="label", columns="klasse x y z").read(path)
     # Other names are what `columns` is for.
     path.write_text("e n h what\n1 2 3 4\n0 5 6 7\n")
     (item,) = PointFiles(labels="klasse", columns="x y z klasse").read(path)

@@ -39,11 +39,11 @@ def read_text_points(path: Path, columns: Columns) -> tuple[Array, dict[str, np.
     else:
         used = used[1:]
     table = parse_table(_without_counts(used, path), path, "one point per line", delimiter)
-    if columns is not None and names:
-        check_agree(columns, names, path)
+    said = names or _names_in_comments(lines, delimiter, table.shape[1])
     if columns is None:
-        said = _names_in_comments(lines, delimiter, table.shape[1])
-        columns = names or said or _BY_SUFFIX.get(path.suffix.lower())
+        columns = said or _BY_SUFFIX.get(path.suffix.lower())
+    elif said:
+        check_agree(columns, said, path)
     return table_fields(table, columns, path)
 
 
