@@ -22,7 +22,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from _common import format_table, make_parser, out_dir
-from _scripts import peak_memory
 from _scripts import run as run_script
 from _streaming_digits import compare
 from _streaming_jobs import CHANNELS, POOLS, ROWS, generated
@@ -57,7 +56,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bags", type=int, default=60, help="of digits, to train on")
     parser.add_argument("--test-bags", type=int, default=20, help="of digits, to test on")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="of training, for each method and seed"
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="of the processor, to train each method and seed on digits",
     )
     parser.add_argument("--sample", type=int, default=100, help="patches of a sample")
     parser.add_argument("--seeds", type=int, default=1, help="of training on digits")
@@ -121,10 +123,9 @@ def digits(args: argparse.Namespace) -> None:
     rows = compare(args)
     print(
         f"\nwhich of ten digits is most frequent among {args.patches:,} patches, "
-        f"{args.seconds:g} s of training"
+        f"{args.seconds:g} s of the processor for training"
     )
-    print(format_table(rows, ["trained on", "accuracy", "steps"]))
-    print(f"peak memory {peak_memory():.0f} MB")
+    print(format_table(rows, ["trained on", "accuracy", "steps", "most memory so far"]))
 
 
 def _share_of(rank: int, size: int, folder: str, start: list[int]) -> None:
