@@ -10,8 +10,9 @@ INSTALL := $(PY) -m pip install --disable-pip-version-check -c constraints.txt
 STAMPS := $(VENV)/stamps
 RECIPE := pyproject.toml constraints.txt
 
-# One torch thread per test process: the processes share the cores.
-RUN_TESTS := OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n $(JOBS)
+# One torch thread per test process: the processes share the cores. What Python and pytest make of the files
+# is kept, whatever is set elsewhere: to make it anew takes each process 20 seconds.
+RUN_TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MPLBACKEND=Agg $(PY) -m pytest -n $(JOBS)
 
 .PHONY: gpu gpu-interpreted help demo test test-forget test-fast test-slow test-without-open3d coverage lint format types docs bench gallery examples dist clean
 

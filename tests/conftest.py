@@ -7,6 +7,7 @@ cannot be imported is a fault of the environment: an error where ``CI`` is set, 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.abc
 import importlib.util
@@ -83,6 +84,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needed = {name for mark in item.iter_markers("needs") for name in mark.args}
         if "cuda" in needed or "device" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.device)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Thousands of tests and what they import stay to the end: the collector need not look at them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -33,7 +33,13 @@ def run(tmp_path, monkeypatch, fresh):
     return tried
 
 
-@pytest.mark.parametrize("stub", [BROKEN, UNMET], ids=["library", "dependency"])
+@pytest.mark.parametrize(
+    "stub",
+    [
+        pytest.param(BROKEN, id="library"),
+        pytest.param(UNMET, id="dependency", marks=pytest.mark.slow),
+    ],
+)
 def test_a_package_that_cannot_be_imported_is_an_error_in_ci(run, stub):
     done = run(stub=stub, ci=True)
     assert done.returncode == 1

@@ -18,16 +18,24 @@ def make(name: str) -> torch.nn.Module:
 
 # Second derivatives of these by finite differences take seconds.
 SLOW = {(name, "gradients") for name in ("isab", "slot_mixture", "slots", "isqrt_cov")}
-# Tracing takes seconds; `pma` and `slots`, which share their code, are traced among the fast ones.
-SLOW |= {("isab", "compile"), ("slot_mixture", "compile")}
+# Tracing takes up to seconds: among the fast ones are one of each kind of computation, the slow ones hold
+# the others. That each op is traced is tested in tests/ops/fused/test_contract.py.
+TRACED = ("mean", "std", "softmax", "quantile", "powermean", "gnp", "trimmed_mean", "kmax")
+TRACED += ("gated_attention", "pma", "deepsets", "set2set", "bilinear", "soft_median", "fsw")
+SLOW |= {(name, "compile") for name in aggr.names() if name not in TRACED}
+# Finite differences of plain PyTorch are those of its own derivatives: these are what is composed by hand.
+DIFFERENTIATED = ("max", "std", "softmax", "powermean", "logsumexp", "quantile", "gnp", "pma")
 
 
-def cases(points):
+def cases(points, slow=SLOW):
     """Every pool with every point."""
-    for name in aggr.names():
-        for point in points:
-            marks = [pytest.mark.slow] if (name, point) in SLOW else []
-            yield pytest.param(name, point, marks=marks, id=f"{name}-{point}")
+    return [
+        pytest.param(
+            name, point, marks=[pytest.mark.slow] * ((name, point) in slow), id=f"{name}-{point}"
+        )
+        for name in aggr.names()
+        for point in points
+    ]
 
 
 @pytest.mark.parametrize("name, point", cases(testing.POINTS))
@@ -38,7 +46,10 @@ def test_point(name, point):
 COMPOSED = ["permutation", "forms", "unsorted", "empty", "gradients", "weights", "ties", "half"]
 
 
-@pytest.mark.parametrize("name, point", cases(COMPOSED))
+COMPOSED_SLOW = {(name, "gradients") for name in aggr.names() if name not in DIFFERENTIATED}
+
+
+@pytest.mark.parametrize("name, point", cases(COMPOSED, COMPOSED_SLOW))
 def test_point_on_plain_torch(name, point):
     with graphpool.use_backend("torch"):
         testing.check(point, make(name), CHANNELS)

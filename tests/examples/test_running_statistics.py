@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,14 +12,19 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS = sorted((HERE.parents[1] / "examples").glob("[!_]*.py"))
 
 
-def evaluated(script, folder, *options):
-    done = subprocess.run(
-        [sys.executable, HERE / "evaluated.py", script, *options],
-        cwd=folder, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    # Status 77: what the script is about is not to be had on this machine.
-    assert done.returncode in (0, 77), done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def evaluated(fresh, tmp_path, monkeypatch):
+    """What became of each script, run in a process of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*scripts, options=()):
+        commands = [[HERE / "evaluated.py", script, *options] for script in scripts]
+        found = fresh(*commands, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
+        # Status 77: what the script is about is not to be had on this machine.
+        assert all(done.returncode in (0, 77) for done in found), found[-1].stderr[-3000:]
+        return [json.loads(done.stdout.splitlines()[-1]) for done in found]
+
+    return run
 
 
 SMALL = """
@@ -36,15 +39,18 @@ model.eval()(x)
 """
 
 
-@pytest.mark.parametrize(
-    "settle, lagging", [("", ["BatchNorm1d of 3"]), ("recalibrate(model, [x])", [])]
-)
-def test_statistics_that_lag_are_seen(settle, lagging, tmp_path):
-    (tmp_path / "small.py").write_text(SMALL.format(settle=settle))
-    assert evaluated(tmp_path / "small.py", tmp_path) == {"used": 1, "lagging": lagging}
+def test_statistics_that_lag_are_seen(evaluated, tmp_path):
+    lags, settled = tmp_path / "lags.py", tmp_path / "settled.py"
+    lags.write_text(SMALL.format(settle=""))
+    settled.write_text(SMALL.format(settle="recalibrate(model, [x])"))
+    assert evaluated(lags, settled) == [
+        {"used": 1, "lagging": ["BatchNorm1d of 3"]},
+        {"used": 1, "lagging": []},
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=[path.stem for path in SCRIPTS])
-def test_what_is_evaluated_has_the_statistics_of_the_network_as_it_is(script, tmp_path):
-    assert evaluated(script, tmp_path, "--quick", "--out", tmp_path)["lagging"] == []
+def test_what_is_evaluated_has_the_statistics_of_the_network_as_it_is(script, evaluated, tmp_path):
+    (found,) = evaluated(script, options=("--quick", "--out", tmp_path))
+    assert found["lagging"] == []

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from graphpool.__main__ import main
 from graphpool.datasets import write_cloud
 from graphpool.mesh import icosphere, write_mesh
 
@@ -150,16 +151,28 @@ HOMES = {
 NEEDS = {"fine faces": ["open3d"], "modelnet40": ["h5py"], "tiles": ["laspy", "lazrs"]}
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(n, marks=pytest.mark.needs(*NEEDS.get(n, [])), id=n.replace(" ", "-"))
-        for n in HOMES
-    ]
-)
+EVERY_HOME = [
+    pytest.param(n, marks=pytest.mark.needs(*NEEDS.get(n, [])), id=n.replace(" ", "-"))
+    for n in HOMES
+]
+
+
+@pytest.fixture(params=EVERY_HOME)
 def home(request, tmp_path):
     kind, make, options = HOMES[request.param]
     make(tmp_path / "data")
     return kind, tmp_path / "data", options
+
+
+@pytest.fixture(scope="module", params=EVERY_HOME)
+def trained(request, tmp_path_factory):
+    """A data set of every home, and the folder of a run over one epoch of it: to be read only."""
+    kind, make, options = HOMES[request.param]
+    folder = tmp_path_factory.mktemp("home")
+    make(folder / "data")
+    command = ["train", kind, str(folder / "data"), "--epochs", "1", "--out", str(folder / "run")]
+    assert main([*command, *options]) == 0
+    return folder / "data", folder / "run"
 
 
 @pytest.fixture

@@ -72,13 +72,9 @@ def test_another_process_predicts_the_same_bits(home, tmp_path, monkeypatch, cap
     assert left >= {"model.pt", "report.md", "confusion.csv"}
 
 
-def test_a_prediction_does_not_depend_on_what_is_beside_it(home, tmp_path):
-    kind, data, options = home
-    assert (
-        main(["train", kind, str(data), "--epochs", "1", "--out", str(tmp_path / "r"), *options])
-        == 0
-    )
-    model = graphpool.load(tmp_path / "r" / "model.pt")
+def test_a_prediction_does_not_depend_on_what_is_beside_it(trained):
+    data, run = trained
+    model = graphpool.load(run / "model.pt")
     files = model.files
     paths = items_of(data, files)
     first = model.predict(paths[0])[0]
@@ -192,12 +188,9 @@ def words_of(found):
     return [str(v) if found.words is None else found.words[v] for v in names]
 
 
-def test_evaluate_counts_what_predict_says_in_every_home(home, tmp_path, capsys):
-    kind, data, options = home
-    run = tmp_path / "run"
-    assert main(["train", kind, str(data), "--epochs", "1", "--out", str(run), *options]) == 0
+def test_evaluate_counts_what_predict_says_in_every_home(trained, tmp_path, capsys):
+    data, run = trained
     model = graphpool.load(run / "model.pt")
-    capsys.readouterr()
     split = ["--split", "all", "--out", str(tmp_path / "e")]
     assert main(["evaluate", str(run / "model.pt"), str(data), *split]) == 0
     text = capsys.readouterr().out

@@ -21,9 +21,9 @@ def triton_device(device):
 
 @pytest.fixture
 def passes_interpreted():
-    """Runs the tests of a file once more, in a process in which Triton interprets its kernels."""
+    """Runs the tests of files, all or the ``chosen``, in a process in which Triton interprets its kernels."""
 
-    def run(file: str, timeout: int) -> None:
+    def run(*files: str, timeout: int, chosen: str = "") -> None:
         if INTERPRETED:
             pytest.skip("this is that process")
         # Triton reads the variable while it is imported, which in this process has been.
@@ -37,7 +37,9 @@ def passes_interpreted():
                 "no:cacheprovider",
                 "--device",
                 "cpu",
-                file,
+                "-k",
+                chosen,
+                *files,
             ],
             env={**os.environ, "TRITON_INTERPRET": "1"},
             capture_output=True,

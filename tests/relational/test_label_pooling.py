@@ -176,9 +176,13 @@ def name_of(policy):
     return f"{policy.name}-{policy.labels}-h{policy.hops}-d{policy.max_distance}"
 
 
+# Copies taken one at a time, and all but a few at once, take three quarters of the time.
+@pytest.mark.parametrize(
+    "chunks", [(None, 7), pytest.param((1, 50), marks=pytest.mark.slow)], ids=str
+)
 @pytest.mark.parametrize("output", ["graph", "node", "root"])
 @pytest.mark.parametrize("policy", POLICIES, ids=name_of)
-def test_equals_brute_force(graphs, policy, output):
+def test_equals_brute_force(graphs, policy, output, chunks):
     if policy.name == "subsets" and policy.labels == 3:
         graphs = [g for g in graphs if g.num_nodes > 3]
     if policy.name == "all" and policy.labels == 3 and policy.max_distance is None:
@@ -192,7 +196,7 @@ def test_equals_brute_force(graphs, policy, output):
     encode = unmarked if policy.deletes else one_hot
     wanted = brute_force(gnn, graphs, policy, "max", "sum", output, encode)
     forms = ["auto", "ragged"] + (["rectangular"] if policy.keeps_whole_graphs else [])
-    chunks = (None, 1, 7, 50) if policy.labels < 3 else (None, 7, 50)
+    chunks = [chunk for chunk in chunks if chunk != 1 or policy.labels < 3]
     for form in forms:
         # "auto" takes one of the others, so that it is asked once.
         for chunk in (None,) if form == "auto" else chunks:
@@ -461,19 +465,30 @@ def test_listed_layers_take_the_copy_axis(graphs, layer):
     assert conv.node_dim == -2
 
 
-@pytest.mark.parametrize("policy", [pytest.param("all", marks=pytest.mark.slow), "ego"])
-def test_compiled_network_and_compiled_whole(graphs, policy):
+@pytest.mark.parametrize(
+    ("policy", "compiled"),
+    [
+        ("ego", "network"),
+        # Seconds, for the tables of copies are traced, too.
+        pytest.param("ego", "whole", marks=pytest.mark.slow),
+        pytest.param("all", "network", marks=pytest.mark.slow),
+        pytest.param("all", "whole", marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_network_and_compiled_whole(graphs, policy, compiled):
     batch = Batch.from_data_list(graphs)
     gnn = GIN(3, 4, 2).double()
     settings = {"policy": policy, "hops": 1 if policy == "ego" else None}
     wanted = LabelPooling(gnn, 1, **settings)(
         batch.x, batch.edge_index, batch.batch, batch.num_graphs
     )
-    inside = LabelPooling(torch.compile(gnn, backend="aot_eager", dynamic=True), 1, **settings)
-    whole = torch.compile(LabelPooling(gnn, 1, **settings), backend="aot_eager", dynamic=True)
-    for model in (inside, whole):
-        got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
-        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+    how = {"backend": "aot_eager", "dynamic": True}
+    if compiled == "network":
+        model = LabelPooling(torch.compile(gnn, **how), 1, **settings)
+    else:
+        model = torch.compile(LabelPooling(gnn, 1, **settings), **how)
+    got = model(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
+    torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("form", ["ragged", "rectangular"])

@@ -212,9 +212,9 @@ def test_what_cannot_be_exact_is_refused():
 @pytest.mark.parametrize("name", ["sum", "mean", "var", "logsumexp", "softmax"])
 def test_compensated_float32_keeps_what_float32_loses(name):
     generator = torch.Generator().manual_seed(1)
-    x = 100 + torch.randn(20_000, 4, generator=generator)
+    x = 100 + torch.randn(6_000, 4, generator=generator)
     if name in ("logsumexp", "softmax"):
-        x = torch.randn(20_000, 4, generator=generator).sort(0).values
+        x = torch.randn(6_000, 4, generator=generator).sort(0).values
     pool = aggr.resolve(name, channels=4).eval()
     exact = make(name)(x.double())
     errors = []

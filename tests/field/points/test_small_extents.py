@@ -6,6 +6,7 @@ magnitudes are mixed, fractions say what is right.
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 
 import numpy as np
@@ -144,11 +145,17 @@ class TestMixedSizes:
         plain = torch.cat([integers(3, 40, 5) * size for size in sizes])
         return plain.to(dtype)
 
+    @staticmethod
+    @functools.cache
+    def squares(dtype, sizes):
+        points = TestMixedSizes.points(dtype, sizes)
+        return exact_squares(points, points)
+
     @pytest.mark.parametrize("together", [False, True])
     def test_nearest_farthest_and_within(self, dtype, sizes, backend, together):
         points = self.points(dtype, sizes)
         ptr = torch.tensor([0, 80] if together else [0, 40, 80])
-        segments, squares = Segments(ptr=ptr), exact_squares(points, points)
+        segments, squares = Segments(ptr=ptr), self.squares(dtype, sizes)
         cloud = segments.index.tolist()
         reach = Fraction(float(torch.tensor(4 * sizes[0], dtype=dtype)))
         with use_backend(backend):
@@ -156,21 +163,23 @@ class TestMixedSizes:
             groups = radius(points, 4 * sizes[0], segments=segments)
             picks = fps(points, segments, 25).tolist()
         bags = groups.index.split(groups.segments.counts.tolist())
-        near = Fraction(1 - 1e-5)
+        near, limit = Fraction(1 - 1e-5), reach**2
+        low, high = limit * near, limit / near
         for m, row in enumerate(squares):
             mine = [j for j in range(80) if cloud[j] == cloud[m]]
             want = sorted(mine, key=lambda j: (row[j], j))[:7]
             # Equal up to rounding may be ranked either way: it is the distances that must agree.
             for got, right in zip(index[m], want, strict=True):
                 assert row[right] * near <= row[got] <= row[right] / near
-            inside = {j for j in mine if row[j] <= reach**2}
-            border = {j for j in mine if near <= row[j] / reach**2 <= 1 / near}
+            inside = {j for j in mine if row[j] <= limit}
+            border = {j for j in mine if low <= row[j] <= high}
             assert set(bags[m].tolist()) ^ inside <= border
         for c in range(segments.num_segments):
             mine = [j for j in range(80) if cloud[j] == c]
             seen = picks[25 * c : 25 * c + 25]
+            gap = {j: squares[j][seen[0]] for j in mine}
             for t in range(1, 25):
-                gap = {j: min(squares[j][s] for s in seen[:t]) for j in mine}
+                gap = {j: min(gap[j], squares[j][seen[t - 1]]) for j in mine}
                 assert gap[seen[t]] >= near * max(gap.values())
 
     def test_a_query_on_top_of_a_point_is_told_from_one_beside_it(self, dtype, sizes, backend):

@@ -272,23 +272,22 @@ def test_rows_that_only_edges_of_weight_zero_read(name):
 # --- compilation and precision ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["torch.compile", "in place"])
-def test_many_pools_compiled_in_one_process(how):
+MANY = ("sum", "mean", "max", "min", "std", "gnp", "gem", "softmax", "lse", "attsets", "pma")
+
+
+@pytest.mark.parametrize(
+    ("how", "names"),
+    [
+        ("torch.compile", MANY),
+        ("in place", ("sum", "mean", "gem")),
+        pytest.param("in place", MANY, marks=pytest.mark.slow),
+    ],
+    ids=["torch.compile", "some in place", "in place"],
+)
+def test_many_pools_compiled_in_one_process(how, names):
     torch._dynamo.reset()
     x, index = torch.rand(6, CHANNELS), torch.tensor([0, 0, 1, 1, 3, 3])
-    for name in (
-        "sum",
-        "mean",
-        "max",
-        "min",
-        "std",
-        "gnp",
-        "gem",
-        "softmax",
-        "lse",
-        "attsets",
-        "pma",
-    ):
+    for name in names:
         pool = aggr.resolve(name, channels=CHANNELS)
         expected = pool(x, index, dim_size=4)
         compiled = pool

@@ -194,8 +194,18 @@ def test_graphs_that_differ():
 # Compiled programs and inference mode.
 
 
-@pytest.mark.parametrize("op", ["mean", "median", "softmax"])
-@pytest.mark.parametrize("kind", ["index", "unsorted", "padded"])
+#: Every op and every form; the other six take seconds.
+SEEN = [("mean", "index"), ("median", "unsorted"), ("softmax", "padded")]
+
+
+@pytest.mark.parametrize(
+    ("op", "kind"),
+    [
+        pytest.param(op, kind, marks=[pytest.mark.slow] * ((op, kind) not in SEEN))
+        for op in ("mean", "median", "softmax")
+        for kind in ("index", "unsorted", "padded")
+    ],
+)
 def test_bags_first_seen_by_a_compiled_program_in_inference_mode(op, kind):
     segments = {
         "index": lambda: Segments(index=torch.tensor([0, 0, 1, 2, 2]), num_segments=4),

@@ -82,6 +82,11 @@ def pytest_generate_tests(metafunc):
     if "learner" in metafunc.fixturenames:
         learners = [p for p in calls() if p.values[0].op.learns_weight]
         metafunc.parametrize("learner", learners)
+    if "shape" in metafunc.fixturenames:
+        # One number per bag and channel, several tensors, a row per element.
+        first = {p.values[0].op.name: p for p in reversed(calls())}
+        names = ("segment_logsumexp", "segment_moments", "segment_softmax")
+        metafunc.parametrize("shape", [first[name] for name in names])
 
 
 @pytest.fixture

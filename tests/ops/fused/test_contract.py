@@ -81,15 +81,35 @@ def test_a_result_that_gets_no_gradient_passes_none_on(name, problem):
     assert x.grad is None or not x.grad.any()
 
 
-@pytest.mark.parametrize("gathered, dtype", [(False, torch.float32), (True, torch.bfloat16)])
-def test_opcheck(call, problem, gathered, dtype, device):
+lies = pytest.mark.parametrize("gathered, dtype", [(False, torch.float32), (True, torch.bfloat16)])
+TRACED = "test_aot_dispatch_dynamic"
+"""The part of opcheck that takes nine tenths of the time. See, too, ``test_compiles_in_one_graph``."""
+
+
+def opcheck(call, made, device, parts):
     if device != "cpu" and not dispatch._launched_on_cuda(call.op.name):
         pytest.skip("composed on CUDA, where it has no kernel")
-    x, segments, weight, gather = problem(gathered, gathered, dtype)
+    x, segments, weight, gather = made
     inputs = call.inputs(x, segments.num_elements)
     for name, args in call.operators(inputs, segments, weight, gather):
         args = [moved(v, device) for v in args]
-        torch.library.opcheck(getattr(torch.ops.graphpool, name).default, args)
+        torch.library.opcheck(getattr(torch.ops.graphpool, name).default, args, test_utils=parts)
+
+
+@lies
+def test_opcheck(call, problem, gathered, dtype, device):
+    rest = ("test_schema", "test_autograd_registration", "test_faketensor")
+    opcheck(call, problem(gathered, gathered, dtype), device, rest)
+
+
+@pytest.mark.slow
+@lies
+def test_opcheck_with_tracing(call, problem, gathered, dtype, device):
+    opcheck(call, problem(gathered, gathered, dtype), device, TRACED)
+
+
+def test_opcheck_with_tracing_of_one_of_each_shape(shape, problem, device):
+    opcheck(shape, problem(True, True, torch.bfloat16), device, TRACED)
 
 
 def moved(value, device):

@@ -143,5 +143,6 @@ def test_every_fused_op_is_registered_for_cuda():
             assert composed != callable(getattr(cuda_ops, name, None))
 
 
+@pytest.mark.slow
 def test_in_the_interpreter(passes_interpreted):
     passes_interpreted(__file__, timeout=600)

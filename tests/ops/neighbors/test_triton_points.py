@@ -246,5 +246,6 @@ def test_samples_in_many_coordinates_take_plain_torch_on_the_cpu():
     assert math.isinf(knn(torch.zeros(1, 4), 2).squared_distance[0, 1])
 
 
+@pytest.mark.slow
 def test_in_the_interpreter(passes_interpreted):
     passes_interpreted(__file__, timeout=600)
