@@ -97,6 +97,11 @@ def pytest_collection() -> Iterator[None]:
         gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """What was frozen is let go in order: bindings count at the end what was not."""
+    gc.unfreeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     names = config.getoption("--unloadable")
     if names:
