@@ -29,7 +29,9 @@ from graphpool.evaluate.paired import PUBLISHED_THRESHOLD
 
 COPIES, EPOCHS = 32, 20
 # What only chooses among pairs and networks.
-APART = ("full", "tables", "data", "brec", "sets", "train", "only", "pools", "epochs", "limit")
+APART = (
+    "full", "tables", "data", "brec", "sets", "train", "only", "pools", "epochs", "limit", "untrained",
+)  # fmt: skip
 
 
 class InPlaceGIN(GIN):
@@ -117,8 +119,9 @@ def brec_table(args: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
     pairs = sorted(pairs_of(sets), key=lambda pair: pair[2][0].num_nodes or 0)
     models = [model for model in MODELS if not args.only or model.name in args.only]
     rows_of = [(model, pools) for model in models for pools in args.pools]
+    epochs = 0 if args.untrained else args.epochs
     by_case = {
-        (model.name, pools, args.epochs, number, args.seed): (model, data, pair)
+        (model.name, pools, epochs, number, args.seed): (model, data, pair)
         for model, pools in rows_of
         for number, data, pair in pairs
     }
@@ -137,8 +140,8 @@ def brec_table(args: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
             cells.append(f"{sum(here)}/{len(here)}")
         totals = {rule: sum(v[rule] for _, v in named) for rule in named[0][1]}
         total, *others = map(str, totals.values())
-        epochs = sum(f["epochs"] for f in found) / len(found)
+        passes = sum(f["epochs"] for f in found) / len(found)
         spent = f"{sum(f['seconds'] for f in found) / 60:.0f}"
-        rows.append([model.name, pools, *cells, total, *others, f"{epochs:.1f}", spent])
+        rows.append([model.name, pools, *cells, total, *others, f"{passes:.1f}", spent])
     columns = ["T2", "q T2", "T2 fails", "q T2 fails", "epochs", "CPU minutes"]
     return ["", "pools", *(data.name for data in sets), "all", *columns], rows

@@ -104,6 +104,7 @@ def parse() -> argparse.Namespace:
         choices=["csl", "exp", "sr25"],
         help="which sets to train on",
     )
+    parser.add_argument("--untrained", action="store_true", help="BREC with the first weights")
     parser.add_argument("--only", nargs="+", help="names of the models; all where it is not given")
     return parser.parse_args()
 

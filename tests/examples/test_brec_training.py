@@ -119,6 +119,7 @@ def table(brec, monkeypatch, tmp_path):
             "epochs": 2,
             "seed": 0,
             "limit": None,
+            "untrained": False,
             **changes,
         }
         headers, rows = brec.brec_table(argparse.Namespace(out=tmp_path / out, **options))
@@ -153,6 +154,11 @@ def test_a_run_that_was_stopped_is_the_same_run(brec, table, monkeypatch):
     again = table("parts")
     assert again[2] == whole and [row[2:5] for row in again[1]] == [row[2:5] for row in rows]
     assert table("other", seed=1)[2].keys().isdisjoint(whole)
+
+
+def test_without_training_there_is_no_epoch(table):
+    _, rows, found = table("untrained", untrained=True)
+    assert {v["epochs"] for v in found.values()} == {0} and rows[0][-2] == "0.0"
 
 
 def test_what_cannot_be_run_is_refused(table):
