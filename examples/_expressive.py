@@ -75,10 +75,11 @@ class Model:
         outer: Any = "sum",
         sample: int | None = None,
         width: int = WIDTH,
+        gin: type[GIN] = GIN,
         **gnn: Any,
     ) -> LabelPooling:
         extra = self.labels if self.extra is None else self.extra
-        network = GIN(features + extra, width, layers, **gnn)
+        network = gin(features + extra, width, layers, **gnn)
         settings = {**dict(self.settings), "sample": sample}
         return LabelPooling(network, labels=self.labels, inner=inner, outer=outer, **settings)
 

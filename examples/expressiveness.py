@@ -8,6 +8,7 @@ trained on). EXP, CEXP and SR25 need their files (--data); the other sets are ge
     python examples/expressiveness.py            # a part of everything
     python examples/expressiveness.py --full     # all pairs, all folds, all models
     python examples/expressiveness.py --full --tables pairs --brec BREC/raw --only "GIN + one label"
+    python examples/expressiveness.py --full --tables brec --brec BREC/raw   # trained, goes on if stopped
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from _expressive import (
     pair_sets,
     pools_at_once,
 )
+from _expressive_brec import EPOCHS, brec_table
 from _expressive_training import (
     Classifier,
     Recipe,
@@ -66,7 +68,8 @@ from graphpool.evaluate import (
     undistinguished_pairs_by_part,
 )
 
-TABLES = ("pairs", "small", "trained")
+# The last only where it is asked for: it needs --brec.
+TABLES = ("pairs", "small", "trained", "brec")
 
 # A row of the table of pairs: model, inner pool, outer pool, one cell for each set.
 Row = list[str]
@@ -78,10 +81,21 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--full", action="store_true", help="everything; an hour or two on one core"
     )
-    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES)
+    parser.add_argument("--tables", nargs="+", default=list(TABLES[:-1]), choices=TABLES)
     parser.add_argument(
-        "--brec", type=Path, help="folder of BREC: its 400 pairs in the table of pairs"
+        "--brec",
+        type=Path,
+        help="folder of BREC: its 400 pairs in the table of pairs, or trained on in that of its name",
     )
+    parser.add_argument(
+        "--pools",
+        nargs="+",
+        default=["sum/sum"],
+        choices=["/".join(pools) for pools in POOLS],
+        help="inner and outer pools of the table of BREC",
+    )
+    parser.add_argument("--limit", type=int, help="pairs of a kind in the table of BREC, at most")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the table of BREC, at most")
     parser.add_argument("--sets", nargs="+", help="names of the sets of pairs; all where not given")
     parser.add_argument(
         "--train",
@@ -90,6 +104,7 @@ def parse() -> argparse.Namespace:
         choices=["csl", "exp", "sr25"],
         help="which sets to train on",
     )
+    parser.add_argument("--untrained", action="store_true", help="BREC with the first weights")
     parser.add_argument("--only", nargs="+", help="names of the models; all where it is not given")
     return parser.parse_args()
 
@@ -319,6 +334,9 @@ def main() -> None:
     if "trained" in args.tables:
         headers = ["", "data", "mean %", "lowest fold %", "folds", "CPU seconds"]
         text.append(format_table(trained_table(args), headers))
+    if "brec" in args.tables:
+        headers, rows = brec_table(args)
+        text.append(format_table(rows, headers))
     if args.only and not any(name in part for part in text for name in args.only):
         names = ", ".join(model.name for model in (*MODELS, HALVES))
         raise ValueError(f"`only` must name models, such as {names}; got {', '.join(args.only)}.")
