@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -189,3 +190,20 @@ def brec_sets(folder: Path, limit: int | None) -> list[PairSet]:
         name = kind.replace("_", " ")
         found.append(PairSet(name, graphs, torch.arange(2 * count).view(-1, 2), _BREC_LAYERS[kind]))
     return found
+
+
+def chosen_sets(sets: Sequence[PairSet], args: argparse.Namespace) -> list[PairSet]:
+    """Those that ``--sets`` names, all if it is absent.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    known = [data.name for data in sets]
+    for name in args.sets or ():
+        if name not in known:
+            raise ValueError(f"`sets` must be out of {', '.join(known)}; got {name!r}.")
+    return [data for data in sets if not args.sets or data.name in args.sets]
+
+
+def wanted(args: argparse.Namespace, model: str) -> bool:
+    return not args.only or model in args.only

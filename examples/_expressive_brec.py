@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from _common import seed_everything
-from _expressive import MODELS, RANDOM, WIDTH, Model, PairSet, brec_sets
+from _expressive import MODELS, RANDOM, WIDTH, Model, PairSet, brec_sets, chosen_sets, wanted
 from _kept import Kept
 from torch import Tensor, nn
 from torch_geometric.data import Data
@@ -18,14 +18,7 @@ from torch_geometric.nn import GIN, MLP
 
 from graphpool.conv import GINConv
 from graphpool.datasets import brec_ranges
-from graphpool.evaluate import (
-    PairedResult,
-    compare_pair,
-    copies_block,
-    relabelled,
-    statistical_threshold,
-)
-from graphpool.evaluate.paired import PUBLISHED_THRESHOLD
+from graphpool.evaluate import PairedResult, compare_pair, copies_block, relabelled
 
 COPIES, EPOCHS = 32, 20
 # What only chooses among pairs and networks.
@@ -80,14 +73,14 @@ def verdicts(found: dict[str, Any]) -> dict[str, bool]:
     """One pair by the rule for invariant networks, and by the statistic alone with either threshold."""
     fields = {k: v for k, v in found.items() if k not in ("epochs", "seconds")}
     result = PairedResult(**fields)
-    statistic, same = result.statistic, result.reliability
-    critical = statistical_threshold(result.q, result.d) / result.q
+    # With zero covariance, too.
+    alone = replace(result, constant=False)
     return {
         "told apart": result.distinguished() and result.reliable(),
-        "published": statistic > PUBLISHED_THRESHOLD and abs(statistic - same) > 1e-6,
-        "statistical": statistic > critical,
-        "published, unreliable": same >= PUBLISHED_THRESHOLD,
-        "statistical, unreliable": same > critical,
+        "published": alone.distinguished("published"),
+        "statistical": alone.distinguished("statistical"),
+        "published, unreliable": not alone.reliable("published"),
+        "statistical, unreliable": not alone.reliable("statistical"),
     }
 
 
@@ -108,16 +101,11 @@ def brec_table(args: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
     if args.brec is None:
         raise ValueError("`brec` must be the folder of BREC for the table of that name; got None.")
     limit = args.limit or (None if args.full else 1 if args.quick else 5)
-    sets = brec_sets(args.brec, limit)
-    known = [data.name for data in sets]
-    for name in args.sets or ():
-        if name not in known:
-            raise ValueError(f"`sets` must be out of {', '.join(known)}; got {name!r}.")
-    sets = [data for data in sets if not args.sets or data.name in args.sets]
+    sets = chosen_sets(brec_sets(args.brec, limit), args)
     if args.quick:
         sets = [data for data in sets if data.graphs[0].num_nodes <= 16]
     pairs = sorted(pairs_of(sets), key=lambda pair: pair[2][0].num_nodes or 0)
-    models = [model for model in MODELS if not args.only or model.name in args.only]
+    models = [model for model in MODELS if wanted(args, model.name)]
     rows_of = [(model, pools) for model in models for pools in args.pools]
     epochs = 0 if args.untrained else args.epochs
     by_case = {

@@ -43,9 +43,11 @@ from _expressive import (
     Orders,
     PairSet,
     brec_sets,
+    chosen_sets,
     default_data,
     pair_sets,
     pools_at_once,
+    wanted,
 )
 from _expressive_brec import EPOCHS, brec_table
 from _expressive_training import (
@@ -107,10 +109,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--untrained", action="store_true", help="BREC with the first weights")
     parser.add_argument("--only", nargs="+", help="names of the models; all where it is not given")
     return parser.parse_args()
-
-
-def wanted(args: argparse.Namespace, name: str) -> bool:
-    return not args.only or name in args.only
 
 
 def by_pools(name: str, columns: Sequence[Sequence[str]]) -> list[Row]:
@@ -316,11 +314,7 @@ def main() -> None:
             sets, missing = pair_sets(args.data, limit)
         for line in missing:
             print(line)
-        known = [data.name for data in sets]
-        for name in args.sets or ():
-            if name not in known:
-                raise ValueError(f"`sets` must be out of {', '.join(known)}; got {name!r}.")
-        sets = [data for data in sets if not args.sets or data.name in args.sets]
+        sets = chosen_sets(sets, args)
         rows = separation_rows(sets, args)
         if wanted(args, HALVES.name):
             rows += sampled_rows(HALVES, sets, args)

@@ -80,13 +80,12 @@ def one_fold(
     folds = stratified_folds(graphs._data.y, args.folds, args.seed)
     seed_everything(args.seed + k)
     shuffle = torch.Generator().manual_seed(args.seed + k)
-    judges = (folds[k], folds[(k + 1) % args.folds])[: 1 + args.nested]
-    known = {i for part in judges for i in part.tolist()}
-    rest = torch.tensor([i for fold in folds for i in fold.tolist() if i not in known])
+    judges = [k, (k + 1) % args.folds][: 1 + args.nested]
+    rest = torch.cat([fold for i, fold in enumerate(folds) if i not in judges])
     train = GraphBatches(graphs, args.batch_size, True, shuffle, indices=rest, device=args.device)
     held_out, validation = (
-        GraphBatches(graphs, 1024, indices=part, device=args.device)
-        for part in (judges[0], judges[-1])
+        GraphBatches(graphs, 1024, indices=folds[i], device=args.device)
+        for i in (judges[0], judges[-1])
     )
     model = GraphModel(
         graphs.num_features,

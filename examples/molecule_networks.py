@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 
 import matplotlib
@@ -28,7 +27,7 @@ import torch
 from _common import format_table, make_parser, make_pool, out_dir, seed_everything
 from _kept import Kept, seeds_of
 from _scripts import run as run_script
-from molecules import IN_MEV, LARGE, SMALL, pooled
+from molecules import IN_MEV, LARGE, SMALL, linear, pooled, read
 from torch import Tensor, nn
 
 from graphpool.datasets import QM9
@@ -90,14 +89,6 @@ def parts(sizes: Tensor, split: str, count: int) -> tuple[Tensor, Tensor, Tensor
     return train[:count], validation[: max(count // 4, 100)], test
 
 
-def from_elements(data: QM9, train: Tensor) -> Tensor:
-    """What least squares says of the numbers and the shares of the elements, fitted to ``train``."""
-    found, sizes = pooled(data, ["sum,mean"])
-    x = torch.cat([found["sum,mean"], sizes.new_ones(len(sizes), 1)], 1)
-    fitted = torch.linalg.lstsq(x[train], data._data.y[train], driver="gelsd").solution
-    return x @ fitted
-
-
 def forward(model: nn.Module, batch: MiniBatch) -> Tensor:
     return model(batch.x, batch.edge_index, batch.nodes, edge_attr=batch.edge_attr)
 
@@ -109,7 +100,8 @@ def one_run(
     begin = time.process_time()
     seed_everything(seed)
     train, validation, test = parts(data.slices["z"].diff(), split, args.train_size)
-    y, known = data._data.y, from_elements(data, train)
+    y = data._data.y
+    known = linear(pooled(data, ["sum,mean"])[0]["sum,mean"], y, train)
     spread = (y[train] - known[train]).abs().mean(0)
     data._data.y = ((y - known) / spread).float()
     shuffle = torch.Generator().manual_seed(seed)
@@ -181,13 +173,7 @@ def draw(found: dict[str, dict[str, list[dict]]], path: str) -> None:
 def main() -> None:
     args = parse()
     torch.set_num_threads(min(2, torch.get_num_threads()))
-    try:
-        data = QM9(TARGETS, args.root, 4_000 if args.quick else None)
-    except ImportError as error:
-        if not isinstance(error, ModuleNotFoundError):
-            raise
-        print(error)
-        sys.exit(77)
+    data = read(TARGETS, args.root, 4_000 if args.quick else None)
     prepared(data)
     kept = Kept("molecule_networks", args, apart=("readouts", "splits", "root"))
     cases = [[n, s, seed] for seed in seeds_of(args) for n in args.readouts for s in args.splits]

@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 
 import matplotlib
 import torch
@@ -63,12 +64,25 @@ def pooled(data: QM9, pools: list[str]) -> tuple[dict[str, Tensor], Tensor]:
     return found, bags.counts
 
 
-def errors(x: Tensor, y: Tensor, train: Tensor, test: Tensor) -> Tensor:
-    """Mean absolute errors of a linear map with an offset, of each target."""
+def read(targets: Sequence[str], root: str | None, limit: int | None) -> QM9:
+    """The data; ends the script where the package that holds it is not installed."""
+    try:
+        return QM9(targets, root, limit)
+    except ModuleNotFoundError as error:
+        print(error)
+        sys.exit(77)
+
+
+def linear(x: Tensor, y: Tensor, train: Tensor) -> Tensor:
+    """What a linear map with an offset, fitted to ``train``, makes of all rows."""
     x = torch.cat([x, x.new_ones(len(x), 1)], 1)
     # Counts of atoms add up to the offset of fractions: solved by what also serves without full rank.
-    fitted = torch.linalg.lstsq(x[train], y[train], driver="gelsd").solution
-    return (x[test] @ fitted - y[test]).abs().mean(0)
+    return x @ torch.linalg.lstsq(x[train], y[train], driver="gelsd").solution
+
+
+def errors(x: Tensor, y: Tensor, train: Tensor, test: Tensor) -> Tensor:
+    """Mean absolute errors of a linear map with an offset, of each target."""
+    return (linear(x, y, train) - y)[test].abs().mean(0)
 
 
 def draw(table: dict[str, list[float]], targets: list[str], path: str) -> None:
@@ -93,14 +107,7 @@ def main() -> None:
     folder = out_dir(args)
     seed_everything(args.seed)
     started = time.perf_counter()
-    try:
-        limit = args.train_size + args.test_size if args.quick else None
-        data = QM9(args.targets, args.root, limit)
-    except ImportError as error:
-        if not isinstance(error, ModuleNotFoundError):
-            raise
-        print(error)
-        sys.exit(77)
+    data = read(args.targets, args.root, args.train_size + args.test_size if args.quick else None)
     print(f"{len(data):,} molecules read in {time.perf_counter() - started:.0f} s")
     scale = torch.tensor([1e3 if name in IN_MEV else 1.0 for name in args.targets])
     y = data._data.y * scale
