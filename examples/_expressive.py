@@ -192,6 +192,12 @@ def brec_sets(folder: Path, limit: int | None) -> list[PairSet]:
     return found
 
 
+# Options that only choose among sets, networks and tables: what is kept belongs to all of them.
+APART = (
+    "full", "tables", "data", "brec", "sets", "train", "only", "pools", "epochs", "limit", "untrained",
+)  # fmt: skip
+
+
 def chosen_sets(sets: Sequence[PairSet], args: argparse.Namespace) -> list[PairSet]:
     """Those that ``--sets`` names, all if it is absent.
 

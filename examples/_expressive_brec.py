@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from _common import seed_everything
-from _expressive import MODELS, RANDOM, WIDTH, Model, PairSet, brec_sets, chosen_sets, wanted
+from _expressive import APART, MODELS, RANDOM, WIDTH, Model, PairSet, brec_sets, chosen_sets, wanted
 from _kept import Kept
 from torch import Tensor, nn
 from torch_geometric.data import Data
@@ -21,10 +21,6 @@ from graphpool.datasets import brec_ranges
 from graphpool.evaluate import PairedResult, compare_pair, copies_block, relabelled
 
 COPIES, EPOCHS = 32, 20
-# What only chooses among pairs and networks.
-APART = (
-    "full", "tables", "data", "brec", "sets", "train", "only", "pools", "epochs", "limit", "untrained",
-)  # fmt: skip
 
 
 class InPlaceGIN(GIN):
@@ -105,6 +101,11 @@ def brec_table(args: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
     if args.quick:
         sets = [data for data in sets if data.graphs[0].num_nodes <= 16]
     pairs = sorted(pairs_of(sets), key=lambda pair: pair[2][0].num_nodes or 0)
+    if not pairs:
+        raise ValueError(
+            f"`sets` must name kinds with small graphs where --quick leaves out the others; got "
+            f"{', '.join(args.sets or ['all'])}."
+        )
     models = [model for model in MODELS if wanted(args, model.name)]
     rows_of = [(model, pools) for model in models for pools in args.pools]
     epochs = 0 if args.untrained else args.epochs

@@ -1,19 +1,47 @@
-"""How the networks of ``expressiveness.py`` are trained and tested."""
+"""How the networks of ``expressiveness.py`` are trained and tested.
+
+Rate and size of the batches are chosen for each fold by the part of its training graphs that is held out.
+"""
 
 from __future__ import annotations
 
+import argparse
 import copy
-from collections.abc import Callable, Sequence
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from _expressive import WIDTH
+from _common import seed_everything
+from _expressive import (
+    ADJACENT,
+    APART,
+    DISTANCES,
+    EGO,
+    GIN_ALONE,
+    ONE_LABEL,
+    RP,
+    WIDTH,
+    Model,
+    wanted,
+)
+from _kept import Kept
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from tqdm import tqdm
 
+from graphpool.datasets import CSL, EXP, SR25
 from graphpool.evaluate import relabelled
 from graphpool.train import recalibrate
+
+# What there is to choose from, the same for all networks and sets: learning rates, graphs in a batch.
+RECIPES = list(itertools.product((0.02, 0.01, 0.005), (16, 40)))
+Fold = tuple[Sequence[Data], Sequence[Data], Sequence[Data]]
+"""To train, to choose by, and to test."""
 
 
 class Classifier(nn.Module):
@@ -65,9 +93,9 @@ def train(
     recipe: Recipe,
     device: torch.device,
     note: str,
-) -> None:
+) -> float:
     """Trains on cross entropy and keeps the network of the epoch, among the second half of them, with the
-    lowest cross entropy on ``validation``."""
+    lowest cross entropy on ``validation``, which is returned."""
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs)
     fixed = batches_of(graphs, recipe.batch_size, device)
@@ -88,40 +116,127 @@ def train(
             if found <= best:
                 best, kept = found, copy.deepcopy(model.state_dict())
     model.load_state_dict(kept)
+    return best
 
 
-def cross_validate(
-    make: Callable[[], nn.Module],
-    graphs: Sequence[Data],
-    folds: Sequence[tuple[Tensor, Tensor]],
-    recipe: Recipe,
-    device: torch.device,
-    note: str,
-) -> list[float]:
-    """Test accuracy of every fold. A random tenth of its training part is held out for validation; the test
-    part is looked at once."""
-    scores = []
-    for number, (train_ids, test_ids) in enumerate(folds):
-        generator = torch.Generator().manual_seed(number)
-        ids = train_ids[torch.randperm(len(train_ids), generator=generator)].tolist()
-        tenth = len(ids) // 10
-        model = make().to(device)
-        train(
-            model,
-            [graphs[i] for i in ids[tenth:]],
-            [graphs[i] for i in ids[:tenth]],
-            recipe,
-            device,
-            f"{note}, fold {number + 1}/{len(folds)}",
-        )
-        test = batches_of([graphs[i] for i in test_ids.tolist()], 64, device)
-        scores.append(evaluate(model, test)[0])
-    return scores
-
-
-def relabelled_classes(graphs: Sequence[Data], copies: int, seed: int) -> list[list[Data]]:
+def relabelled_classes(graphs: Sequence[Data], copies: int, seed: int) -> Fold:
     """Relabelled copies of every graph for training, one each for validation, as many as for training for
     the test."""
     made = [relabelled(graphs, seed + c) for c in range(2 * copies + 1)]
     parts = (made[:copies], made[copies : copies + 1], made[copies + 1 :])
-    return [[graph for copy_ in part for graph in copy_] for part in parts]
+    known, validation, unseen = ([graph for copy_ in part for graph in copy_] for part in parts)
+    return known, validation, unseen
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network for a data set, by folds."""
+
+    model: Model
+    data: str
+    make: Callable[[], nn.Module]
+    classes: int
+    epochs: int
+    folds: Sequence[Fold]
+
+
+def held_out(data: CSL | EXP) -> list[Fold]:
+    """Folds of which a random tenth of the training part is to choose by."""
+    folds = []
+    for number, (train_ids, test_ids) in enumerate(data.folds()):
+        generator = torch.Generator().manual_seed(number)
+        ids = train_ids[torch.randperm(len(train_ids), generator=generator)].tolist()
+        tenth = len(ids) // 10
+        parts = (ids[tenth:], ids[:tenth], test_ids.tolist())
+        folds.append(tuple([data[i] for i in part] for part in parts))
+    return folds
+
+
+def tasks(args: argparse.Namespace) -> Iterator[Task]:
+    """Those that the options name; of sets whose files are missing there are none."""
+    deep = {"norm": "batch_norm", "eps": 0.37}
+    if "csl" in args.train:
+        # A circulant graph looks the same from every node: two labelings, drawn afresh each time, give
+        # the mean over all 41.
+        sampled = {"outer": "mean", "sample": 2}
+        folds, epochs = held_out(CSL()), 1 if args.quick else 100
+        for model, make, always in (
+            (DISTANCES, lambda: DISTANCES.build(1, 4, **sampled, **deep), True),
+            (GIN_ALONE, lambda: GIN_ALONE.build(1, 4, **deep), True),
+            (ONE_LABEL, lambda: ONE_LABEL.build(1, 8, **sampled, **deep), False),
+            (RP, lambda: RP.build(1, 4, 5, eps=0.37), False),
+        ):
+            if always or args.full:
+                yield Task(model, "CSL", make, 10, epochs, folds)
+    if "exp" in args.train and (data := load(EXP, args.data)) is not None:
+        folds, epochs = held_out(data), 1 if args.quick else 12
+        yield Task(EGO, "EXP", lambda: EGO.build(2, 4, eps=0.37), 2, epochs, folds)
+        if args.full:
+            yield Task(GIN_ALONE, "EXP", lambda: GIN_ALONE.build(2, 4, eps=0.37), 2, epochs, folds)
+            yield Task(RP, "EXP", lambda: RP.build(2, 4, 5, eps=0.37), 2, epochs, folds)
+    if "sr25" in args.train and (data := load(SR25, args.data)) is not None:
+        fold, epochs = relabelled_classes(list(data), 2, args.seed), 100 if args.full else 10
+        for model in (ADJACENT, GIN_ALONE) if args.full else (GIN_ALONE,):
+            make = lambda model=model: model.build(1, 3, **deep)  # noqa: E731
+            yield Task(model, "SR25, relabelled", make, 15, epochs, [fold])
+
+
+def load(cls: type[EXP] | type[SR25], folder: Path) -> EXP | SR25 | None:
+    """A data set, or ``None`` where its file is missing."""
+    try:
+        return cls(folder)
+    except FileNotFoundError:
+        return None
+
+
+def fit(task: Task, case: Sequence[Any], device: torch.device) -> dict[str, float]:
+    """Trains by one recipe on one fold: what it has on the part to choose by, and on the test part."""
+    *_, fold, rate, size, seed = case
+    started = time.process_time()
+    seed_everything(1000 * seed + fold)
+    model = Classifier(task.make(), task.classes).to(device)
+    known, validation, test = task.folds[fold]
+    recipe = Recipe(task.epochs, rate, size)
+    loss = train(model, known, validation, recipe, device, f"{task.data}, {task.model.name}")
+    right = evaluate(model, batches_of(test, 64, device))[0]
+    return {"validation": loss, "test": right, "seconds": time.process_time() - started}
+
+
+def trained_table(args: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: test accuracy of the recipe with the lowest loss on what each fold holds out, and of
+    every recipe taken for all folds."""
+    todo = [task for task in tasks(args) if wanted(args, task.model.name)]
+    recipes = RECIPES if args.full else RECIPES[2:3]
+    by_case = {
+        (task.model.name, task.data, task.epochs, fold, *recipe, args.seed): task
+        for task in todo
+        for fold in range(len(task.folds) if args.full else 1)
+        for recipe in recipes
+    }
+    kept = Kept("trained", args, APART)
+    for case in kept.missing(by_case):
+        kept.keep(case, fit(by_case[case], case, torch.device(args.device)))
+    rows = []
+    for task in todo:
+        cases = [case for case, other in by_case.items() if other is task]
+        found = torch.tensor([[v["validation"], v["test"], v["seconds"]] for v in kept.of(cases)])
+        loss, right, seconds = found.double().view(-1, len(recipes), 3).unbind(-1)
+        best = loss.argmin(1)
+        scores = right.gather(1, best[:, None])
+        chosen = Counter(recipes[k] for k in best.tolist()).most_common()
+        alone = 100 * right.mean(0)
+        rows.append(
+            [
+                task.model.name,
+                task.data,
+                f"{100 * scores.mean():.2f}",
+                f"{100 * scores.min():.2f}",
+                str(len(scores)),
+                ", ".join(f"{rate:g} / {size}: {n}" for (rate, size), n in chosen),
+                f"{alone.min():.1f} to {alone.max():.1f}",
+                f"{seconds.sum():.0f}",
+            ]
+        )
+        print("trained:", *rows[-1], flush=True)
+    headers = ["", "data", "mean %", "lowest fold %", "folds", "rate / batch: folds"]
+    return [*headers, "any recipe %", "CPU seconds"], rows

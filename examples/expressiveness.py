@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,16 +26,10 @@ import matplotlib.pyplot as plt
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
 from _expressive import (
-    ADJACENT,
-    DISTANCES,
-    EGO,
-    GIN_ALONE,
     HALVES,
     MODELS,
-    ONE_LABEL,
     POOLS,
     RANDOM,
-    RP,
     TWO_LABELS,
     WIDTH,
     Model,
@@ -50,20 +43,12 @@ from _expressive import (
     wanted,
 )
 from _expressive_brec import EPOCHS, brec_table
-from _expressive_training import (
-    Classifier,
-    Recipe,
-    batches_of,
-    cross_validate,
-    evaluate,
-    relabelled_classes,
-    train,
-)
+from _expressive_training import trained_table
 from _scripts import run as run_script
 from torch import nn
 from tqdm import tqdm
 
-from graphpool.datasets import CSL, EXP, SR25, connected_graphs
+from graphpool.datasets import connected_graphs
 from graphpool.evaluate import (
     separate_pairs_by_part,
     separate_pairs_by_sampling,
@@ -209,70 +194,6 @@ def small_graphs_table(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def load(cls: type[EXP] | type[SR25], folder: Path) -> EXP | SR25 | None:
-    """A data set, or ``None`` where its file is missing."""
-    try:
-        return cls(folder)
-    except FileNotFoundError:
-        return None
-
-
-def trained_table(args: argparse.Namespace) -> list[Row]:
-    """Trained accuracies; one recipe for each data set, the same for all models."""
-    device = torch.device(args.device)
-    rows: list[Row] = []
-
-    def report(name: str, data: str, scores: Sequence[float], started: float) -> None:
-        mean, low = 100 * sum(scores) / len(scores), 100 * min(scores)
-        seconds = time.process_time() - started
-        rows.append([name, data, f"{mean:.2f}", f"{low:.2f}", str(len(scores)), f"{seconds:.0f}"])
-        print("trained:", *rows[-1], flush=True)
-
-    def validate(name: str, make: Callable[[], nn.Module], data: CSL | EXP, recipe: Recipe) -> None:
-        if not wanted(args, name):
-            return
-        seed_everything(args.seed)
-        started = time.process_time()
-        title = type(data).__name__
-        folds = data.folds()[: None if args.full else 1]
-        classes = 10 if isinstance(data, CSL) else 2
-        scores = cross_validate(
-            lambda: Classifier(make(), classes), data, folds, recipe, device, f"{title}, {name}"
-        )
-        report(name, title, scores, started)
-
-    deep = {"norm": "batch_norm", "eps": 0.37}
-    if "csl" in args.train:
-        csl, recipe = CSL(), Recipe(1 if args.quick else 100, 1e-2, 30)
-        # A circulant graph looks the same from every node: two labelings, drawn afresh each time, give
-        # the mean over all 41.
-        sampled = {"outer": "mean", "sample": 2}
-        validate(DISTANCES.name, lambda: DISTANCES.build(1, 4, **sampled, **deep), csl, recipe)
-        validate(GIN_ALONE.name, lambda: GIN_ALONE.build(1, 4, **deep), csl, recipe)
-        if args.full:
-            validate(ONE_LABEL.name, lambda: ONE_LABEL.build(1, 8, **sampled, **deep), csl, recipe)
-            validate(RP.name, lambda: RP.build(1, 4, 5, eps=0.37), csl, recipe)
-    if "exp" in args.train and (data := load(EXP, args.data)) is not None:
-        recipe = Recipe(1 if args.quick else 12, 5e-3, 40)
-        validate(EGO.name, lambda: EGO.build(2, 4, eps=0.37), data, recipe)
-        if args.full:
-            validate(GIN_ALONE.name, lambda: GIN_ALONE.build(2, 4, eps=0.37), data, recipe)
-            validate(RP.name, lambda: RP.build(2, 4, 5, eps=0.37), data, recipe)
-    if "sr25" in args.train and (data := load(SR25, args.data)) is not None:
-        known, validation, unseen = relabelled_classes(list(data), 2, args.seed)
-        for model in (ADJACENT, GIN_ALONE) if args.full else (GIN_ALONE,):
-            if not wanted(args, model.name):
-                continue
-            seed_everything(args.seed)
-            started = time.process_time()
-            classifier = Classifier(model.build(1, 3, **deep), 15).to(device)
-            recipe = Recipe(100 if args.full else 10, 2e-2, 15)
-            train(classifier, known, validation, recipe, device, f"SR25, {model.name}")
-            scores = [evaluate(classifier, batches_of(unseen, 5, device))[0]]
-            report(model.name, "SR25, relabelled", scores, started)
-    return rows
-
-
 def draw(rows: Sequence[Row], names: Sequence[str], path: Path) -> None:
     """The share of separated pairs as a picture."""
     share = [[share_of(cell) for cell in row[3:]] for row in rows]
@@ -326,8 +247,8 @@ def main() -> None:
             format_table(small_graphs_table(args), ["", "inner", "outer", "undistinguished"])
         )
     if "trained" in args.tables:
-        headers = ["", "data", "mean %", "lowest fold %", "folds", "CPU seconds"]
-        text.append(format_table(trained_table(args), headers))
+        headers, rows = trained_table(args)
+        text.append(format_table(rows, headers))
     if "brec" in args.tables:
         headers, rows = brec_table(args)
         text.append(format_table(rows, headers))
