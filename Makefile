@@ -123,7 +123,7 @@ gallery: $(STAMPS)/all
 	tools/run_scripts.sh $(PY) examples outputs/gallery
 
 examples: $(STAMPS)/tools
-	tools/run_scripts.sh $(PY) examples outputs/quick --quick
+	OMP_NUM_THREADS=1 tools/run_scripts.sh $(PY) examples outputs/quick --quick
 
 dist: $(STAMPS)/tools
 	$(PY) -m build --no-isolation --outdir dist .

@@ -58,6 +58,11 @@ def inside_transform() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
+def inside_functorch() -> bool:
+    """Whether a transform of :mod:`torch.func` is in force, in a program that is not being compiled."""
+    return torch._C._are_functorch_transforms_active() and not torch.compiler.is_compiling()
+
+
 def on_values(function: _Function) -> _Function:
     """Decorator for what has no derivative: it runs outside of all transforms of :mod:`torch.func`.
 
@@ -67,7 +72,7 @@ def on_values(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        if not inside_functorch():
             return function(*args, **kwargs)
         named = {**dict(zip(names, args, strict=False)), **kwargs}
         for name, value in named.items():
@@ -95,9 +100,9 @@ def refuse_vectorized(value: Any, name: str) -> None:
 
 def is_vectorized(x: Any) -> bool:
     """Whether ``x`` is a tensor that stands for many at once, or holds one (``Segments``)."""
-    functorch = torch._C._functorch
-    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+    if not inside_functorch():
         return False
+    functorch = torch._C._functorch
     if hasattr(x, "held_tensors"):
         return any(map(is_vectorized, x.held_tensors()))
     while isinstance(x, Tensor) and functorch.is_functorch_wrapped_tensor(x):

@@ -12,6 +12,7 @@ from torch_geometric import nn as pyg
 
 from graphpool import _debug
 from graphpool._arguments import as_count, what_came
+from graphpool._memory import is_large, large
 
 
 def check_input(x: Any, name: str, channels: int, module: torch.nn.Module) -> None:
@@ -158,6 +159,83 @@ class LayerNorm(torch.nn.LayerNorm):
         deviation = x - x.mean(-1, keepdim=True)
         scale = (deviation.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         return deviation * scale * self.weight + self.bias
+
+
+class _Affine(torch.autograd.Function):
+    """``x W^T + b``, and the positive part of it, with results and gradients in large pages."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool
+    ) -> Tensor:
+        y = large(x.new_empty(x.size(0), weight.size(0)))
+        if bias is None:
+            torch.mm(x, weight.t(), out=y)
+        else:
+            torch.addmm(bias, x, weight.t(), out=y)
+        if relu:
+            y.relu_()
+        ctx.has_bias = bias is not None
+        ctx.save_for_backward(x, weight, y if relu else None)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight, y = ctx.saved_tensors
+        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        again = torch.is_grad_enabled()
+        if y is not None and again:
+            grad = grad * (y > 0)
+        elif y is not None:
+            passed = large(torch.empty_like(y))
+            grad = torch.ops.aten.threshold_backward.grad_input(grad, y, 0, grad_input=passed)
+        found_x = None
+        if of_x:
+            found_x = (
+                grad @ weight if again else torch.mm(grad, weight, out=large(torch.empty_like(x)))
+            )
+        return found_x, grad.t() @ x if of_weight else None, grad.sum(0) if of_bias else None, None
+
+
+def affine(layer: torch.nn.Module, x: Tensor, relu: bool = False) -> Tensor:
+    """``layer(x)`` of a linear layer, and the positive part of it: the same numbers.
+
+    Where that is a matrix of many megabytes on a CPU, the memory for it comes in large pages. The system
+    takes longer to hand it out in small ones than the product takes.
+    """
+    if _fills_large_pages(layer, x):
+        return _Affine.apply(x, layer.weight, layer.bias, relu)  # type: ignore[no-any-return]
+    y = layer(x)
+    return torch.relu(y) if relu else y
+
+
+def through(layers: Iterable[torch.nn.Module], x: Tensor) -> Tensor:
+    """``x`` through layers, one after the other; linear ones by :func:`affine`, with a ReLU behind them."""
+    left = list(layers)
+    while left:
+        layer = left.pop(0)
+        if type(layer) is not torch.nn.Linear:
+            x = layer(x)
+            continue
+        relu = bool(left) and type(left[0]) is torch.nn.ReLU and not _hooked(left[:1])
+        x = affine(layer, x, relu)
+        del left[:relu]
+    return x
+
+
+def _fills_large_pages(layer: torch.nn.Module, x: Tensor) -> bool:
+    if x.device.type != "cpu" or _debug.being_traced() or _debug.inside_transform():
+        return False
+    # A subclass of tensors, or a mode, wants to hear of the layer.
+    if type(x) is not Tensor or torch._C._len_torch_function_stack() or x.dim() != 2:
+        return False
+    if torch._C._len_torch_dispatch_stack() or not may_be_folded(layer):
+        return False
+    weight = layer.weight
+    if type(weight) is not torch.nn.Parameter or x.dtype != weight.dtype:
+        return False
+    plain = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+    return plain and is_large((x.size(0), weight.size(0)), x.dtype)
 
 
 def may_be_folded(*modules: torch.nn.Module) -> bool:

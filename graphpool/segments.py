@@ -21,6 +21,8 @@ def _kept(compute: Callable[[Segments], Any]) -> Callable[[Segments], Any]:
 
     @functools.wraps(compute)
     def get(self: Segments) -> Any:
+        if not _debug.inside_functorch():  # by far the most often, and many times in a layer
+            return compute(self)
         return compute(self) if _debug.is_vectorized(self) else outside(self)
 
     return get

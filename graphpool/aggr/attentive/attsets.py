@@ -9,6 +9,7 @@ from graphpool._arguments import as_count, check_one_of
 from graphpool.aggr.base import Aggregation
 from graphpool.aggr.matrix import few_bags_at_a_time
 from graphpool.aggr.registry import register
+from graphpool.nn import affine
 from graphpool.ops import Gather, gathered, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 from graphpool.states import Exponential, Mergeable, Tensors
@@ -79,7 +80,7 @@ class AttSets(Aggregation):
         return self.channels if self.channels in (None, -1) else self.num_outputs * self.channels
 
     def _scores(self, x: Tensor) -> list[Tensor]:
-        score = ACTIVATIONS[self.activation]()(self.score(x.to(self.score.weight.dtype)))
+        score = ACTIVATIONS[self.activation]()(affine(self.score, x.to(self.score.weight.dtype)))
         return list(score.chunk(self.num_outputs, dim=-1))
 
     def pool(

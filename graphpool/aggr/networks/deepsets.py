@@ -13,7 +13,7 @@ from graphpool.aggr.matrix import MatrixAggregation
 from graphpool.aggr.pyg import merging_of
 from graphpool.aggr.registry import register, resolve
 from graphpool.aggr.statistics.moments import Mean, Sum
-from graphpool.nn import may_be_folded, perceptron, reset
+from graphpool.nn import may_be_folded, perceptron, reset, through
 from graphpool.segments import Segments
 from graphpool.states import Mapped, Mergeable
 
@@ -85,8 +85,7 @@ class DeepSets(MatrixAggregation):
         last = self._commutes()
         if last is None:
             return self.rho(self.inner_pool(self.phi(x), segments, dim=0, weight=weight))
-        for layer in list(self.phi)[:-1]:  # type: ignore[call-overload]
-            x = layer(x)
+        x = through(list(self.phi)[:-1], x)  # type: ignore[call-overload]
         pooled = self.inner_pool(x, segments, dim=0, weight=weight)
         if type(self.inner_pool) is Mean or last.bias is None:
             return self.rho(last(pooled))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from graphpool import _debug
+from graphpool._memory import large
 from graphpool.ops.fused.layout import Layout
-from graphpool.ops.fused.memory import large
 from graphpool.ops.inputs import Gather, working_weight
 from graphpool.segments import Segments
 
@@ -34,6 +34,8 @@ def converted(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def flat(x: Tensor) -> Tensor:
     """``x`` ``[E, ...]`` as a contiguous matrix ``[E, C]``."""
+    if x.dim() == 2:  # a view is one more node for the backward pass
+        return x.contiguous()
     return x.reshape(x.shape[0], math.prod(x.shape[1:])).contiguous()
 
 
@@ -57,7 +59,8 @@ def layout_of(
 
 def of_bags(y: Tensor, segments: Segments, x: Tensor) -> Tensor:
     """Results ``[S, C]`` in the dtype of ``x`` and with its trailing dimensions."""
-    return y.view(segments.num_segments, *x.shape[1:]).to(x.dtype)
+    shape = (segments.num_segments, *x.shape[1:])
+    return (y if y.shape == shape else y.view(shape)).to(x.dtype)
 
 
 def overflowed(spread: Tensor) -> bool:

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphpool._memory import large
 from graphpool.ops import dispatch
 from graphpool.ops.derivatives import differentiate_again
 from graphpool.ops.fused.common import converted, layout_of, working_array, working_dtype
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.layout import SCHEMA, Layout
-from graphpool.ops.fused.memory import large
 from graphpool.ops.inputs import Gather
 from graphpool.segments import Segments
 

@@ -10,15 +10,15 @@ from torch import Tensor
 from graphpool.ops.fused.cpu.core import bag_chunks, row_chunks
 from graphpool.ops.fused.layout import Layout
 
+_NONE = np.empty(0, np.int64)
+
 
 class Arrays:
     """A :class:`Layout` as NumPy arrays for the CPU kernels; the identity is an empty array."""
 
     def __init__(self, layout: Layout, dtype: Any) -> None:
-        none = np.empty(0, np.int64)
-
         def array(t: Tensor | None) -> np.ndarray:
-            return none if t is None else t.detach().contiguous().numpy()
+            return _NONE if t is None else t.detach().contiguous().numpy()
 
         self.ptr = array(layout.ptr)
         self.perm = array(layout.perm)

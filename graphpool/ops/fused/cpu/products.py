@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphpool._memory import fresh
 from graphpool.ops.fused.cpu.core import REDUCTION_FLAGS, kernel, pieces, row_chunks, run
-from graphpool.ops.fused.memory import fresh
 
 _PIECE = 256
 """A longer bag is taken in pieces of so many elements: work for threads, and short sums. Pieces are longer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphpool._memory import fresh
 from graphpool.ops.fused.cpu.core import (
     BLOCK,
     add_up,
@@ -33,7 +34,6 @@ from graphpool.ops.fused.cpu.vector import (
     store,
     widen,
 )
-from graphpool.ops.fused.memory import fresh
 
 
 @inlined

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphpool._memory import fresh
 from graphpool.ops.fused.cpu.core import (
     BLOCK,
     NO_LIMIT,
@@ -31,7 +32,6 @@ from graphpool.ops.fused.cpu.vector import (
     store,
     widen,
 )
-from graphpool.ops.fused.memory import fresh
 
 
 @inlined

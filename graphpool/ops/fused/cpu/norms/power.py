@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphpool._memory import fresh
 from graphpool.ops.fused.cpu.core import (
     NO_LIMIT,
     add_up,
@@ -30,7 +31,6 @@ from graphpool.ops.fused.cpu.core import (
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.layout import Arrays
 from graphpool.ops.fused.cpu.math import LN2, exp2, largest, log2, tiny
-from graphpool.ops.fused.memory import fresh
 from graphpool.ops.reference import SIDES
 
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphpool._memory import fresh
 from graphpool.ops.fused.cpu.core import carry, inlined, kernel, row_chunks, run, settle
 from graphpool.ops.fused.cpu.fetch import AHEAD, fetch_row
 from graphpool.ops.fused.cpu.standardized.forward import parsed
 from graphpool.ops.fused.cpu.vector import BYTES, load, spread, store
-from graphpool.ops.fused.memory import fresh
 
 _HEAD = 3
 """Before its coefficients ``[order]`` a bag has its mean, what that lacks, and ``1 / L``."""

@@ -8,6 +8,7 @@ them makes that 2 MiB.
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import sys
 
@@ -30,6 +31,11 @@ def large(out: Tensor) -> Tensor:
         # Advice only: a system that refuses it gives ordinary pages.
         _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _HUGE_PAGE)
     return out
+
+
+def is_large(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Whether a result of this shape is one that :func:`large` does something about."""
+    return math.prod(shape) * dtype.itemsize >= _LARGE
 
 
 def fresh(shape: tuple[int, ...], like: np.ndarray) -> np.ndarray:
