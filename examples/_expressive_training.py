@@ -1,13 +1,12 @@
 """How the networks of ``expressiveness.py`` are trained and tested.
 
-Rate and size of the batches are chosen for each fold by the part of its training graphs that is held out.
+The rate is chosen for each fold by the part of its training graphs that is held out.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -38,8 +37,9 @@ from graphpool.datasets import CSL, EXP, SR25
 from graphpool.evaluate import relabelled
 from graphpool.train import recalibrate
 
-# What there is to choose from, the same for all networks and sets: learning rates, graphs in a batch.
-RECIPES = list(itertools.product((0.02, 0.01, 0.005), (16, 40)))
+# What there is to choose from, the same for all networks and sets.
+RATES = (0.02, 0.01, 0.005)
+BATCH = 32
 Fold = tuple[Sequence[Data], Sequence[Data], Sequence[Data]]
 """To train, to choose by, and to test."""
 
@@ -55,15 +55,6 @@ class Classifier(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         pooled = self.pooling(batch.x, batch.edge_index, batch.batch, batch.num_graphs)
         return self.head(self.norm(pooled))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: Adam, with a learning rate that falls to 0 along a half cosine."""
-
-    epochs: int
-    lr: float
-    batch_size: int
 
 
 @torch.no_grad()
@@ -90,27 +81,28 @@ def train(
     model: nn.Module,
     graphs: Sequence[Data],
     validation: Sequence[Data],
-    recipe: Recipe,
+    epochs: int,
+    rate: float,
     device: torch.device,
     note: str,
 ) -> float:
-    """Trains on cross entropy and keeps the network of the epoch, among the second half of them, with the
-    lowest cross entropy on ``validation``, which is returned."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs)
-    fixed = batches_of(graphs, recipe.batch_size, device)
+    """Trains by Adam, with a rate that falls to 0 along a half cosine. Keeps the network of the epoch, among
+    the second half of them, with the lowest cross entropy on ``validation``, which is returned."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    fixed = batches_of(graphs, BATCH, device)
     held_out = batches_of(validation, 64, device)
     best, kept = float("inf"), copy.deepcopy(model.state_dict())
-    for epoch in tqdm(range(recipe.epochs), desc=note, leave=False, mininterval=1.0):
+    for epoch in tqdm(range(epochs), desc=note, leave=False, mininterval=1.0):
         model.train()
         order = torch.randperm(len(graphs)).tolist()
-        for batch in batches_of([graphs[i] for i in order], recipe.batch_size, device):
+        for batch in batches_of([graphs[i] for i in order], BATCH, device):
             loss = nn.functional.cross_entropy(model(batch), batch.y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         schedule.step()
-        if 2 * epoch >= recipe.epochs - 1:
+        if 2 * epoch >= epochs - 1:
             recalibrate(model, fixed)
             found = evaluate(model, held_out)[1]
             if found <= best:
@@ -191,27 +183,28 @@ def load(cls: type[EXP] | type[SR25], folder: Path) -> EXP | SR25 | None:
 
 def fit(task: Task, case: Sequence[Any], device: torch.device) -> dict[str, float]:
     """Trains by one recipe on one fold: what it has on the part to choose by, and on the test part."""
-    *_, fold, rate, size, seed = case
+    *_, fold, rate, seed = case
     started = time.process_time()
     seed_everything(1000 * seed + fold)
     model = Classifier(task.make(), task.classes).to(device)
     known, validation, test = task.folds[fold]
-    recipe = Recipe(task.epochs, rate, size)
-    loss = train(model, known, validation, recipe, device, f"{task.data}, {task.model.name}")
+    loss = train(
+        model, known, validation, task.epochs, rate, device, f"{task.data}, {task.model.name}"
+    )
     right = evaluate(model, batches_of(test, 64, device))[0]
     return {"validation": loss, "test": right, "seconds": time.process_time() - started}
 
 
 def trained_table(args: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows: test accuracy of the recipe with the lowest loss on what each fold holds out, and of
-    every recipe taken for all folds."""
+    """Headers and rows: test accuracy of the rate with the lowest loss on what each fold holds out, and of
+    each rate taken for all folds."""
     todo = [task for task in tasks(args) if wanted(args, task.model.name)]
-    recipes = RECIPES if args.full else RECIPES[2:3]
+    rates = RATES if args.full else RATES[1:2]
     by_case = {
-        (task.model.name, task.data, task.epochs, fold, *recipe, args.seed): task
+        (task.model.name, task.data, task.epochs, fold, rate, args.seed): task
         for task in todo
         for fold in range(len(task.folds) if args.full else 1)
-        for recipe in recipes
+        for rate in rates
     }
     kept = Kept("trained", args, APART)
     for case in kept.missing(by_case):
@@ -220,10 +213,10 @@ def trained_table(args: argparse.Namespace) -> tuple[list[str], list[list[str]]]
     for task in todo:
         cases = [case for case, other in by_case.items() if other is task]
         found = torch.tensor([[v["validation"], v["test"], v["seconds"]] for v in kept.of(cases)])
-        loss, right, seconds = found.double().view(-1, len(recipes), 3).unbind(-1)
+        loss, right, seconds = found.double().view(-1, len(rates), 3).unbind(-1)
         best = loss.argmin(1)
         scores = right.gather(1, best[:, None])
-        chosen = Counter(recipes[k] for k in best.tolist()).most_common()
+        chosen = Counter(rates[k] for k in best.tolist()).most_common()
         alone = 100 * right.mean(0)
         rows.append(
             [
@@ -232,11 +225,11 @@ def trained_table(args: argparse.Namespace) -> tuple[list[str], list[list[str]]]
                 f"{100 * scores.mean():.2f}",
                 f"{100 * scores.min():.2f}",
                 str(len(scores)),
-                ", ".join(f"{rate:g} / {size}: {n}" for (rate, size), n in chosen),
+                ", ".join(f"{rate:g}: {n}" for rate, n in chosen),
                 f"{alone.min():.1f} to {alone.max():.1f}",
                 f"{seconds.sum():.0f}",
             ]
         )
         print("trained:", *rows[-1], flush=True)
-    headers = ["", "data", "mean %", "lowest fold %", "folds", "rate / batch: folds"]
-    return [*headers, "any recipe %", "CPU seconds"], rows
+    headers = ["", "data", "mean %", "lowest fold %", "folds", "rate: folds"]
+    return [*headers, "any rate %", "CPU seconds"], rows
