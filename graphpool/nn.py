@@ -175,7 +175,6 @@ class _Affine(torch.autograd.Function):
             torch.addmm(bias, x, weight.t(), out=y)
         if relu:
             y.relu_()
-        ctx.has_bias = bias is not None
         ctx.save_for_backward(x, weight, y if relu else None)
         return y
 
@@ -204,7 +203,8 @@ def affine(layer: torch.nn.Module, x: Tensor, relu: bool = False) -> Tensor:
     takes longer to hand it out in small ones than the product takes.
     """
     if _fills_large_pages(layer, x):
-        return _Affine.apply(x, layer.weight, layer.bias, relu)  # type: ignore[no-any-return]
+        y: Tensor = _Affine.apply(x.flatten(0, -2), layer.weight, layer.bias, relu)
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], -1)
     y = layer(x)
     return torch.relu(y) if relu else y
 
@@ -227,7 +227,7 @@ def _fills_large_pages(layer: torch.nn.Module, x: Tensor) -> bool:
     if x.device.type != "cpu" or _debug.being_traced() or _debug.inside_transform():
         return False
     # A subclass of tensors, or a mode, wants to hear of the layer.
-    if type(x) is not Tensor or torch._C._len_torch_function_stack() or x.dim() != 2:
+    if type(x) is not Tensor or torch._C._len_torch_function_stack() or x.dim() < 2:
         return False
     if torch._C._len_torch_dispatch_stack() or not may_be_folded(layer):
         return False
@@ -235,7 +235,7 @@ def _fills_large_pages(layer: torch.nn.Module, x: Tensor) -> bool:
     if type(weight) is not torch.nn.Parameter or x.dtype != weight.dtype:
         return False
     plain = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
-    return plain and is_large((x.size(0), weight.size(0)), x.dtype)
+    return plain and is_large((*x.shape[:-1], weight.size(0)), x.dtype)
 
 
 def may_be_folded(*modules: torch.nn.Module) -> bool:

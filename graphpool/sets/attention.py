@@ -5,11 +5,13 @@ Scores take room for each element and head; nothing grows with the square of a b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from graphpool._arguments import as_count, check_divides, check_one_of
-from graphpool.nn import LayerNorm, may_be_folded_by_size, reset
+from graphpool.nn import LayerNorm, affine, may_be_folded_by_size, reset
 from graphpool.ops import segment_matmul, segment_outer, segment_softmax, segment_softmax_sum
 from graphpool.segments import Segments
 
@@ -35,10 +37,22 @@ def weighted_values(
         return torch.stack(parts, dim=1)
     # Many queries: one product of matrices per bag and head, instead of a pass for each query.
     share = segment_softmax(score, segments, weight)
-    # Split, not sliced: the derivative of a slice is an array of zeros as large as the whole.
-    shares, blocks = share.unbind(-1), value.split(value.size(-1) // heads, dim=-1)
-    parts = [segment_outer(a, v, segments) for a, v in zip(shares, blocks, strict=True)]
-    return torch.cat(parts, dim=-1)
+    blocks = by_head(value, heads)
+    return side_by_side(
+        [segment_outer(a, v, segments) for a, v in zip(share.unbind(-1), blocks, strict=True)]
+    )
+
+
+def by_head(x: Tensor, heads: int) -> Sequence[Tensor]:
+    """The channels of each head."""
+    # Split, not sliced: the derivative of a slice is an array of zeros as large as the whole. That of a split
+    # is a copy, which a single head does without.
+    return x.split(x.size(-1) // heads, dim=-1) if heads > 1 else (x,)
+
+
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """What :func:`by_head` took apart, put together."""
+    return torch.cat(list(parts), dim=-1) if len(parts) > 1 else parts[0]
 
 
 class _Residual(torch.nn.Module):
@@ -52,7 +66,7 @@ class _Residual(torch.nn.Module):
 
     def forward(self, query: Tensor, attended: Tensor) -> Tensor:
         o = self.norm0(query + attended)
-        return self.norm1(o + self.out(o).relu())
+        return self.norm1(o + affine(self.out, o, relu=True))
 
 
 class _Attention(torch.nn.Module):
@@ -79,8 +93,8 @@ class OverElements(_Attention):
         if self._folds(q.size(0), x, segments):
             attended = self._folded(q, x, segments, weight)
         else:
-            score = element_scores(q, self.key(x), self.heads, self.scale)
-            attended = weighted_values(score, self.value(x), segments, weight)
+            score = element_scores(q, affine(self.key, x), self.heads, self.scale)
+            attended = weighted_values(score, affine(self.value, x), segments, weight)
         return self.residual(q, attended.view(-1, *q.shape))
 
     def _folds(self, count: int, x: Tensor, segments: Segments) -> bool:
@@ -108,12 +122,13 @@ class ToSegment(_Attention):
     ``[E, D]``."""
 
     def forward(self, x: Tensor, vectors: Tensor, segments: Segments) -> Tensor:
-        q, width, outputs = self.query(x), x.size(-1) // self.heads, []
-        parts = (t.split(width, dim=-1) for t in (q, self.key(vectors), self.value(vectors)))
+        q, outputs = affine(self.query, x), []
+        read = (q, affine(self.key, vectors), affine(self.value, vectors))
+        parts = (by_head(t, self.heads) for t in read)
         for query, key, value in zip(*parts, strict=True):
             score = segment_matmul(query, (self.scale * key.mT).contiguous(), segments)
             outputs.append(segment_matmul(score.softmax(-1), value.contiguous(), segments))
-        return self.residual(q, torch.cat(outputs, dim=-1))
+        return self.residual(q, side_by_side(outputs))
 
 
 def check_heads(channels: int | None, heads: int, scale: str) -> int:
