@@ -42,7 +42,11 @@ def width_of(pool: aggr.Aggregation, channels: int) -> int:
 def make_parser(description: str | None) -> ScriptParser:
     """A parser that prints the text of a script as it stands, with ``--seed --device --out --quick``."""
     parser = ScriptParser(description)
-    parser.add_argument("--quick", action="store_true", help="a few seconds, to see that it runs")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few seconds, to see that it runs: smaller and fewer than what is asked for",
+    )
     return parser
 
 

@@ -119,6 +119,7 @@ class Orders:
 # Two ids mark a random half of the nodes: less noise than the ten of the paper.
 HALVES = Orders("GIN + RP, 2 ids", 2)
 RP = Orders("GIN + RP, 10 ids", 10)
+ALL_ORDERS = f"{HALVES.name}, all orders"
 
 
 def default_data() -> Path:
@@ -209,6 +210,18 @@ def chosen_sets(sets: Sequence[PairSet], args: argparse.Namespace) -> list[PairS
         if name not in known:
             raise ValueError(f"`sets` must be out of {', '.join(known)}; got {name!r}.")
     return [data for data in sets if not args.sets or data.name in args.sets]
+
+
+def named(args: argparse.Namespace) -> None:
+    """Checks the names of the networks.
+
+    Raises:
+        ValueError: ``--only`` holds one that there is not.
+    """
+    known = [*(m.name for m in (*MODELS, DISTANCES, HALVES, RP)), ALL_ORDERS]
+    for name in args.only or ():
+        if name not in known:
+            raise ValueError(f"`only` must be out of {', '.join(map(repr, known))}; got {name!r}.")
 
 
 def wanted(args: argparse.Namespace, model: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from _common import seed_everything
 from _expressive import APART, MODELS, RANDOM, WIDTH, Model, PairSet, brec_sets, chosen_sets, wanted
-from _kept import Kept
+from _kept import Kept, fingerprint
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GIN, MLP
@@ -108,11 +108,13 @@ def brec_table(args: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
         )
     models = [model for model in MODELS if wanted(args, model.name)]
     rows_of = [(model, pools) for model in models for pools in args.pools]
+    # So that what is kept is of these graphs.
+    of_pair = [fingerprint(v for g in pair for v in (g.x, g.edge_index)) for *_, pair in pairs]
     epochs = 0 if args.untrained else args.epochs
     by_case = {
-        (model.name, pools, epochs, number, args.seed): (model, data, pair)
+        (model.name, pools, epochs, number, args.seed, digits): (model, data, pair)
         for model, pools in rows_of
-        for number, data, pair in pairs
+        for (number, data, pair), digits in zip(pairs, of_pair, strict=True)
     }
     kept = Kept("brec", args, APART)
     for case in kept.missing(by_case):

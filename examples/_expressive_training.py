@@ -28,7 +28,7 @@ from _expressive import (
     Model,
     wanted,
 )
-from _kept import Kept
+from _kept import Kept, fingerprint
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from tqdm import tqdm
@@ -131,6 +131,11 @@ class Task:
     epochs: int
     folds: Sequence[Fold]
 
+    def digits(self) -> str:
+        """Those of the graphs, so that what is kept is of these."""
+        graphs = (graph for part in self.folds[0] for graph in part)
+        return fingerprint(v for graph in graphs for v in (graph.x, graph.edge_index, graph.y))
+
 
 def held_out(data: CSL | EXP) -> list[Fold]:
     """Folds of which a random tenth of the training part is to choose by."""
@@ -174,10 +179,11 @@ def tasks(args: argparse.Namespace) -> Iterator[Task]:
 
 
 def load(cls: type[EXP] | type[SR25], folder: Path) -> EXP | SR25 | None:
-    """A data set, or ``None`` where its file is missing."""
+    """A data set, or ``None`` where its file is missing, which is said."""
     try:
         return cls(folder)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        print(f"{cls.__name__} is left out: {error}")
         return None
 
 
@@ -201,8 +207,8 @@ def trained_table(args: argparse.Namespace) -> tuple[list[str], list[list[str]]]
     todo = [task for task in tasks(args) if wanted(args, task.model.name)]
     rates = RATES if args.full else RATES[1:2]
     by_case = {
-        (task.model.name, task.data, task.epochs, fold, rate, args.seed): task
-        for task in todo
+        (task.model.name, task.data, digits, task.epochs, fold, rate, args.seed): task
+        for task, digits in ((task, task.digits()) for task in todo)
         for fold in range(len(task.folds) if args.full else 1)
         for rate in rates
     }

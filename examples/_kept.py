@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import pickle
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from _common import out_dir
 from tqdm import tqdm
 
 # What chooses among results, and does not change them.
-_APART = {"seed", "seeds", "out", "device", "traceback", "quick"}
+_APART = {"seed", "seeds", "out", "device", "traceback"}
 
 
 def parsed(text: str, where: str) -> dict[str, Any]:
@@ -50,11 +52,28 @@ def differing(stored: Any, settings: dict[str, Any]) -> str:
     return ", ".join(f"{k} {stored.get(k)}, here {settings.get(k)}" for k in names)
 
 
+def set_aside(file: Path) -> Path:
+    """A name beside ``file`` that is free."""
+    names = itertools.chain([".old"], (f".old{k}" for k in itertools.count(2)))
+    paths = (file.with_name(f"{file.name}{name}") for name in names)
+    return next(path for path in paths if not path.exists())
+
+
+def fingerprint(values: Iterable[Any]) -> str:
+    """Eight digits that tell the tensors and plain values of a data set from others."""
+    found = 0
+    for value in values:
+        data = value.numpy().tobytes() if isinstance(value, torch.Tensor) else repr(value).encode()
+        found = zlib.crc32(data, found)
+    return f"{found:08x}"
+
+
 class Kept:
     """Results by case, in ``NAME.json`` of ``--out``, so that a script that was stopped goes on from there.
 
     A case is a seed, or a list that ends with one. What the file holds belongs to the options it was
-    made with; with others it is set aside as ``NAME.json.old`` once there is a result, which is said.
+    made with; with others it is set aside as ``NAME.json.old`` (``.old2``, ...) once there is a result,
+    which is said.
 
     Args:
         name: Of the file.
@@ -119,7 +138,7 @@ class Kept:
 
     @property
     def _old(self) -> Path:
-        return self.file.with_name(f"{self.file.name}.old")
+        return set_aside(self.file)
 
     def _picture(self, case: Any) -> Any:
         return self.file.with_name(f"{self.file.stem}_{case}.pt")

@@ -136,6 +136,9 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
+    except KeyboardInterrupt:
+        # What a script keeps as it goes is there, and whole: the same command goes on from it.
+        sys.exit("\nstopped")
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         if ScriptParser.latest is None or "--traceback" in sys.argv:
             raise

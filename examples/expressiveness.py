@@ -26,6 +26,7 @@ import matplotlib.pyplot as plt
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
 from _expressive import (
+    ALL_ORDERS,
     HALVES,
     MODELS,
     POOLS,
@@ -38,6 +39,7 @@ from _expressive import (
     brec_sets,
     chosen_sets,
     default_data,
+    named,
     pair_sets,
     pools_at_once,
     wanted,
@@ -93,7 +95,12 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--untrained", action="store_true", help="BREC with the first weights")
     parser.add_argument("--only", nargs="+", help="names of the models; all where it is not given")
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name in ("pools", "limit", "epochs", "untrained"):
+        if "brec" not in args.tables and getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name} is of the table of BREC: --tables brec")
+    args.pools = list(dict.fromkeys(args.pools))
+    return args
 
 
 def by_pools(name: str, columns: Sequence[Sequence[str]]) -> list[Row]:
@@ -180,9 +187,7 @@ def small_graphs_table(args: argparse.Namespace) -> list[Row]:
     }
     if args.full or args.quick:
         # All orders: invariant, and judged like the others.
-        makes[f"{HALVES.name}, all orders"] = lambda: HALVES.build(
-            1, 6, "all", **pools_at_once(), **RANDOM
-        )
+        makes[ALL_ORDERS] = lambda: HALVES.build(1, 6, "all", **pools_at_once(), **RANDOM)
     rows = []
     for name, make in makes.items():
         if not wanted(args, name):
@@ -224,9 +229,10 @@ def share_of(cell: str) -> float:
 
 def main() -> None:
     args = parse()
+    named(args)
     seed_everything(args.seed)
     out = out_dir(args)
-    text = []
+    tables: dict[str, tuple[list[str], list[Row]]] = {}
     if "pairs" in args.tables:
         limit = None if args.full else 3 if args.quick else 15
         if args.brec:
@@ -240,24 +246,22 @@ def main() -> None:
         if wanted(args, HALVES.name):
             rows += sampled_rows(HALVES, sets, args)
         names = [data.name for data in sets]
-        text.append(format_table(rows, ["", "inner", "outer", *names]))
-        draw(rows, names, out / "expressiveness.png")
+        tables["pairs"] = ["", "inner", "outer", *names], rows
+        if rows:
+            draw(rows, names, out / "expressiveness.png")
     if "small" in args.tables:
-        text.append(
-            format_table(small_graphs_table(args), ["", "inner", "outer", "undistinguished"])
-        )
+        tables["small"] = ["", "inner", "outer", "undistinguished"], small_graphs_table(args)
     if "trained" in args.tables:
-        headers, rows = trained_table(args)
-        text.append(format_table(rows, headers))
+        tables["trained"] = trained_table(args)
     if "brec" in args.tables:
-        headers, rows = brec_table(args)
-        text.append(format_table(rows, headers))
-    if args.only and not any(name in part for part in text for name in args.only):
-        names = ", ".join(model.name for model in (*MODELS, HALVES))
-        raise ValueError(f"`only` must name models, such as {names}; got {', '.join(args.only)}.")
-    table = "\n\n".join(text)
-    print("\n" + table)
-    (out / "expressiveness.md").write_text(table + "\n")
+        tables["brec"] = brec_table(args)
+    for name, (headers, rows) in tables.items():
+        if not rows:
+            print(f"\n{name}: nothing in this table by the options given")
+            continue
+        path = out / f"expressiveness_{name}.md"
+        path.write_text((table := format_table(rows, headers)) + "\n", "utf-8")
+        print(f"\n{table}\n\n{path}")
 
 
 if __name__ == "__main__":

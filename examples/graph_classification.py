@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from _common import format_table, make_parser, out_dir, seed_everything
-from _kept import differing, parsed, write
+from _kept import differing, fingerprint, parsed, set_aside, write
 from _scripts import run as run_script
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
@@ -41,7 +41,15 @@ from graphpool.train import GraphBatches, History, MiniBatch, fit, predict
 
 
 def stratified_folds(labels: Tensor, count: int, seed: int) -> list[Tensor]:
-    """Indices of each fold; every class is spread evenly over the folds."""
+    """Indices of each fold; every class is spread evenly over the folds.
+
+    Raises:
+        ValueError: There are fewer graphs than folds.
+    """
+    if len(labels) < count:
+        raise ValueError(
+            f"`folds` must be at most the number of graphs, {len(labels)}; got {count}."
+        )
     rng = np.random.default_rng(seed)
     folds: list[list[int]] = [[] for _ in range(count)]
     position = 0
@@ -211,19 +219,35 @@ def parse() -> argparse.Namespace:
     if args.name is None:
         args.name = "MUTAG" if (args.root / "MUTAG" / "raw").exists() else "families"
     if args.quick:
-        args.epochs, args.folds, args.readout = 2, 2, "sum,gnp"
+        args.epochs, args.folds, args.readout = 2, 2 + args.nested, "sum,gnp"
+    least = 3 if args.nested else 2
+    if args.folds < least:
+        why = ": one to test, one to choose by, one to train on" if args.nested else ""
+        parser.error(f"--folds must be at least {least}{why}; got {args.folds}")
+    if args.dropout >= 1:
+        parser.error(f"--dropout must be below 1; got {args.dropout}")
+    names = usable_readouts() if args.readout == "all" else args.readout.split(",")
+    args.names = list(dict.fromkeys(name.strip() for name in names))
+    for name in args.names:  # before hours are spent on those in front of a wrong one
+        try:
+            make_readout(name, args.hidden)
+        except (ValueError, TypeError) as error:
+            parser.error(f"--readout {name!r}: {error}")
     return args
 
 
 def main() -> None:
     args = parse()
     folder = out_dir(args)
-    names = usable_readouts() if args.readout == "all" else args.readout.split(",")
+    names = args.names
     if args.name == "families":
         graphs = GraphFamilies(args.cache)
     else:
         graphs = TUGraphs(args.root, args.name, cache=args.cache)
-    settings = {
+    data = graphs._data
+    if data.y is None or data.y.is_floating_point():
+        raise ValueError(f"`name` must be a data set of classes; {args.name} has no graph_labels.")
+    settings: dict[str, Any] = {
         key: getattr(args, key)
         for key in (
             "name",
@@ -240,6 +264,7 @@ def main() -> None:
             "nested",
         )
     }
+    settings["data"] = fingerprint([data.x, data.edge_index, data.y, *graphs.slices.values()])
     log = folder / f"graph_classification_{args.name}.json"
     rows: list[dict[str, Any]] = []
     # Folds of readouts that are not through.
@@ -249,6 +274,11 @@ def main() -> None:
         if others := differing(stored.get("settings"), settings):
             raise ValueError(f"{log} was made with other options: {others}; take another --out.")
         rows, begun = stored["rows"], stored.get("begun", {})
+    elif log.exists():
+        old = log.replace(set_aside(log))
+        print(
+            f"note: {log} is there already; it is set aside as {old.name} (--resume goes on with it)"
+        )
     with tqdm(total=len(names) * args.folds, desc=args.name, file=sys.stderr) as bar:
         for name in names:
             bar.set_postfix(readout=name)
@@ -264,10 +294,11 @@ def main() -> None:
             rows.append(summary(name, begun.pop(name), args.nested))
             write(log, {"settings": settings, "rows": rows, "begun": begun})
     rows = sorted((r for r in rows if r["readout"] in names), key=lambda r: -r["mean"])
-    majority = 100 * float(graphs._data.y.bincount().max()) / len(graphs)
+    majority = 100 * float(data.y.bincount().max()) / len(graphs)
     print(
         f"\n{args.name}: {len(graphs)} graphs, {args.folds}-fold cross-validation, "
-        f"majority class {majority:.1f} %\n"
+        + ("each fold's epoch chosen by the next (their median is shown), " if args.nested else "")
+        + f"majority class {majority:.1f} %\n"
     )
     cells = [
         [

@@ -29,6 +29,7 @@ from _kept import Kept, seeds_of
 from _scripts import run as run_script
 from molecules import IN_MEV, LARGE, SMALL, linear, pooled, read
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from graphpool.datasets import QM9
 from graphpool.io.molecules import SYMBOLS
@@ -59,8 +60,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, default=1, help="of weights and order")
     args = parser.parse_args()
+    args.readouts = list(dict.fromkeys(args.readouts))
     if args.quick:
         args.train_size, args.epochs, args.readouts = 500, 1, args.readouts[:2]
+    if args.train_size > TRAIN:
+        parser.error(
+            f"--train-size must be at most {TRAIN}, the training part; got {args.train_size}"
+        )
+    for name in args.readouts:  # before hours are spent on those in front of a wrong one
+        try:
+            make_pool(name, args.hidden)
+        except (ValueError, TypeError) as error:
+            parser.error(f"--readouts {name!r}: {error}")
     return args
 
 
@@ -124,7 +135,19 @@ def one_run(
     optimizer = torch.optim.Adam(model.parameters(), args.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs)
     loss = nn.functional.l1_loss
-    history = fit(model, fitted, chosen, optimizer, args.epochs, loss, loss, forward, schedule)
+    with tqdm(total=args.epochs, desc=f"{readout}, {split}", leave=False, mininterval=1.0) as bar:
+        history = fit(
+            model,
+            fitted,
+            chosen,
+            optimizer,
+            args.epochs,
+            loss,
+            loss,
+            forward,
+            schedule,
+            lambda *_: bar.update(),
+        )
     output, wanted = predict(model, judged, forward)
     error = (output - wanted).abs().double().mean(0).cpu() * spread
     return {
@@ -165,7 +188,8 @@ def draw(found: dict[str, dict[str, list[dict]]], path: str) -> None:
         axes.axhline(1, color="k", linewidth=0.8)
         axes.set(yscale="log", ylabel=f"error, in that of {first}", title=split)
         axes.set_xticks(range(len(TARGETS)), TARGETS)
-    panels[0, 0].legend(fontsize=7, ncols=5)
+    if any(len(rows) > 1 for rows in found.values()):
+        panels[0, 0].legend(fontsize=7, ncols=5)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -175,7 +199,7 @@ def main() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
     data = read(TARGETS, args.root, 4_000 if args.quick else None)
     prepared(data)
-    kept = Kept("molecule_networks", args, apart=("readouts", "splits", "root"))
+    kept = Kept("molecule_networks", args, apart=("readouts", "splits"))
     cases = [[n, s, seed] for seed in seeds_of(args) for n in args.readouts for s in args.splits]
     for readout, split, seed in kept.missing(cases):
         kept.keep([readout, split, seed], one_run(data, readout, split, seed, args))

@@ -135,7 +135,7 @@ def test_a_run_that_was_stopped_is_the_same_run(brec, table, monkeypatch):
         ["GIN", "sum/sum"],
         ["GIN", "max/mean"],
     ]
-    assert json.dumps(("GIN", "max/mean", 2, 260, 0)) in whole
+    assert ["GIN", "max/mean", 2, 260, 0] in [json.loads(case)[:5] for case in whole]
     judged, calls = brec.judge, []
 
     def stopped(*args):
@@ -154,6 +154,15 @@ def test_a_run_that_was_stopped_is_the_same_run(brec, table, monkeypatch):
     again = table("parts")
     assert again[2] == whole and [row[2:5] for row in again[1]] == [row[2:5] for row in rows]
     assert table("other", seed=1)[2].keys().isdisjoint(whole)
+
+
+def test_results_of_other_graphs_are_not_taken_over(brec, table, monkeypatch):
+    _, _, first = table("same")
+    graphs = connected_graphs(5)[8:14]
+    kinds = [brec.PairSet("basic", graphs, torch.arange(6).view(3, 2), 2)]
+    monkeypatch.setattr(brec, "brec_sets", lambda folder, limit: kinds)
+    _, _, both = table("same")
+    assert len(both) == len(first) + 6
 
 
 def test_without_training_there_is_no_epoch(table):

@@ -130,3 +130,72 @@ def test_links_of_another_generated_graph_are_not_mixed_in(example, monkeypatch,
         sys.argv += ["--splits", "2", "--out", str(tmp_path)]
         module.main()
     assert asked == [0, 1, 1, 2]
+
+
+def test_what_was_set_aside_stays(kept_of, tmp_path):
+    for steps in (1, 2, 3):
+        kept, _ = kept_of(steps=steps)
+        kept.keep(0, {"steps": steps})
+    found = {path.name: json.loads(path.read_text())["found"]["0"] for path in tmp_path.iterdir()}
+    assert found == {
+        "runs.json": {"steps": 3},
+        "runs.json.old": {"steps": 1},
+        "runs.json.old2": {"steps": 2},
+    }
+
+
+def test_quick_results_are_not_those_of_a_whole_run(kept_of):
+    kept, _ = kept_of(quick=True)
+    kept.keep(0, {"of": "a part"})
+    whole, seeds = kept_of(quick=False)
+    assert list(whole.missing(seeds)) == seeds
+
+
+def test_data_have_digits_of_their_own(example):
+    digits = example("_kept").fingerprint
+    x = torch.arange(6.0)
+    assert digits([x, "a"]) == digits([x.clone(), "a"])
+    assert len({digits([x, "a"]), digits([x + 1, "a"]), digits([x, "b"]), digits(["a", x])}) == 4
+
+
+@pytest.fixture
+def classified(fresh, tmp_path):
+    script = Path(__file__).resolve().parents[2] / "examples" / "graph_classification.py"
+
+    def write(root, labels):
+        raw = tmp_path / root / "T" / "raw"
+        raw.mkdir(parents=True)
+        count = len(labels)
+        (raw / "T_A.txt").write_text("".join(f"{2 * i + 1}, {2 * i + 2}\n" for i in range(count)))
+        lines = "".join(f"{i + 1}\n{i + 1}\n" for i in range(count))
+        (raw / "T_graph_indicator.txt").write_text(lines)
+        (raw / "T_graph_labels.txt").write_text("".join(f"{label}\n" for label in labels))
+
+    def run(root, *options):
+        command = [script, "--root", tmp_path / root, "--name", "T", "--cache", tmp_path / "cache"]
+        command += ["--out", tmp_path / "out", "--epochs", "1", "--readout", "sum", *options]
+        (done,) = fresh(command)
+        return done.returncode, done.stdout + done.stderr
+
+    return write, run
+
+
+@pytest.mark.slow
+def test_folds_are_of_the_data_that_are_there(classified, tmp_path):
+    write, run = classified
+    write("first", [0, 1] * 4)
+    write("second", [0, 1, 2, 2] * 2)
+    assert "majority class 50.0 %" in run("first", "--folds", "2")[1]
+    code, said = run("second", "--folds", "2", "--resume")
+    assert code == 2 and "made with other options: data" in said
+    code, said = run("second", "--folds", "2")
+    assert code == 0 and "set aside as graph_classification_T.json.old" in said
+    assert "majority class 50.0 %" in said and len(list((tmp_path / "out").glob("*.old"))) == 1
+    for options, message in (
+        (("--folds", "1"), "--folds must be at least 2"),
+        (("--folds", "2", "--nested"), "--folds must be at least 3"),
+        (("--folds", "9"), "--folds must be at most the number of graphs, 8"),
+        (("--readout", "sum,nonsense"), "--readout 'nonsense'"),
+    ):
+        code, said = run("first", *options)
+        assert code == 2 and message in said
