@@ -236,6 +236,21 @@ def parse() -> argparse.Namespace:
     return args
 
 
+def are_whole(
+    rows: list[dict[str, Any]], begun: dict[str, list[dict[str, Any]]], args: argparse.Namespace
+) -> bool:
+    """Whether a file holds what this script writes, for as many folds and epochs."""
+    of_row = {"readout", "mean", "std", "epoch", "last_mean", "last_std", "folds", "seconds"}
+    try:
+        folds = [fold for each in begun.values() for fold in each]
+        tested = args.epochs if args.nested else 0
+        return all(of_row <= r.keys() and len(r["folds"]) == args.folds for r in rows) and all(
+            (len(f["validation"]), len(f["test"])) == (args.epochs, tested) for f in folds
+        )
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
 def main() -> None:
     args = parse()
     folder = out_dir(args)
@@ -273,7 +288,9 @@ def main() -> None:
         stored = parsed(log.read_text("utf-8", "replace"), str(log))
         if others := differing(stored.get("settings"), settings):
             raise ValueError(f"{log} was made with other options: {others}; take another --out.")
-        rows, begun = stored["rows"], stored.get("begun", {})
+        rows, begun = stored.get("rows", []), stored.get("begun", {})
+        if not are_whole(rows, begun, args):
+            raise ValueError(f"{log} is damaged: move it away, or take another --out.")
     elif log.exists():
         old = log.replace(set_aside(log))
         print(

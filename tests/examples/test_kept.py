@@ -191,6 +191,12 @@ def test_folds_are_of_the_data_that_are_there(classified, tmp_path):
     code, said = run("second", "--folds", "2")
     assert code == 0 and "set aside as graph_classification_T.json.old" in said
     assert "majority class 50.0 %" in said and len(list((tmp_path / "out").glob("*.old"))) == 1
+    log = tmp_path / "out" / "graph_classification_T.json"
+    stored = json.loads(log.read_text())
+    del stored["rows"][0]["folds"][0]
+    log.write_text(json.dumps(stored))
+    code, said = run("second", "--folds", "2", "--resume")
+    assert code == 2 and "is damaged" in said
     for options, message in (
         (("--folds", "1"), "--folds must be at least 2"),
         (("--folds", "2", "--nested"), "--folds must be at least 3"),
