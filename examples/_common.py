@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from graphpool.files.report import format_table
 from graphpool.files.runs import seed_everything
 
 __all__ = [
-    "check_classes", "format_table", "make_parser", "make_pool", "mean_and_spread", "out_dir",
+    "check_classes", "check_pools", "format_table", "make_parser", "make_pool", "mean_and_spread", "out_dir",
     "recall_per_class", "seed_everything", "width_of",
 ]  # fmt: skip
 
@@ -32,6 +32,21 @@ def make_pool(name: str, channels: int) -> aggr.Aggregation:
     if "+" in name:
         return aggr.resolve(name.split("+"), channels=channels)
     return aggr.resolve(name, channels=channels, **_SETTINGS.get(name, {}))
+
+
+def check_pools(
+    parser: ScriptParser,
+    option: str,
+    names: Sequence[str],
+    channels: int,
+    make: Callable[[str, int], torch.nn.Module] = make_pool,
+) -> None:
+    """Refuses a pool that cannot be made, before hours are spent on those in front of it."""
+    for name in names:
+        try:
+            make(name, channels)
+        except (ValueError, TypeError) as error:
+            parser.error(f"{option} {name!r}: {error}")
 
 
 def width_of(pool: aggr.Aggregation, channels: int) -> int:

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _common import format_table, make_parser, out_dir, seed_everything
+from _common import check_pools, format_table, make_parser, out_dir, seed_everything
 from _kept import differing, fingerprint, parsed, set_aside, write
 from _scripts import run as run_script
 from torch import Tensor
@@ -228,11 +228,7 @@ def parse() -> argparse.Namespace:
         parser.error(f"--dropout must be below 1; got {args.dropout}")
     names = usable_readouts() if args.readout == "all" else args.readout.split(",")
     args.names = list(dict.fromkeys(name.strip() for name in names))
-    for name in args.names:  # before hours are spent on those in front of a wrong one
-        try:
-            make_readout(name, args.hidden)
-        except (ValueError, TypeError) as error:
-            parser.error(f"--readout {name!r}: {error}")
+    check_pools(parser, "--readout", args.names, args.hidden, make_readout)
     return args
 
 

@@ -24,7 +24,7 @@ import time
 
 import matplotlib
 import torch
-from _common import format_table, make_parser, make_pool, out_dir, seed_everything
+from _common import check_pools, format_table, make_parser, make_pool, out_dir, seed_everything
 from _kept import Kept, seeds_of
 from _scripts import run as run_script
 from molecules import IN_MEV, LARGE, SMALL, linear, pooled, read
@@ -67,11 +67,7 @@ def parse() -> argparse.Namespace:
         parser.error(
             f"--train-size must be at most {TRAIN}, the training part; got {args.train_size}"
         )
-    for name in args.readouts:  # before hours are spent on those in front of a wrong one
-        try:
-            make_pool(name, args.hidden)
-        except (ValueError, TypeError) as error:
-            parser.error(f"--readouts {name!r}: {error}")
+    check_pools(parser, "--readouts", args.readouts, args.hidden)
     return args
 
 
